@@ -1,0 +1,44 @@
+# Works from a bare python3 with pip: every target first brings the virtual environment up to date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# On a busy machine fewer threads are faster: `make test OMP_NUM_THREADS=1`.
+export OMP_NUM_THREADS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check format serve venv clean
+
+demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with the real backbone
+	$(BIN)/genrec demo --out runs/demo
+
+test: $(VENV)/.stamp-dev  ## all tests, with the real backbone too; `make test ARGS='-m "not e2e"'`
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.stamp-dev  ## style, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+	$(BIN)/lint-imports
+
+format: $(VENV)/.stamp-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+RUN ?= runs/demo
+serve: $(VENV)/.stamp-serve  ## the service on a trained run; `make serve RUN=runs/mine`
+	$(BIN)/genrec serve $(RUN)
+
+venv: $(VENV)/.stamp-dev
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The demo and the service need no developer tools, so each extra has a stamp of its own.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.stamp-%: $(VENV)/.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@

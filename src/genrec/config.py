@@ -1,0 +1,123 @@
+"""The one frozen configuration of a GenRec model; unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from genrec.errors import ConfigError
+
+PAPER_SETTINGS: dict[str, Any] = {
+    "template": "instruction",
+    "titles": "display",
+    "prior": "none",
+    "loss": "all-tokens",
+    "decoding": "beam",
+    "lora_rank": 8,
+    "lora_alpha": 16,
+    "lora_dropout": 0.05,
+    "lora_targets": ("q_proj", "v_proj"),
+    "learning_rate": 3e-4,
+    "epochs": 3.0,
+    "batch_size": 128,
+    "microbatch_size": 4,
+    "warmup_steps": 100,
+    "max_tokens": 256,
+}
+"""Hyperparameters of arXiv 2307.00457 where they differ from GenRec's own defaults."""
+
+
+class Config(BaseModel):
+    """Everything that decides what a model is and how it is trained.
+
+    Build it with :meth:`create`, which turns validation failures into :class:`ConfigError`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: Literal["default", "paper"] = "default"
+    backbone: str = Field("smollm2-135m", description="known name, Hub id or local folder")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the hardware multiplies it natively"
+    )
+    layers: int | None = Field(None, ge=1, description="keep the first n decoder layers; all if None")
+
+    template: Literal["list", "instruction"] = "list"
+    titles: Literal["short", "display"] = Field("short", description="form the model reads and writes")
+    title_tokens: int = Field(24, ge=2, description="short titles are cut to about this many tokens")
+    history_length: int = Field(20, ge=1, description="most recent items in a prompt")
+    max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
+
+    prior: Literal["cooccurrence", "popularity", "none"] = "cooccurrence"
+    lm_weight: float = Field(0.15, gt=0, description="weight of the LM's logits beside a prior")
+    decoding: Literal["exact", "beam"] = Field("exact", description="beam: the paper's, unconstrained")
+    beams: int = Field(10, ge=1, description="beams of unconstrained decoding")
+
+    lora_rank: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_targets: str | tuple[str, ...] = Field("all-linear", description="names of linear modules")
+    lora_layers: int | None = Field(None, ge=1, description="adapt the last n layers; all if None")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank), arXiv 2312.03732")
+
+    loss: Literal["catalogue", "all-tokens"] = "catalogue"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(10, ge=0)
+    window: int = Field(20, ge=1, description="items in one training window; each is a target")
+    batch_size: int = Field(16, ge=1, description="windows (paper: examples) in an optimiser step")
+    microbatch_size: int = Field(8, ge=1, description="windows in one forward pass")
+    epochs: float | None = Field(None, gt=0, description="1 if neither this nor minutes is set")
+    minutes: float | None = Field(None, gt=0, description="wall-clock budget of training")
+    max_grad_norm: float = Field(1.0, gt=0)
+    save_steps: int = Field(50, ge=1, description="optimiser steps between checkpoints")
+    report_to: str | tuple[str, ...] = Field("none", description="trackers of HF Trainer")
+    seed: int = 0
+
+    @classmethod
+    def create(cls, **settings: Any) -> Config:
+        """Defaults of the named recipe, overridden by ``settings``.
+
+        Raises:
+            ConfigError: a key is unknown or a value is out of range; the message names it.
+        """
+        base = PAPER_SETTINGS if settings.get("recipe") == "paper" else {}
+        try:
+            return cls(**{**base, **settings})
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.batch_size % self.microbatch_size and self.batch_size > self.microbatch_size:
+            raise ValueError("batch_size must be a multiple of microbatch_size")
+        if (self.loss == "all-tokens" or self.decoding == "beam") and self.prior != "none":
+            raise ValueError("loss=all-tokens and decoding=beam know no prior: set prior=none")
+        return self
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        key = ".".join(map(str, item["loc"])) or "settings"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"unknown setting {key!r}; known are {', '.join(Config.model_fields)}")
+        else:
+            problems.append(f"setting {key!r}: {item['msg']} (got {item['input']!r})")
+    return "; ".join(problems)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``key=value`` strings from the command line into settings (values are YAML scalars)."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set takes key=value, got {text!r}")
+        parsed = yaml.safe_load(value)
+        # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
+        settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return settings

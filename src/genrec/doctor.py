@@ -1,0 +1,253 @@
+"""What this machine has and lacks: versions, devices, threads, memory, caches, missing extras."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrec.assets import cache_dir, list_assets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Diagnosis", "diagnose", "render"]
+
+_GIB = 1 << 30
+_DISTRIBUTIONS = [
+    "genrec",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "gguf",
+    "numpy",
+    "scipy",
+    "polars",
+    "pydantic",
+    "typer",
+    "rich",
+]
+# For each extra: one module that it brings, and what it is for.
+_EXTRAS = {
+    "serve": ("fastapi", "the recommender service and its page"),
+    "tracking": ("tensorboard", "training curves in TensorBoard"),
+    "dev": ("pytest", "tests and checks of GenRec itself"),
+}
+_DISK_WANTED = 2 * _GIB  # the wheel, the converted backbone and some runs
+_MEMORY_WANTED = 4 * _GIB  # a 135M model in float32 with its training state and the data
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator; `memory` in bytes, None where it shares the machine's."""
+
+    name: str
+    kind: str
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that `genrec doctor` tells; sizes in bytes.
+
+    `versions` has None for a package that is missing; `extras` maps each missing extra to its
+    use; `warnings` are sentences that say what is wrong and what to do.
+    """
+
+    versions: dict[str, str | None]
+    system: str
+    cpu: dict[str, Any]
+    memory: dict[str, int]
+    devices: list[Device]
+    cache: dict[str, Any]
+    extras: dict[str, str]
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that `json.dumps` takes."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine; reads only, and fetches nothing. Takes the time to import torch."""
+    memory, cpu, cache = _memory(), _cpu(), _cache()
+    versions = {"python": platform.python_version()}
+    found = versions | {name: _version(name) for name in _DISTRIBUTIONS}
+    return Diagnosis(
+        versions=found,
+        system=platform.platform(),
+        cpu=cpu,
+        memory=memory,
+        devices=(devices := _devices()),
+        cache=cache,
+        extras=_missing_extras(),
+        warnings=_warnings(found, cpu, memory, devices, cache),
+    )
+
+
+def render(diagnosis: Diagnosis, console: Console | None = None) -> None:
+    """Print the diagnosis for a person."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _lines(diagnosis):
+        table.add_row(name, escape(text))
+    console = console or Console()
+    console.print(table)
+    for warning in diagnosis.warnings:
+        console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
+    if not diagnosis.warnings:
+        console.print("[green]Nothing is missing that GenRec needs.[/green]")
+
+
+def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    cpu, memory, cache = diagnosis.cpu, diagnosis.memory, diagnosis.cache
+    found = [f"{name} {version or 'missing'}" for name, version in diagnosis.versions.items()]
+    bf16 = "bfloat16 in hardware" if cpu["bf16"] else "no bfloat16 in hardware"
+    shown = [_device_line(device) for device in diagnosis.devices]
+    missing = [f"{name}: for {use}" for name, use in diagnosis.extras.items()]
+    writable = "" if cache["writable"] else ", NOT writable"
+    return [
+        ("versions", ", ".join(found)),
+        ("system", diagnosis.system),
+        ("processor", f"{cpu['name']}, {cpu['capability']}, {bf16}"),
+        ("threads", f"{cpu['threads']} of torch, on {cpu['cores']} usable cores"),
+        ("memory", f"{_gib(memory['available'])} free of {_gib(memory['total'])}"),
+        ("devices", "\n".join(shown) or "no accelerator: the CPU is used"),
+        ("cache", f"{cache['folder']}{writable}, {_gib(cache['free'])} free on its disk"),
+        ("cached", ", ".join(cache["assets"]) or "nothing yet"),
+        ("not installed", "\n".join(missing) or "no extra is missing"),
+    ]
+
+
+def _device_line(device: Device) -> str:
+    memory = "shared memory" if device.memory is None else _gib(device.memory)
+    return f"{device.kind}: {device.name}, {memory}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _version(name: str) -> str | None:
+    if name == "genrec":
+        from genrec._version import __version__
+
+        return __version__
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
+
+
+def _cpu() -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": _cpu_name(), "cores": _usable_cores()}
+    unknown = {"capability": "torch is missing", "bf16": False, "threads": 0, "cuda_build": False}
+    try:
+        import torch
+    except ImportError:
+        return facts | unknown
+    # torch before 2.13 cannot tell what the processor has
+    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return facts | {
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16": any(told.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")),
+        "threads": torch.get_num_threads(),
+        "cuda_build": bool(torch.version.cuda or torch.version.hip),
+    }
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> dict[str, int]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return {"total": int(memory.total), "available": int(memory.available)}
+
+
+def _devices() -> list[Device]:
+    try:
+        import torch
+    except ImportError:
+        return []
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found.append(Device(properties.name, f"cuda:{index}", int(properties.total_memory)))
+    if torch.backends.mps.is_available():
+        found.append(Device(platform.processor() or "Apple GPU", "mps", None))
+    return found
+
+
+def _cache() -> dict[str, Any]:
+    folder = cache_dir()
+    # The folder is made at the first download: until then its nearest parent decides.
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return {
+        "folder": str(folder),
+        "writable": existing.is_dir() and os.access(existing, os.W_OK | os.X_OK),
+        "free": shutil.disk_usage(existing).free,
+        "assets": [asset.name for asset in list_assets() if asset.cached],
+    }
+
+
+def _missing_extras() -> dict[str, str]:
+    found = importlib.util.find_spec
+    return {name: use for name, (module, use) in _EXTRAS.items() if found(module) is None}
+
+
+def _warnings(
+    versions: dict[str, str | None],
+    cpu: dict[str, Any],
+    memory: dict[str, int],
+    devices: list[Device],
+    cache: dict[str, Any],
+) -> list[str]:
+    missing = [name for name, version in versions.items() if version is None]
+    idle_gpu = not devices and not cpu["cuda_build"] and shutil.which("nvidia-smi")
+    room = f"{_gib(cache['free'])} are free where {cache['folder']} lies"
+    checks = {
+        "Python is too old: use 3.11 or later": sys.version_info < (3, 11),
+        f"missing: {', '.join(missing)}; install GenRec anew with pip": missing,
+        f"{cache['folder']} cannot be written: set GENREC_CACHE to another folder": (
+            not cache["writable"]
+        ),
+        f"{room}, the backbone and runs want {_gib(_DISK_WANTED)}: set GENREC_CACHE elsewhere": (
+            cache["free"] < _DISK_WANTED
+        ),
+        f"{_gib(memory['available'])} of memory are free, training wants {_gib(_MEMORY_WANTED)}:"
+        " close other programs, or take fewer layers": memory["available"] < _MEMORY_WANTED,
+        f"torch runs {cpu['threads']} threads on {cpu['cores']} cores, which is much slower:"
+        f" set OMP_NUM_THREADS={cpu['cores']}": cpu["threads"] > cpu["cores"],
+        "there is an NVIDIA driver but torch was built for the CPU only: install torch with CUDA": (
+            idle_gpu
+        ),
+    }
+    return [text for text, applies in checks.items() if applies]
