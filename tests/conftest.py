@@ -68,7 +68,7 @@ def make_dataset(users: int = 40, items: int = 30, seed: int = 0) -> Dataset:
         rows.append(list(dict.fromkeys((rng.integers(items) + np.cumsum(steps)) % items)))
     titles = make_titles(items)
     ids = [f"i{n}" for n in range(items)]
-    metadata = pl.DataFrame({"item_id": ids, "title": titles})
+    metadata = pl.DataFrame({"genre": ["odd" if n % 2 else "even" for n in range(items)]})
     return Dataset("walks", Catalogue(ids, titles, metadata), Histories.from_lists(rows), {})
 
 

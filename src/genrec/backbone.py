@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -145,7 +146,9 @@ def add_lora(backbone: Backbone, config: Config) -> None:
         task_type="CAUSAL_LM",
     )
     try:
-        backbone.model = get_peft_model(backbone.causal_lm, settings)
+        with warnings.catch_warnings():  # PEFT asks transformers by a deprecated name
+            warnings.simplefilter("ignore", FutureWarning)
+            backbone.model = get_peft_model(backbone.causal_lm, settings)
     except ValueError as error:
         raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
 
@@ -160,7 +163,9 @@ def load_adapter(backbone: Backbone, folder: Path) -> None:
         if not (folder / name).is_file():
             raise RunError(f"{folder / name} is missing: the run is incomplete; train it again.")
     try:
-        backbone.model = PeftModel.from_pretrained(backbone.causal_lm, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            backbone.model = PeftModel.from_pretrained(backbone.causal_lm, str(folder))
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: not an adapter of {backbone.name!r}: {reason}") from None

@@ -137,6 +137,7 @@ class GenRec:
             self._prior,
             self.config,
             checkpoints=checkpoints,
+            fingerprint=data.fingerprint,
             progress=progress,
         )
 
@@ -265,7 +266,7 @@ class GenRec:
             "versions": _versions(),
             "backbone": {"name": self.config.backbone, "sha256": self._backbone.fingerprint()},
             "adapter": (folder / "adapter").is_dir(),
-            "prior_weight": None if weight is None else float(weight),
+            "prior_weight": None if weight is None else float(weight.detach()),
         }
         (folder / "genrec.json").write_text(json.dumps(self.info, indent=2))
 

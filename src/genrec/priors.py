@@ -28,7 +28,7 @@ SHRINKAGE = 5.0
 """Added to an item's count when its row is normalised: rare items say little."""
 HISTORY = 20
 """Most recent history items that vote."""
-SMOOTHING = 0.5
+SMOOTHING = 1.0
 """Weight of popularity beside the votes; an average history has about ten units of votes."""
 
 

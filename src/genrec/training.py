@@ -34,7 +34,11 @@ from genrec.likelihood import CatalogueLikelihood, Targets, cumulative_mass, loc
 from genrec.priors import Prior
 from genrec.prompts import Prompts
 
+CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
+IDENTITY = "run.json"
+MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
+"""Settings that a resumed run may change."""
 BUDGET = "budget.json"
 ENDLESS = 1000.0
 """Epochs when only the wall clock ends training."""
@@ -286,13 +290,16 @@ def train(
     config: Config,
     *,
     checkpoints: Path,
+    fingerprint: str,
     progress: bool = True,
 ) -> TrainingResult:
     """Train the adapter (and the prior's weight) on every window of the histories.
 
     Args:
         checkpoints: folder for checkpoints; training goes on from the last one in it.
+        fingerprint: of the training data; checkpoints made from other data are refused.
     """
+    _claim(checkpoints, {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint})
     length = config.window if prompts.every_position else config.history_length
     windows = Windows(histories, length, every_position=prompts.every_position)
     budget = Budget(config.minutes and config.minutes * 60, config.warmup_steps)
@@ -314,12 +321,26 @@ def train(
     trainer.remove_callback(PrinterCallback)
     if progress:
         trainer.add_callback(ProgressBar(budget, trainer.items_per_second))
-    checkpoints.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
     model.eval()
     state = trainer.state
     log = [entry for entry in state.log_history if "loss" in entry]
     return TrainingResult(log, state.global_step, budget.elapsed(), trainer.targets_seen)
+
+
+def _claim(checkpoints: Path, identity: dict[str, Any]) -> None:
+    """Note whose checkpoints these are, or refuse those of a different run."""
+    path = checkpoints / IDENTITY
+    if get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None:
+        noted = json.loads(path.read_text()) if path.is_file() else {}
+        differing = sorted(key for key in identity if noted.get(key) != identity[key])
+        if differing:
+            raise RunError(
+                f"{checkpoints}: a run with other settings ({', '.join(differing)}) was cut off "
+                "here. Repeat its settings to go on, or drop its checkpoints with --restart."
+            )
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(identity))
 
 
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:

@@ -1,0 +1,290 @@
+"""The command line: parse, call, print. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genrec.errors import DataError, GenRecError
+
+if TYPE_CHECKING:
+    from genrec.evaluation import Evaluation, Progress
+    from genrec.model import Recommendation
+
+app = typer.Typer(
+    name="genrec",
+    help="Recommend the next item by generating its title with a language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Known data sets and backbones.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all if not given.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List data sets and backbones that are known by name."""
+    from genrec.assets import list_assets
+
+    assets = list_assets()
+    if as_json:
+        return _print_json([asdict(asset) for asset in assets])
+    rows = [
+        (a.kind, a.name, "cached" if a.cached else "", _megabytes(a.size), a.licence or "")
+        for a in assets
+    ]
+    return _print_table(("kind", "name", "", "MB", "licence"), rows)
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="See `genrec data list`.")]) -> None:
+    """Fetch a data set or backbone into the cache and print where it is."""
+    from genrec.assets import backbone_folder, dataset_files, list_assets
+
+    kinds = {asset.name: asset.kind for asset in list_assets()}
+    print(backbone_folder(name) if kinds.get(name) == "backbone" else dataset_files(name))
+
+
+@app.command()
+def prepare(
+    log: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet, JSONL(.gz), .inter, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Data set folder to write.")],
+    items: Annotated[Path | None, typer.Option(help="Item table with ids and titles.")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of the user id.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of the item id.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Column that orders the log.")] = None,
+    rating: Annotated[str | None, typer.Option(help="Column of the rating.")] = None,
+    review: Annotated[str | None, typer.Option(help="Column of the review text.")] = None,
+    title: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
+    min_user: Annotated[int, typer.Option(help="k-core: interactions of each user.")] = 1,
+    min_item: Annotated[int, typer.Option(help="k-core: interactions of each item.")] = 1,
+    max_users: Annotated[int | None, typer.Option(help="Draw this many users.")] = None,
+    shuffle_ties: Annotated[
+        bool, typer.Option(help="Control: order equal timestamps at random, not by the log.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Turn a log and item titles into a data set folder."""
+    from genrec.histories import prepare as prepare_dataset
+    from genrec.interactions import read_interactions
+
+    columns = {"user": user, "item": item, "timestamp": timestamp, "rating": rating}
+    read = read_interactions(log, items=items, review=review, title=title, **columns)
+    data = prepare_dataset(
+        read,
+        name=out.name,
+        min_user=min_user,
+        min_item=min_item,
+        max_users=max_users,
+        ties="shuffled" if shuffle_ties else "log",
+        seed=seed,
+    )
+    data.save(out)
+    if as_json:
+        return _print_json({"folder": str(out), "fingerprint": data.fingerprint, **data.info})
+    counts, catalogue = _mapping(data.info["counts"]), _mapping(data.info["catalogue"])
+    print(
+        f"{out}: {counts['users']} users, {counts['items']} items, "
+        f"{counts['interactions']} interactions; {catalogue['untitled']} items without a title, "
+        f"{catalogue['duplicate_titles']} duplicate titles told apart (details in dataset.json)"
+    )
+    return None
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a run cut off there goes on.")],
+    recipe: Annotated[str, typer.Option(help="default or paper.")] = "default",
+    prior: Annotated[str | None, typer.Option(help="cooccurrence, popularity or none.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Known name, Hub id or folder.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
+    split: Annotated[str, typer.Option(help="leave-last-out or global-time.")] = "leave-last-out",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting as key=value; repeatable.")
+    ] = None,
+    restart: Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on a data set and write a run folder."""
+    from genrec.config import parse_assignments
+    from genrec.runs import drop_checkpoints, train_run
+
+    flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
+    settings = {key: value for key, value in flags.items() if value is not None}
+    settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
+    if restart:
+        drop_checkpoints(out)
+    model = train_run(dataset, out, split=split, **settings)
+    if as_json:
+        return _print_json({"run": str(out), **model.info})
+    before, after = model.info["valid_log_likelihood"]
+    if before is not None:
+        print(f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training")
+    print(f"{out}: trained; next: genrec evaluate {out}")
+    return None
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    users: Users = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run and the counting baselines on its test users; write metrics and report."""
+    from genrec.runs import evaluate_run
+
+    with _progress("evaluating") as progress:
+        evaluations = evaluate_run(run, users=users, seed=seed, progress=progress)
+    if as_json:
+        return _print_json({each.name: each.to_json() for each in evaluations})
+    return _print_comparison(evaluations)
+
+
+@app.command()
+def recommend(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    history: Annotated[
+        list[str] | None, typer.Option(help="Title or item id, oldest first; repeatable.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="User id of the run's data set.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of recommendations.")] = 10,
+    include_seen: Annotated[bool, typer.Option(help="Items of the history may come again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recommend items after a history of titles, or for a user of the data set."""
+    if (history is None) == (user is None):
+        raise DataError("Give either --history TITLE (repeatable) or --user ID.")
+    if k < 1:
+        raise DataError(f"-k must be at least 1, got {k}.")
+    from genrec.model import GenRec
+    from genrec.runs import user_history
+
+    model = GenRec.from_pretrained(run)
+    entries = history if user is None else user_history(model, run, user)
+    found = model.recommend(entries or [], k, exclude_seen=not include_seen)
+    if as_json:
+        return _print_json([asdict(each) for each in found])
+    return _print_recommendations(found)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget.")] = 5.0,
+    users: Users = 400,
+    seed: Seed = 0,
+) -> None:
+    """Train and evaluate on MovieLens-100K with SmolLM2-135M, from nothing, in minutes."""
+    from genrec.demo import run_demo
+
+    result = run_demo(
+        out, minutes=minutes, users=users, seed=seed, say=lambda line: print(f"• {line}", flush=True)
+    )
+    _print_comparison(result.evaluations)
+    print(f"\nAfter {', '.join(result.history)}:")
+    _print_recommendations(result.recommendations)
+    print(f"\n{out / 'report.html'} shows it all; {result.seconds / 60:.1f} minutes in all")
+    print(f'next: genrec recommend {out} --history "Fargo (1996)" -k 5')
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Print versions, devices, threads and caches, and what is missing."""
+    from genrec.doctor import diagnose, render
+
+    diagnosis = diagnose()
+    if as_json:
+        return _print_json(diagnosis.to_json())
+    return render(diagnosis)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from genrec._version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, with 2 if the input is wrong, with 1 if GenRec is."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="genrec")
+    except GenRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; `genrec train` with the same arguments goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.0f}"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # titles are data, not markup
+    Console().print(table)
+
+
+def _print_comparison(evaluations: Sequence[Evaluation]) -> None:
+    from rich.console import Console
+
+    from genrec.evaluation import comparison_table
+
+    Console().print(comparison_table(evaluations))
+
+
+def _print_recommendations(found: Sequence[Recommendation]) -> None:
+    rows = [(str(r.rank), f"{r.probability:.4f}", r.title, r.item_id) for r in found]
+    _print_table(("rank", "probability", "title", "item id"), rows)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A progress bar on standard error, advanced by a callback."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_dataset
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+import genrec
+from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec.histories import Split
+
+SMALL = {"dtype": "float32", "lora_rank": 4, "microbatch_size": 8, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return leave_last_out(make_dataset())
+
+
+@pytest.fixture(scope="module", params=["none", "popularity", "cooccurrence"])
+def fitted(request: pytest.FixtureRequest, tiny_backbone: str, split: Split) -> GenRec:
+    model = GenRec(backbone=tiny_backbone, prior=request.param, **SMALL)
+    return model.fit(split.train, epochs=1, progress=False)
+
+
+def test_recommendations_are_distinct_unseen_and_sorted(fitted: GenRec, split: Split) -> None:
+    history = [split.train.catalogue.titles[n] for n in split.test.histories[0]]
+    found = fitted.recommend(history, k=7)
+    assert [item.rank for item in found] == [1, 2, 3, 4, 5, 6, 7]
+    titles = [item.title for item in found]
+    assert len(set(titles)) == 7
+    assert not set(titles) & set(history)
+    probabilities = [item.probability for item in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_probabilities_sum_to_one_over_the_catalogue(fitted: GenRec) -> None:
+    found = fitted.recommend([fitted.catalogue.titles[0]], k=1000, exclude_seen=False)
+    assert len(found) == len(fitted.catalogue)
+    assert sum(item.probability for item in found) == pytest.approx(1, abs=1e-3)
+
+
+def test_empty_history_is_answered(fitted: GenRec) -> None:
+    assert len(fitted.recommend([], k=3)) == 3
+
+
+def test_saved_loaded_and_merged_recommend_the_same(
+    fitted: GenRec, split: Split, tmp_path: Path
+) -> None:
+    fitted.info["data"] = {"name": "walks", "fingerprint": split.train.fingerprint}
+    fitted.save_pretrained(tmp_path / "run")
+    expected = fitted.recommend_batch(split.test.histories, 5)
+    loaded = GenRec.from_pretrained(tmp_path / "run")
+    found = loaded.recommend_batch(split.test.histories, 5)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    base = AutoModelForCausalLM.from_pretrained(fitted.config.backbone)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "run" / "adapter")
+    loaded._backbone.model = adapted.merge_and_unload().eval()
+    merged = loaded.recommend_batch(split.test.histories, 5)
+    np.testing.assert_array_equal(merged.items, expected.items)
+    np.testing.assert_allclose(merged.scores, expected.scores, atol=1e-4)
+
+
+def test_fitting_again_starts_afresh(tiny_backbone: str, split: Split) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="none", **SMALL)
+    first = model.fit(split.train, split.valid, epochs=1, progress=False).info["valid_log_likelihood"]
+    again = model.fit(split.train, split.valid, epochs=1, progress=False).info["valid_log_likelihood"]
+    assert first == again
+
+
+def test_untrained_model_recommends_with_the_backbone_alone(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    model = GenRec(name="genrec-untrained", backbone=tiny_backbone, prior="none", dtype="float32")
+    model.prepare(split.train)
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    loaded = GenRec.from_pretrained(tmp_path)
+    assert loaded.name == "genrec-untrained"
+    history = [model.catalogue.item_ids[3]]
+    assert loaded.recommend(history, 4) == model.recommend(history, 4)
+
+
+def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
+    with pytest.raises(GenRecError, match="no catalogue yet"):
+        GenRec(backbone=tiny_backbone).recommend(["x"])
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(split.train)
+    with pytest.raises(GenRecError, match="No Such Film"):
+        model.recommend(["No Such Film"])
+    with pytest.raises(GenRecError, match="k must be at least 1, got 0"):
+        model.recommend([], k=0)
+    with pytest.raises(GenRecError, match="nowhere"):
+        GenRec(backbone="nowhere").prepare(split.train)
+    with pytest.raises(GenRecError, match="layers=9"):
+        GenRec(backbone=tiny_backbone, layers=9).prepare(split.train)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("genrec.json", "not a run folder"),
+        ("adapter", "adapter_config.json is missing"),
+        ("adapter/adapter_model.safetensors", r"adapter_model\.safetensors is missing"),
+        ("prior.npz", "no readable prior"),
+        ("catalogue.parquet", "catalogue.parquet"),
+        ("config.yaml", "damaged run folder"),
+    ],
+)
+def test_incomplete_run_folders(
+    tiny_backbone: str, split: Split, tmp_path: Path, missing: str, message: str
+) -> None:
+    model = GenRec(backbone=tiny_backbone, **SMALL).fit(split.train, epochs=0.2, progress=False)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(GenRecError, match=message):
+        GenRec.from_pretrained(tmp_path)
+
+
+def test_a_run_cut_off_in_training_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(GenRecError, match="cut off; run the same `genrec train`"):
+        GenRec.from_pretrained(tmp_path)
+
+
+def test_run_of_another_format(tiny_backbone: str, split: Split, tmp_path: Path) -> None:
+    GenRec(backbone=tiny_backbone, prior="none").prepare(split.train).save_pretrained(tmp_path)
+    info = json.loads((tmp_path / "genrec.json").read_text())
+    (tmp_path / "genrec.json").write_text(json.dumps({**info, "format": 99}))
+    with pytest.raises(GenRecError, match="run format 99"):
+        GenRec.from_pretrained(tmp_path)
+
+
+def test_histories_longer_than_the_context(tiny_backbone: str, split: Split) -> None:
+    model = GenRec(
+        backbone=tiny_backbone, prior="none", max_tokens=80, history_length=500, dtype="float32"
+    ).prepare(split.train)
+    rng = np.random.default_rng(0)
+    top = model.recommend_batch(Histories.from_lists([rng.integers(30, size=300)]), 5)
+    assert top.items.shape == (1, 5)
+
+
+def test_public_names_are_pinned() -> None:
+    assert genrec.__all__ == [
+        "Catalogue",
+        "Cooccurrence",
+        "Dataset",
+        "Evaluation",
+        "GenRec",
+        "GenRecError",
+        "Histories",
+        "Holdout",
+        "Interactions",
+        "Popularity",
+        "Recommendation",
+        "Recommender",
+        "Split",
+        "TopK",
+        "__version__",
+        "evaluate",
+        "global_time",
+        "leave_last_out",
+        "load_dataset",
+        "prepare",
+        "read_interactions",
+    ]
+    assert all(getattr(genrec, name) is not None for name in genrec.__all__)

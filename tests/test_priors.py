@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_dataset
+
+from genrec.errors import RunError
+from genrec.histories import Histories
+from genrec.priors import (
+    SMOOTHING,
+    CooccurrencePrior,
+    PopularityPrior,
+    Prior,
+    fit_prior,
+    load_prior,
+    save_prior,
+)
+
+KINDS = ("popularity", "cooccurrence")
+
+
+def fitted(kind: str, histories: Histories, n_items: int) -> Prior:
+    prior = fit_prior(kind, histories, n_items)
+    assert prior is not None
+    return prior
+
+
+def test_votes_by_hand() -> None:
+    # 0 → 1 → 2 once; counts are 1 each, so a row is divided by 1 + 5.
+    prior = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 2]]), 3)
+    votes = prior.votes(Histories.from_lists([[0], [0, 1], []])).toarray()
+    np.testing.assert_allclose(votes[0], [0, 1 / 6, 0.8 / 6])  # gap 1, then gap 2 decays by .8
+    np.testing.assert_allclose(votes[1], [0, 0.8 * 1 / 6, 0.8 * 0.8 / 6 + 1 / 6])  # 0 is one older
+    np.testing.assert_allclose(votes[2], 0)
+
+
+def test_popularity_by_hand() -> None:
+    prior = PopularityPrior().fit(Histories.from_lists([[0, 0, 1]]), 3)
+    q = prior.probabilities(Histories.from_lists([[], [2]]))
+    np.testing.assert_allclose(q, [[3 / 6, 2 / 6, 1 / 6]] * 2)  # counts 2, 1, 0 plus one each
+
+
+def test_empty_history_gets_popularity() -> None:
+    histories = Histories.from_lists([[0, 1, 2], [0, 2]])
+    empty = Histories.from_lists([[]])
+    expected = fitted("popularity", histories, 4).probabilities(empty)
+    np.testing.assert_allclose(fitted("cooccurrence", histories, 4).probabilities(empty), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_distribution_over_all_items(kind: str) -> None:
+    data = make_dataset()
+    q = fitted(kind, data.histories, 30).probabilities(data.histories)
+    assert q.shape == (40, 30)
+    assert (q > 0).all()
+    np.testing.assert_allclose(q.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_leaves_the_user_out(kind: str) -> None:
+    """Subtracting a user's counts equals fitting on everybody else."""
+    data = make_dataset(users=12)
+    rows = list(data.histories)
+    prior = fitted(kind, data.histories, 30)
+    others = fitted(kind, Histories.from_lists(rows[:3] + rows[4:]), 30)
+    if isinstance(prior, CooccurrencePrior) and isinstance(others, CooccurrencePrior):
+        others.repeat_share = prior.repeat_share  # one number of the whole log, not of a user
+    history = rows[3]
+    expected = others.probabilities(Histories.from_lists([history[:t] for t in range(2, 5)]))
+    np.testing.assert_allclose(prior.training_probabilities(history, 2, 5), expected, atol=1e-12)
+
+
+def test_the_target_does_not_leak_through_the_users_own_counts() -> None:
+    """Only this user ever saw items 3 and 4: the prior must not know that 4 follows 3."""
+    prior = CooccurrencePrior().fit(Histories.from_lists([[3, 4], [0, 1], [0, 1], [1, 2]]), 5)
+    leaked = prior.probabilities(Histories.from_lists([[3]]))[0, 4]
+    honest = prior.training_probabilities(np.array([3, 4], np.int32), 1, 2)[0, 4]
+    assert honest < leaked
+    assert honest < 0.2
+
+
+def test_seen_items_keep_the_share_of_repeats() -> None:
+    prior = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 0, 1]]), 3)
+    assert prior.repeat_share == pytest.approx((2 + 1) / (4 + 2))
+    never = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 2]] * 30), 3)
+    q = never.probabilities(Histories.from_lists([[0, 1]]))
+    assert q[0, 0] < 0.01
+    assert SMOOTHING > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_save_and_load(kind: str, tmp_path: Path) -> None:
+    data = make_dataset()
+    prior = fitted(kind, data.histories, 30)
+    save_prior(prior, tmp_path / "prior.npz")
+    loaded = load_prior(tmp_path / "prior.npz")
+    assert loaded.kind == kind
+    np.testing.assert_array_equal(
+        loaded.probabilities(data.histories), prior.probabilities(data.histories)
+    )
+
+
+def test_damaged_prior_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prior.npz").write_bytes(b"PK not a zip")
+    with pytest.raises(RunError, match=r"prior\.npz"):
+        load_prior(tmp_path / "prior.npz")
+
+
+def test_none_is_no_prior() -> None:
+    assert fit_prior("none", Histories.from_lists([[0]]), 1) is None

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_dataset
+
+from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec.training import CHECKPOINT_PREFIX, Collator, Window, Windows
+
+SMALL = {
+    "dtype": "float32",
+    "lora_rank": 4,
+    "batch_size": 8,
+    "microbatch_size": 4,
+    "window": 6,
+    "warmup_steps": 2,
+}
+
+
+def test_windows_are_counted_from_the_end_and_cover_every_item() -> None:
+    windows = Windows(Histories.from_lists([range(10)]), 4, every_position=True).windows
+    assert windows == [Window(0, 6, 7, 10), Window(0, 2, 3, 6), Window(0, 0, 0, 2)]
+
+
+def test_one_target_per_window_with_the_instruction_template() -> None:
+    windows = Windows(Histories.from_lists([range(4)]), 2, every_position=False).windows
+    assert windows == [Window(0, 0, 1, 2), Window(0, 0, 2, 3), Window(0, 1, 3, 4)]
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    with pytest.raises(GenRecError, match="Nothing to train on"):
+        Windows(Histories.from_lists([[]]), 4, every_position=True)
+
+
+@pytest.mark.parametrize("template", ["list", "instruction"])
+def test_batch_scores_equal_the_inference_scores(tiny_backbone: str, template: str) -> None:
+    """The collator and the serving path put the same tokens before a target."""
+    data = make_dataset()
+    model = GenRec(backbone=tiny_backbone, template=template, prior="none", dtype="float32")
+    model.prepare(data)
+    model._prompts.prefixes[1:] = []  # inference uses the first wording only
+    history = data.histories[0]
+    count = len(history) if template == "list" else 1
+    window = Window(0, 0, len(history) - count, len(history))
+    batch = Collator(model._likelihood, model._prompts, data.histories, None)([window])
+    loss = float(model._likelihood(**batch)["loss"])
+    before = Histories.from_lists([history[:t] for t in range(len(history) - count, len(history))])
+    scores = model.log_likelihood(before, history[len(history) - count :])
+    assert loss == pytest.approx(-scores.mean(), abs=1e-4)
+
+
+def test_a_window_longer_than_the_context_drops_its_oldest_targets(tiny_backbone: str) -> None:
+    data = make_dataset()
+    model = GenRec(backbone=tiny_backbone, prior="cooccurrence", max_tokens=80, dtype="float32")
+    model.prepare(data)
+    row = int(np.argmax(data.histories.lengths))
+    stop = len(data.histories[row])
+    collate = Collator(model._likelihood, model._prompts, data.histories, model._prior)
+    batch = collate([Window(row, 0, 0, stop)])
+    targets = batch["labels"].tolist()
+    assert batch["input_ids"].shape[1] <= 80
+    assert 0 < len(targets) < stop
+    assert targets == data.histories[row][stop - len(targets) :].tolist()
+
+
+@pytest.mark.parametrize("prior", ["none", "cooccurrence"])
+def test_training_raises_the_likelihood_of_unseen_targets(tiny_backbone: str, prior: str) -> None:
+    split = leave_last_out(make_dataset(users=120))
+    model = GenRec(
+        backbone=tiny_backbone, prior=prior, learning_rate=1e-2, lm_weight=1.0, **SMALL
+    )
+    model.fit(split.train, split.valid, epochs=6, progress=False)
+    before, after = model.info["valid_log_likelihood"]
+    assert after > before + 0.1
+
+
+def test_paper_recipe_trains_on_all_tokens(tiny_backbone: str) -> None:
+    split = leave_last_out(make_dataset(users=10))
+    model = GenRec(
+        backbone=tiny_backbone,
+        recipe="paper",
+        dtype="float32",
+        learning_rate=1e-2,
+        batch_size=8,
+        warmup_steps=1,
+        beams=4,
+        max_tokens=400,
+    )
+    model.fit(split.train, epochs=2, progress=False)
+    losses = [entry["loss"] for entry in model.training.log]
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+    top = model.recommend_batch(split.test.histories, 3)
+    for row, listed in enumerate(top.items):
+        known = listed[listed >= 0]
+        assert len(set(known.tolist())) == len(known)
+        assert not set(known.tolist()) & set(split.test.histories[row].tolist())
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_result(
+    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = leave_last_out(make_dataset()).train
+    settings = {**SMALL, "backbone": tiny_backbone, "save_steps": 2, "seed": 5}
+    whole = GenRec(**settings).fit(train, epochs=2, progress=False)
+
+    import genrec.training as training
+
+    real = training.LikelihoodTrainer.training_step
+
+    def dying(self: training.LikelihoodTrainer, *args: object) -> torch.Tensor:
+        if self.state.global_step == 5:
+            raise Killed
+        return real(self, *args)
+
+    monkeypatch.setattr(training.LikelihoodTrainer, "training_step", dying)
+    with pytest.raises(Killed):
+        GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
+    assert list((tmp_path / "checkpoints").glob(f"{CHECKPOINT_PREFIX}*"))
+    monkeypatch.setattr(training.LikelihoodTrainer, "training_step", real)
+    resumed = GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
+    expected = [entry["loss"] for entry in whole.training.log]
+    assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)
+
+
+def test_checkpoints_of_other_settings_are_not_mixed_in(
+    tiny_backbone: str, tmp_path: Path
+) -> None:
+    train = leave_last_out(make_dataset(users=8)).train
+    settings = {**SMALL, "backbone": tiny_backbone}
+    GenRec(**settings).fit(train, epochs=1, output=tmp_path, progress=False)
+    with pytest.raises(GenRecError, match=r"other settings \(learning_rate\).*--restart"):
+        GenRec(**{**settings, "learning_rate": 0.5}).fit(train, output=tmp_path, progress=False)
+
+
+def test_the_wall_clock_ends_training(tiny_backbone: str) -> None:
+    train = leave_last_out(make_dataset()).train
+    model = GenRec(backbone=tiny_backbone, **SMALL).fit(train, minutes=0.02, progress=False)
+    assert model.training.seconds < 10
+    assert model.training.steps > 5
