@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import polars as pl
 import pytest
@@ -75,5 +74,3 @@ def make_dataset(users: int = 40, items: int = 30, seed: int = 0) -> Dataset:
 @pytest.fixture
 def walks() -> Dataset:
     return make_dataset()
-
-

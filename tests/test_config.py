@@ -34,7 +34,9 @@ def test_settings_that_contradict_each_other() -> None:
 
 
 def test_assignments_from_the_command_line() -> None:
-    settings = parse_assignments(["learning_rate=1e-3", "lora_targets=[q_proj, v_proj]", "layers=6"])
+    settings = parse_assignments(
+        ["learning_rate=1e-3", "lora_targets=[q_proj, v_proj]", "layers=6"]
+    )
     config = Config.create(**settings)
     assert config.learning_rate == 0.001
     assert config.lora_targets == ("q_proj", "v_proj")

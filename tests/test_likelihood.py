@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import make_dataset
 from genrec import GenRec, Histories
 from genrec.likelihood import choices, cumulative_mass, log_mass, segment_log_softmax
 from genrec.trie import ROOT, build_trie

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import genrec
+from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 from genrec.histories import Split
 
@@ -69,8 +69,12 @@ def test_saved_loaded_and_merged_recommend_the_same(
 
 def test_fitting_again_starts_afresh(tiny_backbone: str, split: Split) -> None:
     model = GenRec(backbone=tiny_backbone, prior="none", **SMALL)
-    first = model.fit(split.train, split.valid, epochs=1, progress=False).info["valid_log_likelihood"]
-    again = model.fit(split.train, split.valid, epochs=1, progress=False).info["valid_log_likelihood"]
+    first = model.fit(split.train, split.valid, epochs=1, progress=False).info[
+        "valid_log_likelihood"
+    ]
+    again = model.fit(split.train, split.valid, epochs=1, progress=False).info[
+        "valid_log_likelihood"
+    ]
     assert first == again
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_dataset
 
+from conftest import make_dataset
 from genrec.errors import RunError
 from genrec.histories import Histories
 from genrec.priors import (

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_titles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import make_titles
 from genrec.backbone import load_backbone
 from genrec.likelihood import CatalogueLikelihood
 from genrec.prompts import build_prompts
@@ -47,8 +47,10 @@ def brute_force(
     for item, title in enumerate(closed):
         hidden = model.backbone.hidden(torch.tensor([prompt + title]))[0]
         for depth, token in enumerate(title):
-            below = [other for other in range(len(closed)) if closed[other][:depth] == title[:depth]]
-            options = sorted({closed[other][depth] for other in below})
+            below = [
+                other for other in range(len(closed)) if closed[other][:depth] == title[:depth]
+            ]
+            options = sorted({closed[o][depth] for o in below})
             logits = model.lm_weight * (weight[options] @ hidden[len(prompt) + depth - 1])
             if prior is not None:
                 mass = [sum(prior[o] for o in below if closed[o][depth] == t) for t in options]
@@ -127,6 +129,6 @@ def test_nothing_allowed_finds_nothing(make_model: Callable[..., Model]) -> None
 
 
 def test_search_expands_only_what_can_matter(make_model: Callable[..., Model]) -> None:
-    model, closed = make_model(100, 2, False)
+    model, _ = make_model(100, 2, False)
     all_tokens = search(model, [[9]], 100, width=1).tokens
     assert search(model, [[9]], 1, width=1).tokens < all_tokens / 2

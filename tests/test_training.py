@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset
 
+from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 from genrec.training import CHECKPOINT_PREFIX, Collator, Window, Windows
 
@@ -69,9 +69,7 @@ def test_a_window_longer_than_the_context_drops_its_oldest_targets(tiny_backbone
 @pytest.mark.parametrize("prior", ["none", "cooccurrence"])
 def test_training_raises_the_likelihood_of_unseen_targets(tiny_backbone: str, prior: str) -> None:
     split = leave_last_out(make_dataset(users=120))
-    model = GenRec(
-        backbone=tiny_backbone, prior=prior, learning_rate=1e-2, lm_weight=1.0, **SMALL
-    )
+    model = GenRec(backbone=tiny_backbone, prior=prior, learning_rate=1e-2, lm_weight=1.0, **SMALL)
     model.fit(split.train, split.valid, epochs=6, progress=False)
     before, after = model.info["valid_log_likelihood"]
     assert after > before + 0.1
@@ -99,7 +97,7 @@ def test_paper_recipe_trains_on_all_tokens(tiny_backbone: str) -> None:
         assert not set(known.tolist()) & set(split.test.histories[row].tolist())
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -116,11 +114,11 @@ def test_a_killed_run_resumes_to_the_same_result(
 
     def dying(self: training.LikelihoodTrainer, *args: object) -> torch.Tensor:
         if self.state.global_step == 5:
-            raise Killed
+            raise KilledError
         return real(self, *args)
 
     monkeypatch.setattr(training.LikelihoodTrainer, "training_step", dying)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
     assert list((tmp_path / "checkpoints").glob(f"{CHECKPOINT_PREFIX}*"))
     monkeypatch.setattr(training.LikelihoodTrainer, "training_step", real)
@@ -129,9 +127,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)
 
 
-def test_checkpoints_of_other_settings_are_not_mixed_in(
-    tiny_backbone: str, tmp_path: Path
-) -> None:
+def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_path: Path) -> None:
     train = leave_last_out(make_dataset(users=8)).train
     settings = {**SMALL, "backbone": tiny_backbone}
     GenRec(**settings).fit(train, epochs=1, output=tmp_path, progress=False)

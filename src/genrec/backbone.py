@@ -34,7 +34,9 @@ class Backbone:
     def causal_lm(self) -> PreTrainedModel:
         """The transformers model inside the adapter."""
         model = self.model
-        return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+        return cast(
+            PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model
+        )
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +120,7 @@ def load_backbone(
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=choose_dtype(dtype, device))
         _keep_layers(model, layers)
-        model = model.to(device)
+        model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None

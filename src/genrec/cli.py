@@ -60,7 +60,9 @@ def data_get(name: Annotated[str, typer.Argument(help="See `genrec data list`.")
 
 @app.command()
 def prepare(
-    log: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet, JSONL(.gz), .inter, or a folder.")],
+    log: Annotated[
+        Path, typer.Argument(help="CSV, TSV, Parquet, JSONL(.gz), .inter, or a folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Data set folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Item table with ids and titles.")] = None,
     user: Annotated[str | None, typer.Option(help="Column of the user id.")] = None,
@@ -127,7 +129,7 @@ def train(
     from genrec.runs import drop_checkpoints, train_run
 
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
-    settings = {key: value for key, value in flags.items() if value is not None}
+    settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
     if restart:
         drop_checkpoints(out)
@@ -136,7 +138,9 @@ def train(
         return _print_json({"run": str(out), **model.info})
     before, after = model.info["valid_log_likelihood"]
     if before is not None:
-        print(f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training")
+        print(
+            f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training"
+        )
     print(f"{out}: trained; next: genrec evaluate {out}")
     return None
 
@@ -166,7 +170,9 @@ def recommend(
     ] = None,
     user: Annotated[str | None, typer.Option(help="User id of the run's data set.")] = None,
     k: Annotated[int, typer.Option("-k", help="Number of recommendations.")] = 10,
-    include_seen: Annotated[bool, typer.Option(help="Items of the history may come again.")] = False,
+    include_seen: Annotated[
+        bool, typer.Option(help="Items of the history may come again.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Recommend items after a history of titles, or for a user of the data set."""
@@ -196,7 +202,11 @@ def demo(
     from genrec.demo import run_demo
 
     result = run_demo(
-        out, minutes=minutes, users=users, seed=seed, say=lambda line: print(f"• {line}", flush=True)
+        out,
+        minutes=minutes,
+        users=users,
+        seed=seed,
+        say=lambda line: print(f"• {line}", flush=True),
     )
     _print_comparison(result.evaluations)
     print(f"\nAfter {', '.join(result.history)}:")

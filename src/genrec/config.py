@@ -41,17 +41,25 @@ class Config(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the hardware multiplies it natively"
     )
-    layers: int | None = Field(None, ge=1, description="keep the first n decoder layers; all if None")
+    layers: int | None = Field(
+        None, ge=1, description="keep the first n decoder layers; all if None"
+    )
 
     template: Literal["list", "instruction"] = "list"
-    titles: Literal["short", "display"] = Field("short", description="form the model reads and writes")
-    title_tokens: int = Field(24, ge=2, description="short titles are cut to about this many tokens")
+    titles: Literal["short", "display"] = Field(
+        "short", description="form the model reads and writes"
+    )
+    title_tokens: int = Field(
+        24, ge=2, description="short titles are cut to about this many tokens"
+    )
     history_length: int = Field(20, ge=1, description="most recent items in a prompt")
     max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
 
     prior: Literal["cooccurrence", "popularity", "none"] = "cooccurrence"
     lm_weight: float = Field(0.15, gt=0, description="weight of the LM's logits beside a prior")
-    decoding: Literal["exact", "beam"] = Field("exact", description="beam: the paper's, unconstrained")
+    decoding: Literal["exact", "beam"] = Field(
+        "exact", description="beam: the paper's, unconstrained"
+    )
     beams: int = Field(10, ge=1, description="beams of unconstrained decoding")
 
     lora_rank: int = Field(16, ge=1)

@@ -23,7 +23,7 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     folder = Path(name)
     if (folder / "dataset.json").is_file():
         return Dataset.load(folder)
-    if folder.exists() or len(folder.parts) > 1 and not str(name).startswith("amazon-"):
+    if folder.exists() or (len(folder.parts) > 1 and not str(name).startswith("amazon-")):
         raise DataError(f"{folder}: no prepared data set here; make one with `genrec prepare`.")
     prepared = cache_dir() / "prepared" / str(name)
     if (prepared / "dataset.json").is_file():

@@ -7,6 +7,7 @@ can be shorter than k. Kept as a faithful reference; :mod:`genrec.search` is the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,8 @@ def beam_titles(
         beams: number of beams, all of which are read.
     """
     by_title = {tuple(title.tolist()): item for item, title in enumerate(prompts.titles)}
-    output = backbone.causal_lm.generate(
+    causal_lm: Any = backbone.causal_lm  # the stub types `generate` as a tensor
+    output = causal_lm.generate(
         torch.tensor([list(prompt)], device=backbone.device),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=backbone.device),
         num_beams=beams,

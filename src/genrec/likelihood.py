@@ -68,7 +68,9 @@ class CatalogueLikelihood(nn.Module):
 
     accepts_loss_kwargs = True  # tells HF Trainer to pass the number of targets in the whole step
 
-    def __init__(self, backbone: Backbone, trie: Trie, *, lm_weight: float, has_prior: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, trie: Trie, *, lm_weight: float, has_prior: bool
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.language_model = backbone.model  # registers the parameters with torch
@@ -96,7 +98,6 @@ class CatalogueLikelihood(nn.Module):
             assert prior is not None
             logits = logits + self.prior_weight * torch.from_numpy(prior).to(device)
         return segment_log_softmax(logits, decision, len(hidden))
-
 
     def forward(
         self,

@@ -26,7 +26,7 @@ from genrec.generation import as_lists, beam_titles
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
 from genrec.priors import Prior, fit_prior, load_prior, save_prior
-from genrec.prompts import Prompts, build_prompts, prompt_titles
+from genrec.prompts import build_prompts, prompt_titles
 from genrec.recommender import TopK
 from genrec.search import search
 from genrec.training import TrainingResult, train
@@ -34,6 +34,18 @@ from genrec.trie import build_trie
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
+PARTS = (
+    "genrec.json",
+    "config.yaml",
+    "catalogue.parquet",
+    "prior.npz",
+    "adapter",
+    "metrics.json",
+    "report.html",
+    "report.md",
+    "README.md",
+)
+"""What a run folder holds; older ones are removed when a run is saved over them."""
 SCORED_ROWS = 8
 
 
@@ -151,7 +163,9 @@ class GenRec:
             RunError: the model is neither fitted nor loaded.
         """
         if self._catalogue is None:
-            raise RunError("This model knows no catalogue yet: call fit, prepare or from_pretrained.")
+            raise RunError(
+                "This model knows no catalogue yet: call fit, prepare or from_pretrained."
+            )
         return self._catalogue
 
     def recommend(
@@ -167,7 +181,10 @@ class GenRec:
         pairs = zip(top.items[0].tolist(), top.scores[0].tolist(), strict=True)
         return [
             Recommendation(
-                rank, self.catalogue.item_ids[item], self.catalogue.titles[item], float(np.exp(score))
+                rank,
+                self.catalogue.item_ids[item],
+                self.catalogue.titles[item],
+                float(np.exp(score)),
             )
             for rank, (item, score) in enumerate(pairs, start=1)
             if item >= 0
@@ -245,8 +262,11 @@ class GenRec:
         work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         try:
             self._write(work)
-            for path in sorted(work.iterdir(), key=lambda path: path.name == "genrec.json"):
-                _replace(path, folder / path.name)
+            for name in PARTS:  # genrec.json goes first and comes last
+                _remove(folder / name)
+            for name in reversed(PARTS):
+                if (work / name).exists():
+                    os.replace(work / name, folder / name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -297,7 +317,9 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not (folder / "genrec.json").is_file():
         if (folder / CHECKPOINTS).is_dir():
             raise RunError(f"{folder}: training was cut off; run the same `genrec train` to go on.")
-        raise RunError(f"{folder}: not a run folder (no genrec.json); make one with `genrec train`.")
+        raise RunError(
+            f"{folder}: not a run folder (no genrec.json); make one with `genrec train`."
+        )
     try:
         info = json.loads((folder / "genrec.json").read_text())
         settings = yaml.safe_load((folder / "config.yaml").read_text())
@@ -305,15 +327,16 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RunError(f"{folder}: damaged run folder ({error}); train it again.") from None
     if info.get("format") != FORMAT:
         raise RunError(
-            f"{folder}: run format {info.get('format')}, this GenRec reads {FORMAT}; train it again."
+            f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
         )
     return info, settings
 
 
-def _replace(source: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(source, target)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _seen(histories: Histories, n_items: int) -> npt.NDArray[np.bool_]:
@@ -322,9 +345,7 @@ def _seen(histories: Histories, n_items: int) -> npt.NDArray[np.bool_]:
     return seen
 
 
-def _padded(
-    items: npt.NDArray[np.int32], scores: npt.NDArray[np.float64], k: int
-) -> TopK:
+def _padded(items: npt.NDArray[np.int32], scores: npt.NDArray[np.float64], k: int) -> TopK:
     extra = ((0, 0), (0, k - items.shape[1]))
     return TopK(
         np.pad(items, extra, constant_values=-1), np.pad(scores, extra, constant_values=-np.inf)

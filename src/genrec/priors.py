@@ -51,7 +51,7 @@ class Prior(Protocol):
         Without the subtraction the counts would leak each target to the model in training.
 
         Returns:
-            Shape [stop - start, items]; the row of position ``t`` is conditioned on ``history[:t]``.
+            Shape [stop - start, items]; the row of position ``t`` is given ``history[:t]``.
         """
         ...
 
@@ -129,7 +129,7 @@ class CooccurrencePrior:
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         n_items = len(self.counts)
-        own = Histories.from_lists([history])
+        own = Histories.from_lists([history.tolist()])
         counts = self.counts - np.bincount(history, minlength=n_items)
         first = max(0, start - HISTORY)
         voters = history[first : stop - 1] if stop > 1 else history[:0]
@@ -139,7 +139,9 @@ class CooccurrencePrior:
         votes = np.asarray(weight / (counts + SHRINKAGE)[voters] @ others.toarray())
         votes = np.maximum(votes, 0.0)  # subtraction leaves rounding errors below zero
         votes += SMOOTHING * _share(counts)
-        return _discount_repeats(votes, _seen_before(history, start, stop, n_items), self.repeat_share)
+        return _discount_repeats(
+            votes, _seen_before(history, start, stop, n_items), self.repeat_share
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         matrix = self.transitions
@@ -176,7 +178,8 @@ def save_prior(prior: Prior, path: Path) -> None:
     """Write a prior as one ``.npz`` without pickled objects; the file appears only when whole."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, kind=np.array(prior.kind), **prior.arrays())
+        arrays: dict[str, Any] = {"kind": np.array(prior.kind), **prior.arrays()}
+        np.savez_compressed(file, **arrays)
     os.replace(partial, path)
 
 

@@ -65,7 +65,7 @@ class Prompts:
     def encode(
         self, history: npt.NDArray[np.int32], *, variant: int = 0, reserve: int = 0
     ) -> list[int]:
-        """Tokens of the prompt for item indices, oldest first; the oldest go when it is too long."""
+        """Tokens of the prompt for item indices, oldest first; the oldest go if it is too long."""
         kept = self.fitting(history, reserve)
         titles = [int(token) for item in kept for token in self.titles[item]]
         return [*self.prefixes[variant], *titles, *self.suffix]
@@ -97,9 +97,7 @@ def build_prompts(
     return Prompts(closed, prefixes, suffix, end, max_tokens)
 
 
-def prompt_titles(
-    titles: Sequence[str], tokenizer: Any, *, form: str, limit: int
-) -> list[str]:
+def prompt_titles(titles: Sequence[str], tokenizer: Any, *, form: str, limit: int) -> list[str]:
     """Titles as the model reads and writes them: unique, and short if ``form`` is ``"short"``.
 
     A short title loses its year unless it needs it to be unique (half of a MovieLens title's

@@ -31,9 +31,14 @@ def split_dataset(data: Dataset, name: str) -> Split:
 
 
 def train_run(
-    dataset: str, out: Path, *, split: str = "leave-last-out", progress: bool = True, **settings: Any
+    dataset: str,
+    out: Path,
+    *,
+    split: str = "leave-last-out",
+    progress: bool = True,
+    **settings: Any,
 ) -> GenRec:
-    """Train on a known or prepared data set and write the run folder; goes on where one was cut off.
+    """Train on a known or prepared data set and write the run folder; a cut-off run goes on.
 
     Args:
         settings: fields of :class:`genrec.config.Config`.
@@ -177,29 +182,32 @@ def model_card(model: GenRec, evaluations: Sequence[Evaluation]) -> str:
     """README.md of a run folder: what it is, how it was made, how good it is, how to use it."""
     info, config = model.info, model.config
     data, training = info["data"], info.get("training", {})
-    lines = [
-        f"# GenRec on {data['name']}",
-        "",
-        f"Recommends the next item by generating its title with {config.backbone} "
-        f"(recipe {config.recipe}, prior {config.prior}), exactly over {len(model.catalogue)} items.",
-        "",
-        f"- data: {data['name']}, split {data.get('split')}, ties {data.get('tie_rule')}, "
-        f"fingerprint `{data['fingerprint'][:16]}`",
-        f"- training: {training.get('steps')} steps, {training.get('targets')} targets, "
-        f"{training.get('seconds')} s, seed {config.seed}",
-        f"- adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, in `adapter/` "
-        "(plain PEFT files)",
-        f"- versions: {', '.join(f'{name} {v}' for name, v in info.get('versions', {}).items())}",
-        f"- written: {datetime.now(UTC):%Y-%m-%d}",
-        "",
-    ]
+    versions = ", ".join(f"{name} {number}" for name, number in info.get("versions", {}).items())
+    lines = f"""# GenRec on {data["name"]}
+
+Recommends the next item by generating its title with {config.backbone} (recipe {config.recipe},
+prior {config.prior}), exactly over {len(model.catalogue)} items.
+
+- data: {data["name"]}, split {data.get("split")}, ties {data.get("tie_rule")}, fingerprint
+  `{data["fingerprint"][:16]}`
+- training: {training.get("steps")} steps, {training.get("targets")} targets,
+  {training.get("seconds")} s, seed {config.seed}
+- adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, in `adapter/` (plain PEFT files)
+- versions: {versions}
+- written: {datetime.now(UTC):%Y-%m-%d}
+""".splitlines()
+    lines.append("")
     if evaluations:
         lines += ["| model | HR@10 | NDCG@10 | users |", "|---|---|---|---|"]
         lines += [
             f"| {e.name} | {e.metrics['HR@10']:.4f} | {e.metrics['NDCG@10']:.4f} | {e.users} |"
             for e in evaluations
         ]
-        lines += ["", "Full ranking over the catalogue, seen items left out; see `report.html`.", ""]
+        lines += [
+            "",
+            "Full ranking over the catalogue, seen items left out; see `report.html`.",
+            "",
+        ]
     lines += ["```python", "import genrec", 'model = genrec.GenRec.from_pretrained("this folder")']
     return "\n".join([*lines, f"model.recommend([{model.catalogue.titles[0]!r}], k=5)", "```", ""])
 

@@ -210,7 +210,7 @@ def _score(
     hidden: torch.Tensor,
     nodes: list[tuple[Row, int, float, int]],
 ) -> None:
-    """Expand nodes: (row, node, its score, its index in the row's columns), one hidden state each."""
+    """Expand nodes, given as (row, node, its score, its index in the row's columns)."""
     trie = model.trie
     chosen = choices(trie, np.array([node for _, node, _, _ in nodes]))
     prior = None

@@ -220,7 +220,7 @@ class ProgressBar(TrainerCallback):
         self.bar.stop()
 
 
-class LikelihoodTrainer(Trainer):  # type: ignore[misc]
+class LikelihoodTrainer(Trainer):
     """HF Trainer whose checkpoints hold only what is trained, not the frozen backbone."""
 
     def __init__(self, *, budget: Budget, **arguments: Any) -> None:
@@ -232,8 +232,10 @@ class LikelihoodTrainer(Trainer):  # type: ignore[misc]
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LambdaLR:
         if self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None
             self.budget.total_steps = max(1, num_training_steps)
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.budget.learning_rate)
+            self.lr_scheduler = LambdaLR(chosen, self.budget.learning_rate)
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
@@ -246,15 +248,18 @@ class LikelihoodTrainer(Trainer):  # type: ignore[misc]
         return self.targets_seen / max(1e-9, time.monotonic() - self.budget.started)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
+        assert self.model is not None
         save_file(trainable_state(self.model), folder / TRAINABLE)
         (folder / BUDGET).write_text(json.dumps({"seconds": self.budget.elapsed()}))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         try:
-            (model or self.model).load_state_dict(load_file(folder / TRAINABLE), strict=False)
+            module = model or self.model
+            assert isinstance(module, torch.nn.Module)
+            module.load_state_dict(load_file(folder / TRAINABLE), strict=False)
             self.budget.spent = float(json.loads((folder / BUDGET).read_text())["seconds"])
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise RunError(

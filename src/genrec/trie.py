@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,7 @@ def _shared_prefixes(table: Ints, lengths: Offsets, items: Ints) -> Offsets:
             f"Items {pair[0]} and {pair[1]} have the same title tokens, or one title is a prefix "
             "of the other: titles must be unique after tokenisation and closed by the end token."
         )
-    return shared
+    return cast(Offsets, shared)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class _Counting:
         return self
 
     def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """The k most probable items of each history; see :class:`genrec.recommender.Recommender`."""
+        """The k most probable items of each history; see :class:`.Recommender`."""
         scores = np.log(self._prior.probabilities(histories))
         return top_k(scores, k, histories if exclude_seen else None)
 

@@ -1,0 +1,202 @@
+"""The command line as a user meets it: exit codes, one clear message, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from conftest import make_dataset
+from genrec.cli import main
+
+TINY = ["--set", "dtype=float32", "--set", "lora_rank=4", "--set", "batch_size=8"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def log_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder, data = tmp_path_factory.mktemp("log"), make_dataset()
+    rows = [
+        (user, data.catalogue.item_ids[item], time)
+        for user, history in zip(data.histories.user_ids, data.histories, strict=True)
+        for time, item in enumerate(history)
+    ]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    frame.write_csv(folder / "log.csv")
+    items = {"item_id": data.catalogue.item_ids, "title": data.catalogue.titles}
+    pl.DataFrame(items).write_csv(folder / "titles.csv")
+    return folder / "log.csv", folder / "titles.csv"
+
+
+@pytest.fixture(scope="module")
+def trained(
+    log_files: tuple[Path, Path], tiny_backbone: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    log, items = log_files
+    main_ok("prepare", log, "--items", items, "--out", folder / "walks")
+    out = folder / "run"
+    main_ok(
+        "train", folder / "walks", "--out", out, "--backbone", tiny_backbone, "--epochs", 1, *TINY
+    )
+    return out
+
+
+def main_ok(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert not stop.value.code
+
+
+def test_prepare_says_what_it_made(
+    capsys: pytest.CaptureFixture[str], log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log, items = log_files
+    code, out, _ = run(capsys, "prepare", log, "--items", items, "--out", tmp_path / "d", "--json")
+    assert code == 0
+    assert json.loads(out)["counts"]["users"] == 40
+
+
+def test_recommend_prints_a_json_list(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    titles = make_dataset().catalogue.titles
+    history = ["--history", titles[0], "--history", titles[1]]
+    code, out, _ = run(capsys, "recommend", trained, *history, "-k", 5, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [sorted(each) for each in found] == [["item_id", "probability", "rank", "title"]] * 5
+    assert not {each["title"] for each in found} & {titles[0], titles[1]}
+
+
+def test_recommend_for_a_user_of_the_data_set(
+    capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    code, out, _ = run(capsys, "recommend", trained, "--user", "3", "-k", 2)
+    assert code == 0
+    assert "probability" in out
+    code, _, err = run(capsys, "recommend", trained, "--user", "nobody")
+    assert (code, "'nobody'" in err) == (2, True)
+
+
+def test_evaluate_writes_metrics_report_and_card(
+    capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    code, out, _ = run(capsys, "evaluate", trained, "--users", 20)
+    assert code == 0
+    assert "cooccurrence" in out
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert list(metrics) == ["popularity", "cooccurrence", "genrec"]
+    for entry in metrics.values():
+        assert {"HR@5", "HR@10", "NDCG@5", "NDCG@10", "users", "intervals"} <= set(entry)
+        assert entry["users"] == 20
+    assert "| genrec |" in (trained / "README.md").read_text()
+    assert "<html" in (trained / "report.html").read_text()
+
+
+def test_a_finished_run_can_be_trained_anew(
+    capsys: pytest.CaptureFixture[str], trained: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    data = trained.parent / "walks"
+    arguments = ["train", data, "--out", tmp_path, "--backbone", tiny_backbone, "--epochs", 0.2]
+    assert run(capsys, *arguments, *TINY)[0] == 0
+    assert run(capsys, *arguments, *TINY, "--prior", "none")[0] == 0
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "prior.npz").exists()
+
+
+def wrong(name: str, *arguments: object, says: str) -> object:
+    return pytest.param([str(argument) for argument in arguments], says, id=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        wrong("k", "recommend", "RUN", "--history", "x", "-k", 0, says="-k must be at least 1"),
+        wrong("title", "recommend", "RUN", "--history", "No Film", says="No Film"),
+        wrong("no history", "recommend", "RUN", says="--history"),
+        wrong("no run", "recommend", "nowhere", "--history", "x", says="not a run folder"),
+        wrong("no data set", "train", "nowhere", "--out", "OUT", says="nowhere"),
+        wrong("no log", "prepare", "gone.csv", "--out", "OUT", says="gone.csv"),
+        wrong("setting", "train", "DATA", "--out", "OUT", "--set", "lr=1", says="'lr'"),
+        wrong("recipe", "train", "DATA", "--out", "OUT", "--recipe", "best", says="'recipe'"),
+        wrong("split", "train", "DATA", "--out", "OUT", "--split", "random", says="'random'"),
+        wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
+        wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
+        wrong("users", "evaluate", "RUN", "--users", 0, says="users must be at least 1"),
+        wrong("asset", "data", "get", "ml-7", says="ml-7"),
+    ],
+)
+def test_wrong_input_exits_2_with_one_message(
+    capsys: pytest.CaptureFixture[str],
+    trained: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
+) -> None:
+    places = {"RUN": trained, "DATA": trained.parent / "walks", "OUT": tmp_path / "out"}
+    code, _, err = run(capsys, *[places.get(argument, argument) for argument in arguments])
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_logs_without_what_they_need(
+    capsys: pytest.CaptureFixture[str], log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log, items = log_files
+    pl.read_csv(log).drop("timestamp").write_csv(tmp_path / "no-time.csv")
+    (tmp_path / "empty.csv").write_text("")
+    for name, says in (("no-time.csv", "--timestamp"), ("empty.csv", "empty")):
+        code, _, err = run(
+            capsys, "prepare", tmp_path / name, "--items", items, "--out", tmp_path / "out"
+        )
+        assert (code, name in err, says in err) == (2, True, True)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_its_adapter(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "adapter")
+    code, _, err = run(capsys, "recommend", tmp_path / "run", "--history", "x")
+    assert code == 2
+    assert "adapter" in err
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from genrec.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'transformers', 'polars') if name in sys.modules])"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert time.monotonic() - started < 10  # generous: what it loads is the real check
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert out.strip().count(".") == 2
