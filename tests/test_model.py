@@ -161,6 +161,7 @@ def test_public_names_are_pinned() -> None:
         "Histories",
         "Holdout",
         "Interactions",
+        "Kernel",
         "Popularity",
         "Recommendation",
         "Recommender",

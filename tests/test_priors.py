@@ -8,9 +8,10 @@ import pytest
 from conftest import make_dataset
 from genrec.errors import RunError
 from genrec.histories import Histories
+from genrec.kernel import FIXED, combine, count_by_gap, fit_kernel
 from genrec.priors import (
-    SMOOTHING,
     CooccurrencePrior,
+    KernelPrior,
     PopularityPrior,
     Prior,
     fit_prior,
@@ -18,7 +19,7 @@ from genrec.priors import (
     save_prior,
 )
 
-KINDS = ("popularity", "cooccurrence")
+KINDS = ("popularity", "cooccurrence", "kernel")
 
 
 def fitted(kind: str, histories: Histories, n_items: int) -> Prior:
@@ -66,7 +67,10 @@ def test_training_leaves_the_user_out(kind: str) -> None:
     prior = fitted(kind, data.histories, 30)
     others = fitted(kind, Histories.from_lists(rows[:3] + rows[4:]), 30)
     if isinstance(prior, CooccurrencePrior) and isinstance(others, CooccurrencePrior):
-        others.repeat_share = prior.repeat_share  # one number of the whole log, not of a user
+        # A dozen numbers of the whole log, which say nothing about one user, stay as they are.
+        others.repeat_share, others.kernel = prior.repeat_share, prior.kernel
+        by_gap = count_by_gap(Histories.from_lists(rows[:3] + rows[4:]), 30)
+        others.transitions = combine(by_gap, prior.kernel)
     history = rows[3]
     expected = others.probabilities(Histories.from_lists([history[:t] for t in range(2, 5)]))
     np.testing.assert_allclose(prior.training_probabilities(history, 2, 5), expected, atol=1e-12)
@@ -87,7 +91,27 @@ def test_seen_items_keep_the_share_of_repeats() -> None:
     never = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 2]] * 30), 3)
     q = never.probabilities(Histories.from_lists([[0, 1]]))
     assert q[0, 0] < 0.01
-    assert SMOOTHING > 0
+
+
+def test_kernel_finds_what_the_log_does() -> None:
+    """Everybody alternates: the next item is the one after the next of the last but one."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(200):
+        a, b = rng.choice(40, 2, replace=False)
+        rows.append([item for n in range(4) for item in ((a + n) % 40, 40 + (b + n) % 40)])
+    histories = Histories.from_lists(rows)
+    kernel = KernelPrior().fit(histories, 80).kernel
+    forward = kernel.gap[0][:, None] * kernel.recency[0]
+    assert forward[1, 1] > 5 * forward[0, 0]  # gap 2 from the item before the last, not gap 1
+    learned = KernelPrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
+    fixed = CooccurrencePrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
+    assert learned[0, 51] > fixed[0, 51]
+
+
+def test_kernel_of_a_log_without_pairs_is_the_fixed_one() -> None:
+    histories = Histories.from_lists([[0], [1]])
+    assert fit_kernel(histories, count_by_gap(histories, 2), np.ones(2)) is FIXED
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genrec._version import __version__
 
 if TYPE_CHECKING:
-    from genrec.baselines import Cooccurrence, Popularity
+    from genrec.baselines import Cooccurrence, Kernel, Popularity
     from genrec.catalogue import Catalogue
     from genrec.data import load_dataset
     from genrec.errors import GenRecError
@@ -40,6 +40,7 @@ _HOME = {
     "Histories": "histories",
     "Holdout": "histories",
     "Interactions": "interactions",
+    "Kernel": "baselines",
     "Popularity": "baselines",
     "Recommendation": "model",
     "Recommender": "recommender",
@@ -63,6 +64,7 @@ __all__ = [
     "Histories",
     "Holdout",
     "Interactions",
+    "Kernel",
     "Popularity",
     "Recommendation",
     "Recommender",

@@ -48,7 +48,7 @@ class Backbone:
         return cast(torch.Tensor, self.causal_lm.get_output_embeddings().weight)
 
     def hidden(self, input_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Final hidden states, shape [rows, tokens, hidden]; the vocabulary projection never runs."""
+        """Final hidden states, shape [rows, tokens, hidden]; no vocabulary projection is run."""
         output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
         return cast(torch.Tensor, output.last_hidden_state)
 

@@ -55,7 +55,7 @@ class Config(BaseModel):
     history_length: int = Field(20, ge=1, description="most recent items in a prompt")
     max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
 
-    prior: Literal["cooccurrence", "popularity", "none"] = "cooccurrence"
+    prior: Literal["kernel", "cooccurrence", "popularity", "none"] = "kernel"
     lm_weight: float = Field(0.15, gt=0, description="weight of the LM's logits beside a prior")
     decoding: Literal["exact", "beam"] = Field(
         "exact", description="beam: the paper's, unconstrained"

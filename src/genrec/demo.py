@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrec.baselines import Cooccurrence, Popularity
 from genrec.data import load_dataset
 from genrec.evaluation import Evaluation, evaluate
 from genrec.histories import Split, leave_last_out
 from genrec.model import GenRec, Recommendation
 from genrec.runs import (
     CUTOFFS,
-    evaluate_baseline,
+    evaluate_baselines,
     record_data,
     sample_entry,
     sampled,
@@ -52,7 +51,7 @@ def run_demo(
     data = load_dataset(DATASET)
     split = leave_last_out(data)
     test = sampled(split.test, users, seed)
-    evaluations = [evaluate_baseline(kind(), split, test) for kind in (Popularity, Cooccurrence)]
+    evaluations = evaluate_baselines(split, test)
     say(f"genrec-untrained: the backbone as it comes, on {len(test)} test users")
     untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).prepare(split.train)
     evaluations.append(evaluate(untrained, test, CUTOFFS, seed=seed))

@@ -7,6 +7,7 @@ child by a prefix-sum difference, which the language model's logits then correct
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast
 
@@ -16,20 +17,20 @@ import scipy.sparse as sp
 
 from genrec.errors import RunError
 from genrec.histories import Histories
+from genrec.kernel import (
+    FIXED,
+    HISTORY,
+    SHRINKAGE,
+    Kernel,
+    combine,
+    count_by_gap,
+    fit_kernel,
+    seen_before,
+    share,
+)
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
-
-GAP = 5
-"""Pairs further apart than this in a history are not counted."""
-GAP_DECAY = 0.8
-RECENCY_DECAY = 0.8
-SHRINKAGE = 5.0
-"""Added to an item's count when its row is normalised: rare items say little."""
-HISTORY = 20
-"""Most recent history items that vote."""
-SMOOTHING = 1.0
-"""Weight of popularity beside the votes; an average history has about ten units of votes."""
 
 
 class Prior(Protocol):
@@ -75,11 +76,11 @@ class PopularityPrior:
         return self
 
     def probabilities(self, histories: Histories) -> Floats:
-        return np.tile(_share(self.counts), (len(histories), 1))
+        return np.tile(share(self.counts), (len(histories), 1))
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         own = np.bincount(history, minlength=len(self.counts))
-        return np.tile(_share(self.counts - own), (stop - start, 1))
+        return np.tile(share(self.counts - own), (stop - start, 1))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts}
@@ -92,22 +93,28 @@ class PopularityPrior:
 class CooccurrencePrior:
     """Directed co-occurrence: what followed the last items within a few steps, in other histories.
 
-    ``votes(j) = sum over history items i of RECENCY_DECAY**age(i) * C[i, j] / (count(i) + 5)``
-    where ``C[i, j]`` sums ``GAP_DECAY**(gap - 1)`` over every time j followed i at most ``GAP``
-    steps later. The distribution is the votes plus a little popularity; items already in the
-    history keep only the share of repeats that the log shows.
+    ``votes(j) = sum over history items i of recency[age(i)] * C[i, j] / (count(i) + SHRINKAGE)``
+    where ``C[i, j]`` sums ``gap[g]`` over every time j followed i at gap g. The distribution is the
+    votes plus a little popularity; items already in the history keep only the share of repeats that
+    the log shows. The weights are fixed: gaps up to 5, both decays .8.
     """
 
     kind: ClassVar[str] = "cooccurrence"
-    transitions: sp.csr_array[Any]
+    kernel: Kernel
+    transitions: list[sp.csr_array[Any]]
     counts: Floats
     repeat_share: float
 
     def fit(self, histories: Histories, n_items: int) -> Self:
-        self.transitions = _transitions(histories, n_items)
         self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
         self.repeat_share = _repeat_share(histories)
+        by_gap = count_by_gap(histories, n_items)
+        self.kernel = self._choose_kernel(histories, by_gap)
+        self.transitions = combine(by_gap, self.kernel)
         return self
+
+    def _choose_kernel(self, histories: Histories, by_gap: Sequence[sp.csr_array[Any]]) -> Kernel:
+        return FIXED
 
     def votes(self, histories: Histories) -> sp.csr_array[Any]:
         """Votes of each history's last items for every item, sparse, shape [rows, items]."""
@@ -115,13 +122,15 @@ class CooccurrencePrior:
         lengths = np.diff(recent.offsets)
         rows = np.repeat(np.arange(len(recent)), lengths)
         age = np.repeat(recent.offsets[1:], lengths) - 1 - np.arange(len(recent.items))
-        weight = RECENCY_DECAY**age / (self.counts[recent.items] + SHRINKAGE)
         shape = (len(recent), len(self.counts))
-        voters = sp.csr_array((weight, (rows, recent.items)), shape=shape)
-        return sp.csr_array(voters @ self.transitions)
+        total = sp.csr_array(shape, dtype=np.float64)
+        for recency, transitions in zip(self.kernel.recency, self.transitions, strict=True):
+            weight = recency[age] / (self.counts[recent.items] + SHRINKAGE)
+            total = total + sp.csr_array((weight, (rows, recent.items)), shape=shape) @ transitions
+        return sp.csr_array(total)
 
     def probabilities(self, histories: Histories) -> Floats:
-        votes = self.votes(histories).toarray() + SMOOTHING * _share(self.counts)
+        votes = self.votes(histories).toarray() + self.kernel.popularity * share(self.counts)
         rows = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
         seen = np.zeros(votes.shape, dtype=bool)
         seen[rows, histories.items] = True
@@ -129,41 +138,65 @@ class CooccurrencePrior:
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         n_items = len(self.counts)
-        own = Histories.from_lists([history.tolist()])
         counts = self.counts - np.bincount(history, minlength=n_items)
         first = max(0, start - HISTORY)
         voters = history[first : stop - 1] if stop > 1 else history[:0]
-        others = self.transitions[voters] - _transitions(own, n_items)[voters]
+        own = combine(count_by_gap(Histories.from_lists([history.tolist()]), n_items), self.kernel)
         age = np.arange(start, stop)[:, None] - 1 - np.arange(first, first + len(voters))
-        weight = np.where((age >= 0) & (age < HISTORY), RECENCY_DECAY ** np.maximum(age, 0), 0.0)
-        votes = np.asarray(weight / (counts + SHRINKAGE)[voters] @ others.toarray())
-        votes = np.maximum(votes, 0.0)  # subtraction leaves rounding errors below zero
-        votes += SMOOTHING * _share(counts)
-        return _discount_repeats(
-            votes, _seen_before(history, start, stop, n_items), self.repeat_share
-        )
+        votes = self.kernel.popularity * np.tile(share(counts), (stop - start, 1))
+        for recency, transitions, mine in zip(
+            self.kernel.recency, self.transitions, own, strict=True
+        ):
+            weight = np.where((age >= 0) & (age < HISTORY), recency[age.clip(0, HISTORY - 1)], 0.0)
+            others = (transitions[voters] - mine[voters]).toarray()
+            votes += weight / (counts + SHRINKAGE)[voters] @ np.maximum(others, 0.0)
+        seen = seen_before(history, start, stop, n_items)
+        return _discount_repeats(votes, seen, self.repeat_share)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        matrix = self.transitions
-        return {
-            "data": matrix.data,
-            "indices": matrix.indices,
-            "indptr": matrix.indptr,
+        arrays = {
             "counts": self.counts,
             "repeat_share": np.array(self.repeat_share),
+            "gap": self.kernel.gap,
+            "recency": self.kernel.recency,
+            "popularity": np.array(self.kernel.popularity),
         }
+        for direction, matrix in enumerate(self.transitions):
+            for part in ("data", "indices", "indptr"):
+                arrays[f"{part}{direction}"] = getattr(matrix, part)
+        return arrays
 
     def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
-        self.counts = arrays["counts"]
+        self.counts, size = arrays["counts"], len(arrays["counts"])
         self.repeat_share = float(arrays["repeat_share"])
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        self.transitions = sp.csr_array(parts, shape=(len(self.counts), len(self.counts)))
+        self.kernel = Kernel(arrays["gap"], arrays["recency"], float(arrays["popularity"]))
+        self.transitions = [
+            sp.csr_array(
+                tuple(arrays[f"{part}{direction}"] for part in ("data", "indices", "indptr")),
+                shape=(size, size),
+            )
+            for direction in range(len(self.kernel.gap))
+        ]
         return self
+
+
+class KernelPrior(CooccurrencePrior):
+    """Co-occurrence in both directions with weights fitted to the log.
+
+    The weights of gap, recency and direction are the maximum-likelihood mixture over training
+    positions whose own user was not counted (see :mod:`genrec.kernel`).
+    """
+
+    kind: ClassVar[str] = "kernel"
+
+    def _choose_kernel(self, histories: Histories, by_gap: Sequence[sp.csr_array[Any]]) -> Kernel:
+        return fit_kernel(histories, by_gap, self.counts)
 
 
 PRIORS: dict[str, type[PopularityPrior] | type[CooccurrencePrior]] = {
     "popularity": PopularityPrior,
     "cooccurrence": CooccurrencePrior,
+    "kernel": KernelPrior,
 }
 
 
@@ -197,36 +230,11 @@ def load_prior(path: Path) -> Prior:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
 
 
-def _share(counts: Floats) -> Floats:
-    smoothed = counts + 1.0
-    return cast(Floats, smoothed / smoothed.sum())
-
-
-def _transitions(histories: Histories, n_items: int) -> sp.csr_array[Any]:
-    items = histories.items
-    row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
-    total = sp.csr_array((n_items, n_items), dtype=np.float64)
-    for gap in range(1, GAP + 1):
-        inside = row[gap:] == row[:-gap]
-        pairs = (items[:-gap][inside], items[gap:][inside])
-        weights = np.full(int(inside.sum()), GAP_DECAY ** (gap - 1))
-        total = total + sp.csr_array((weights, pairs), shape=(n_items, n_items))
-    return sp.csr_array(total)
-
-
 def _repeat_share(histories: Histories) -> float:
     """Share of interactions with an item the user had before, with one pseudo-count each way."""
     row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets)).astype(np.int64)
     distinct = len(np.unique(row << 32 | histories.items))
     return (len(row) - distinct + 1) / (len(row) + 2)
-
-
-def _seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDArray[np.bool_]:
-    """Which items each position in ``start:stop`` has behind it, shape [stop - start, items]."""
-    seen = np.zeros((stop - start, n_items), dtype=bool)
-    seen[0, history[:start]] = True
-    seen[np.arange(1, stop - start), history[start : stop - 1]] = True
-    return np.logical_or.accumulate(seen, axis=0)
 
 
 def _discount_repeats(votes: Floats, seen: npt.NDArray[np.bool_], repeat_share: float) -> Floats:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from genrec.baselines import Cooccurrence, Popularity
+from genrec.baselines import BASELINES
 from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
@@ -119,17 +119,15 @@ def evaluate_run(
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
-    evaluations = [evaluate_baseline(kind(), split, test) for kind in (Popularity, Cooccurrence)]
+    evaluations = evaluate_baselines(split, test)
     evaluations.append(evaluate(model, test, CUTOFFS, seed=seed, progress=progress, batch_rows=64))
     write_results(folder, model, data, evaluations, samples=[])
     return evaluations
 
 
-def evaluate_baseline(
-    baseline: Popularity | Cooccurrence, split: Split, test: Holdout
-) -> Evaluation:
-    """Fit a baseline on the training split and evaluate it."""
-    return evaluate(baseline.fit(split.train), test, CUTOFFS)
+def evaluate_baselines(split: Split, test: Holdout) -> list[Evaluation]:
+    """Fit the counting baselines on the training split and evaluate them."""
+    return [evaluate(kind().fit(split.train), test, CUTOFFS) for kind in BASELINES]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:

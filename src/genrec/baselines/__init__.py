@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from genrec.baselines.counting import Cooccurrence, Popularity
+from genrec.baselines.counting import Cooccurrence, Kernel, Popularity
 
-__all__ = ["Cooccurrence", "Popularity"]
+BASELINES = (Popularity, Cooccurrence, Kernel)
+"""What every run is compared with, weakest first."""
+
+__all__ = ["BASELINES", "Cooccurrence", "Kernel", "Popularity"]

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from genrec.histories import Dataset, Histories, Holdout
-from genrec.priors import CooccurrencePrior, PopularityPrior, Prior
+from genrec.priors import CooccurrencePrior, KernelPrior, PopularityPrior, Prior
 from genrec.recommender import TopK, top_k
 
 
@@ -44,3 +44,12 @@ class Cooccurrence(_Counting):
 
     def __init__(self) -> None:
         self._prior = CooccurrencePrior()
+
+
+class Kernel(_Counting):
+    """Co-occurrence in both directions with fitted weights; GenRec's default prior by itself."""
+
+    name = "kernel"
+
+    def __init__(self) -> None:
+        self._prior = KernelPrior()

@@ -1,0 +1,177 @@
+"""Transition counts by gap and direction, and how much each of them should weigh.
+
+``C_g[i, j]`` counts how often j followed i at a gap in group g; its transpose is the backward
+direction. A kernel weighs gap groups, directions and the ages of history items:
+``w[d, g, a] = gap[d, g] * recency[d, a]``. As votes are linear in w, the likelihood of a target
+needs two numbers for each weight, the target's votes and all votes, so that maximum likelihood over
+thousands of positions is a fit of small dense arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from scipy.optimize import minimize
+
+from genrec.histories import Histories
+
+Floats = npt.NDArray[np.float64]
+Items = npt.NDArray[np.int32]
+
+GAPS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 10))
+"""Groups of gaps between two interactions of a history, first and last gap of each."""
+HISTORY = 20
+"""Most recent history items that vote."""
+SHRINKAGE = 5.0
+"""Added to an item's count when its row is normalised: rare items say little."""
+POSITIONS = 20_000
+"""Training positions a kernel is fitted on, the last ones of users drawn at random."""
+POSITIONS_PER_USER = 60
+RIDGE = 1e-3
+"""Pull of the log-weights to zero; it only matters where the log says nothing about a weight."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Weights of the directions (forward, backward).
+
+    Attributes:
+        gap: weight of each group of gaps, shape [directions, len(GAPS)].
+        recency: weight of a history item by its age, the last item first, shape
+            [directions, HISTORY].
+        popularity: weight of popularity beside the votes.
+    """
+
+    gap: Floats
+    recency: Floats
+    popularity: float
+
+
+FIXED = Kernel(
+    gap=np.array([[0.8 ** (g - 1) for g in range(1, 6)] + [0.0]]),
+    recency=0.8 ** np.arange(HISTORY)[None, :],
+    popularity=1.0,
+)
+"""Directed co-occurrence as a baseline: forward only, gaps up to 5, both decays .8."""
+
+
+def share(counts: Floats) -> Floats:
+    """Popularity with one pseudo-count for each item."""
+    return cast(Floats, (counts + 1.0) / (counts + 1.0).sum())
+
+
+def count_by_gap(histories: Histories, n_items: int) -> list[sp.csr_array[Any]]:
+    """For each group of gaps, how often one item followed another, shape [items, items]."""
+    items = histories.items
+    row = np.repeat(np.arange(len(histories)), histories.lengths)
+    counted = []
+    for first, last in GAPS:
+        total = sp.csr_array((n_items, n_items), dtype=np.float64)
+        for gap in range(first, last + 1):
+            inside = row[gap:] == row[:-gap]
+            pairs = (items[:-gap][inside], items[gap:][inside])
+            total = total + sp.csr_array((np.ones(len(pairs[0])), pairs), shape=total.shape)
+        counted.append(sp.csr_array(total))
+    return counted
+
+
+def combine(by_gap: Sequence[sp.csr_array[Any]], kernel: Kernel) -> list[sp.csr_array[Any]]:
+    """One weighted matrix for each direction of the kernel."""
+    combined = []
+    for direction, weights in enumerate(kernel.gap):
+        total = sp.csr_array(by_gap[0].shape, dtype=np.float64)
+        for weight, counted in zip(weights, by_gap, strict=True):
+            if weight > 0:
+                total = total + weight * (counted.T if direction else counted)
+        combined.append(sp.csr_array(total))
+    return combined
+
+
+def seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDArray[np.bool_]:
+    """Which items each position in ``start:stop`` has behind it, shape [stop - start, items]."""
+    seen = np.zeros((stop - start, n_items), dtype=bool)
+    seen[0, history[:start]] = True
+    seen[np.arange(1, stop - start), history[start : stop - 1]] = True
+    return np.logical_or.accumulate(seen, axis=0)
+
+
+def fit_kernel(
+    histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats
+) -> Kernel:
+    """Maximum-likelihood weights for the next unseen item, each user's own counts subtracted."""
+    both = [*by_gap, *(sp.csr_array(counted.T) for counted in by_gap)]
+    target, total = [], []
+    positions = 0
+    for user in np.random.default_rng(0).permutation(len(histories)):
+        history = histories[int(user)]
+        if len(history) < 2:
+            continue
+        of_target, of_all = _user_votes(history, both, counts)
+        target.append(of_target)
+        total.append(of_all)
+        positions += len(of_target)
+        if positions >= POSITIONS:
+            break
+    if not positions:
+        return FIXED
+    return _maximise(np.concatenate(target), np.concatenate(total))
+
+
+def _user_votes(
+    history: Items, both: Sequence[sp.csr_array[Any]], counts: Floats
+) -> tuple[Floats, Floats]:
+    """Votes for each target and for all unseen items, per weight.
+
+    Returns:
+        Two arrays of shape [positions, 2 * len(GAPS) * HISTORY + 1]; popularity comes last.
+    """
+    n_items, stop = len(counts), len(history)
+    start = max(1, stop - POSITIONS_PER_USER)
+    first = max(0, start - HISTORY)
+    unseen = ~seen_before(history, start, stop, n_items)
+    targets = history[start:]
+    new = unseen[np.arange(len(targets)), targets]  # repeats are not what the kernel is for
+    voters, unseen = history[first : stop - 1], unseen[new].T.astype(np.float64)
+    age = (np.arange(start, stop)[:, None] - 1 - np.arange(first, stop - 1))[new]
+    position, voter = np.nonzero((age >= 0) & (age < HISTORY))
+    own = count_by_gap(Histories.from_lists([history.tolist()]), n_items)
+    own += [sp.csr_array(counted.T) for counted in own]
+    others = counts - np.bincount(history, minlength=n_items)
+    scale = 1.0 / (others + SHRINKAGE)[voters][:, None]
+    votes = np.zeros((2, int(new.sum()), len(both) * HISTORY + 1))
+    for number, (counted, mine) in enumerate(zip(both, own, strict=True)):
+        rows = sp.csr_array(counted[voters] - mine[voters])
+        column = number * HISTORY + age[position, voter]
+        votes[0, position, column] = (rows[:, targets[new]].toarray() * scale)[voter, position]
+        votes[1, position, column] = (rows @ unseen * scale)[voter, position]
+    popularity = share(others)
+    votes[0, :, -1], votes[1, :, -1] = popularity[targets[new]], popularity @ unseen
+    return votes[0], votes[1]
+
+
+def _maximise(target: Floats, total: Floats) -> Kernel:
+    groups = 2 * len(GAPS)
+
+    def weights(logs: Floats) -> Floats:
+        gap, recency = logs[:groups].reshape(2, -1, 1), logs[groups:-1].reshape(2, 1, HISTORY)
+        return np.append(np.exp(gap + recency).ravel(), np.exp(logs[-1]))
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        w = weights(logs)
+        hit, mass = target @ w, total @ w
+        value = float(np.mean(np.log(mass) - np.log(hit)))
+        slope = ((total / mass[:, None] - target / hit[:, None]).mean(axis=0)) * w
+        table = slope[:-1].reshape(2, len(GAPS), HISTORY)
+        parts = table.sum(axis=2).ravel(), table.sum(axis=1).ravel(), slope[-1:]
+        gradient = np.concatenate(parts) + 2 * RIDGE * logs / len(logs)
+        return value + RIDGE * float(np.mean(logs**2)), gradient
+
+    start = np.zeros(groups + 2 * HISTORY + 1)
+    logs = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    gap, recency = np.exp(logs[:groups]).reshape(2, -1), np.exp(logs[groups:-1]).reshape(2, -1)
+    return Kernel(gap, recency, float(np.exp(logs[-1])))

@@ -1,0 +1,80 @@
+"""What every recommender has to do, GenRec and baselines alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_dataset
+
+from genrec import Cooccurrence, GenRec, Histories, Kernel, Popularity, Recommender, leave_last_out
+from genrec.errors import ConfigError
+
+Make = Callable[[str], Recommender]
+RECOMMENDERS: dict[str, Make] = {
+    "popularity": lambda backbone: Popularity(),
+    "cooccurrence": lambda backbone: Cooccurrence(),
+    "kernel": lambda backbone: Kernel(),
+    "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
+    "genrec-no-prior": lambda backbone: GenRec(
+        backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=list(RECOMMENDERS))
+def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
+    return RECOMMENDERS[request.param](tiny_backbone).fit(leave_last_out(make_dataset()).train)
+
+
+@pytest.fixture(scope="module")
+def histories() -> Histories:
+    return leave_last_out(make_dataset()).test.histories
+
+
+def test_obeys_the_protocol(fitted: Recommender) -> None:
+    assert isinstance(fitted, Recommender)
+    assert fitted.name
+
+
+def test_k_distinct_unseen_items_by_falling_score(
+    fitted: Recommender, histories: Histories
+) -> None:
+    top = fitted.recommend_batch(histories, 6)
+    assert top.items.shape == top.scores.shape == (len(histories), 6)
+    for history, items, scores in zip(histories, top.items, top.scores, strict=True):
+        assert len(set(items.tolist())) == 6
+        assert not set(items.tolist()) & set(history.tolist())
+        assert (np.diff(scores) <= 0).all()
+
+
+def test_batch_equals_single(fitted: Recommender, histories: Histories) -> None:
+    together = fitted.recommend_batch(histories, 5)
+    for row in (0, 7):
+        alone = fitted.recommend_batch(histories.select([row]), 5)
+        assert alone.items[0].tolist() == together.items[row].tolist()
+        np.testing.assert_allclose(alone.scores[0], together.scores[row], atol=1e-4)
+
+
+def test_k_beyond_the_catalogue_pads(fitted: Recommender, histories: Histories) -> None:
+    top = fitted.recommend_batch(histories.select([0]), 50)
+    known = top.items[0] >= 0
+    assert known.sum() == 30 - len(set(histories[0].tolist()))
+    assert (top.items[0][~known] == -1).all()
+    assert np.isneginf(top.scores[0][~known]).all()
+
+
+def test_seen_items_only_when_asked_for(fitted: Recommender, histories: Histories) -> None:
+    top = fitted.recommend_batch(histories.select([0]), 30, exclude_seen=False)
+    assert sorted(top.items[0].tolist()) == list(range(30))
+
+
+def test_empty_history(fitted: Recommender) -> None:
+    assert (fitted.recommend_batch(Histories.from_lists([[]]), 3).items >= 0).all()
+
+
+def test_k_must_be_positive(fitted: Recommender, histories: Histories) -> None:
+    with pytest.raises(ConfigError, match="k must be"):
+        fitted.recommend_batch(histories, 0)

@@ -1,0 +1,55 @@
+"""The real backbone on the real data, as far as minutes allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genrec
+from genrec.histories import Split
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return genrec.leave_last_out(genrec.load_dataset("ml-100k"))
+
+
+def test_reference_points_on_ml_100k(split: Split) -> None:
+    """DESIGN's reference points: leave-last-out, full ranking, ties by row of the log."""
+    popularity = genrec.evaluate(genrec.Popularity().fit(split.train), split.test)
+    cooccurrence = genrec.evaluate(genrec.Cooccurrence().fit(split.train), split.test)
+    assert popularity.metrics["HR@10"] == pytest.approx(81 / 943)  # .0859
+    assert 0.20 <= cooccurrence.metrics["HR@10"] <= 0.21
+    assert popularity.users == cooccurrence.users == 943
+
+
+def test_train_save_load_recommend(split: Split, tmp_path: Path) -> None:
+    model = genrec.GenRec(dtype="float32", batch_size=8, window=8, history_length=8)
+    model.fit(split.train, minutes=0.2, progress=False)
+    model.save_pretrained(tmp_path)
+    loaded = genrec.GenRec.from_pretrained(tmp_path)
+    history = ["Toy Story (1995)", "GoldenEye (1995)"]
+    found = loaded.recommend(history, k=10)
+    assert found == model.recommend(history, k=10)
+    assert len({item.item_id for item in found}) == 10
+    assert not {item.title for item in found} & set(history)
+    everything = loaded.recommend(history, k=len(loaded.catalogue), exclude_seen=False)
+    assert len(everything) == 1682
+    assert sum(item.probability for item in everything) == pytest.approx(1, abs=1e-3)
+
+
+def test_search_equals_scoring_every_title(split: Split) -> None:
+    model = genrec.GenRec(prior="none", dtype="float32", history_length=5).prepare(split.train)
+    histories = split.test.histories.select([0])
+    found = model.recommend_batch(histories, 10, exclude_seen=False)
+    some = np.concatenate([found.items[0], np.arange(0, 1682, 60, dtype=np.int32)])
+    rows = genrec.Histories.from_lists([histories[0]] * len(some))
+    scores = model.log_likelihood(rows, some)
+    np.testing.assert_allclose(scores[:10], found.scores[0], atol=1e-3)
+    assert scores[10:].max() <= found.scores[0, -1] + 1e-3 or set(
+        some[10:][scores[10:] > found.scores[0, -1] + 1e-3].tolist()
+    ) <= set(found.items[0].tolist())
