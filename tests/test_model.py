@@ -112,6 +112,7 @@ def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
         ("adapter", "adapter_config.json is missing"),
         ("adapter/adapter_model.safetensors", r"adapter_model\.safetensors is missing"),
         ("prior.npz", "no readable prior"),
+        ("head.safetensors", r"head\.safetensors"),
         ("catalogue.parquet", "catalogue.parquet"),
         ("config.yaml", "damaged run folder"),
     ],

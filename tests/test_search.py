@@ -30,8 +30,10 @@ def make_model(tiny_backbone: str) -> Callable[..., Model]:
         prompts = build_prompts(backbone.tokenizer, titles, template="list", max_tokens=400)
         closed = [title.tolist() for title in prompts.titles]
         model = CatalogueLikelihood(
-            backbone, build_trie(closed), lm_weight=0.5, has_prior=has_prior
+            backbone, build_trie(closed), has_prior=has_prior, rank=4, lm_weight=0.5
         )
+        if model.residual is not None:
+            torch.nn.init.normal_(model.residual.up.weight)  # as if it had been trained
         return model.eval(), closed
 
     return make
@@ -51,7 +53,11 @@ def brute_force(
                 other for other in range(len(closed)) if closed[other][:depth] == title[:depth]
             ]
             options = sorted({closed[o][depth] for o in below})
-            logits = model.lm_weight * (weight[options] @ hidden[len(prompt) + depth - 1])
+            state = hidden[len(prompt) + depth - 1]
+            if model.residual is not None:
+                down, up = model.residual.down.weight, model.residual.up.weight
+                state = up @ down @ state * model.lm_weight / model.row_norm
+            logits = weight[options] @ state
             if prior is not None:
                 mass = [sum(prior[o] for o in below if closed[o][depth] == t) for t in options]
                 logits = logits + torch.tensor(np.log(mass), dtype=torch.float32)

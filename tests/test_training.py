@@ -25,9 +25,16 @@ def test_windows_are_counted_from_the_end_and_cover_every_item() -> None:
     assert windows == [Window(0, 6, 7, 10), Window(0, 2, 3, 6), Window(0, 0, 0, 2)]
 
 
+def test_only_the_last_windows_of_each_history() -> None:
+    windows = Windows(
+        Histories.from_lists([range(10), range(3)]), 4, every_position=True, last=1
+    ).windows
+    assert windows == [Window(0, 6, 7, 10), Window(1, 0, 0, 3)]
+
+
 def test_one_target_per_window_with_the_instruction_template() -> None:
     windows = Windows(Histories.from_lists([range(4)]), 2, every_position=False).windows
-    assert windows == [Window(0, 0, 1, 2), Window(0, 0, 2, 3), Window(0, 1, 3, 4)]
+    assert windows == [Window(0, 1, 3, 4), Window(0, 0, 2, 3), Window(0, 0, 1, 2)]
 
 
 def test_nothing_to_train_on_is_said() -> None:

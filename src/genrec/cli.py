@@ -112,7 +112,9 @@ def train(
     dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
     out: Annotated[Path, typer.Option(help="Run folder; a run cut off there goes on.")],
     recipe: Annotated[str, typer.Option(help="default or paper.")] = "default",
-    prior: Annotated[str | None, typer.Option(help="kernel, cooccurrence, popularity or none.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="kernel, cooccurrence, popularity or none.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Known name, Hub id or folder.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from genrec.errors import ConfigError
 
 PAPER_SETTINGS: dict[str, Any] = {
+    "windows_per_user": None,
     "template": "instruction",
     "titles": "display",
     "prior": "none",
@@ -56,7 +57,8 @@ class Config(BaseModel):
     max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
 
     prior: Literal["kernel", "cooccurrence", "popularity", "none"] = "kernel"
-    lm_weight: float = Field(0.15, gt=0, description="weight of the LM's logits beside a prior")
+    lm_weight: float = Field(0.5, ge=0, description="factor of the LM's residual beside a prior")
+    residual_rank: int = Field(32, ge=1, description="rank of that residual")
     decoding: Literal["exact", "beam"] = Field(
         "exact", description="beam: the paper's, unconstrained"
     )
@@ -74,6 +76,9 @@ class Config(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(10, ge=0)
     window: int = Field(20, ge=1, description="items in one training window; each is a target")
+    windows_per_user: int | None = Field(
+        2, ge=1, description="train on the last n windows of each history; all if None"
+    )
     batch_size: int = Field(16, ge=1, description="windows (paper: examples) in an optimiser step")
     microbatch_size: int = Field(8, ge=1, description="windows in one forward pass")
     epochs: float | None = Field(None, gt=0, description="1 if neither this nor minutes is set")

@@ -32,6 +32,8 @@ SHRINKAGE = 5.0
 POSITIONS = 20_000
 """Training positions a kernel is fitted on, the last ones of users drawn at random."""
 POSITIONS_PER_USER = 60
+LIMIT = 12.0
+"""Bound of a log-weight; a weight that the log never needs would run away."""
 RIDGE = 1e-3
 """Pull of the log-weights to zero; it only matters where the log says nothing about a weight."""
 
@@ -54,7 +56,7 @@ class Kernel:
 
 FIXED = Kernel(
     gap=np.array([[0.8 ** (g - 1) for g in range(1, 6)] + [0.0]]),
-    recency=0.8 ** np.arange(HISTORY)[None, :],
+    recency=np.array([[0.8**age for age in range(HISTORY)]]),
     popularity=1.0,
 )
 """Directed co-occurrence as a baseline: forward only, gaps up to 5, both decays .8."""
@@ -100,9 +102,7 @@ def seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDAr
     return np.logical_or.accumulate(seen, axis=0)
 
 
-def fit_kernel(
-    histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats
-) -> Kernel:
+def fit_kernel(histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats) -> Kernel:
     """Maximum-likelihood weights for the next unseen item, each user's own counts subtracted."""
     both = [*by_gap, *(sp.csr_array(counted.T) for counted in by_gap)]
     target, total = [], []
@@ -172,6 +172,7 @@ def _maximise(target: Floats, total: Floats) -> Kernel:
         return value + RIDGE * float(np.mean(logs**2)), gradient
 
     start = np.zeros(groups + 2 * HISTORY + 1)
-    logs = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    bounds = [(-LIMIT, LIMIT)] * len(start)
+    logs = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     gap, recency = np.exp(logs[:groups]).reshape(2, -1), np.exp(logs[groups:-1]).reshape(2, -1)
     return Kernel(gap, recency, float(np.exp(logs[-1])))

@@ -4,8 +4,10 @@ At a decision node only its children are possible, so the probability of a child
 the children alone (masked softmax: arXiv 2504.04178). An item's probability is the product along
 its path; over the catalogue the probabilities sum to one.
 
-With a prior q the logit of a child is ``lm_weight * (hidden . W) + prior_weight * log mass(child)``
-where mass sums q over the leaves below the child. ``prior_weight`` is learned and starts at one.
+With a prior q the logit of a child is ``prior_weight * log mass + lm_weight * residual . W``: the
+mass sums q over the leaves below the child, ``prior_weight`` is learned and starts at one, and the
+residual is a low-rank projection of the hidden state that starts at zero. So training starts at the
+prior, and the language model learns what the prior does not know.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import nn
 
 from genrec.backbone import Backbone
-from genrec.trie import Trie
+from genrec.trie import ROOT, Trie
 
 Array = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -63,21 +65,73 @@ def log_mass(trie: Trie, sums: Floats, rows: Array, child: Array) -> npt.NDArray
     return cast(npt.NDArray[np.float32], np.log(np.maximum(mass, 1e-30)).astype(np.float32))
 
 
+class Residual(nn.Module):
+    """Low-rank projection of standardised hidden states, zero until it is trained.
+
+    Hidden states are standardised apart at the root and inside titles: their mean there says
+    which tokens are frequent, which the prior knows better.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, hidden: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(hidden, rank, bias=False)
+        self.up = nn.Linear(rank, hidden, bias=False)
+        nn.init.normal_(self.down.weight, std=hidden**-0.5)
+        nn.init.zeros_(self.up.weight)
+        self.register_buffer("mean", torch.zeros(2, hidden))
+        self.register_buffer("scale", torch.ones(2, hidden))
+
+    def forward(self, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+        """Shape [decisions, hidden], float32; ``inner`` is 1 inside a title, 0 at the root."""
+        standard = (hidden.float() - self.mean[inner]) / self.scale[inner]
+        return cast(torch.Tensor, self.up(self.down(standard)))
+
+    @torch.no_grad()
+    def calibrate(self, hidden: torch.Tensor, inner: torch.Tensor) -> None:
+        """Take mean and scale from a sample of hidden states, shape [decisions, hidden]."""
+        for kind in (0, 1):
+            sample = hidden[inner == kind].float()
+            if len(sample) > 1:
+                self.mean[kind], self.scale[kind] = sample.mean(0), sample.std(0).clamp_min(1e-3)
+
+
 class CatalogueLikelihood(nn.Module):
     """The language model's hidden states read as a distribution over a catalogue."""
 
     accepts_loss_kwargs = True  # tells HF Trainer to pass the number of targets in the whole step
 
     def __init__(
-        self, backbone: Backbone, trie: Trie, *, lm_weight: float, has_prior: bool
+        self,
+        backbone: Backbone,
+        trie: Trie,
+        *,
+        has_prior: bool,
+        rank: int = 32,
+        lm_weight: float = 1.0,
     ) -> None:
+        """Read a backbone over a trie.
+
+        Args:
+            rank: of the residual beside a prior.
+            lm_weight: factor of the residual outside of training. Below one it shrinks what the
+                language model says beside the prior, which ranks better than it estimates.
+        """
         super().__init__()
         self.backbone = backbone
         self.language_model = backbone.model  # registers the parameters with torch
         self.trie = trie
-        self.lm_weight = lm_weight if has_prior else 1.0
-        initial = torch.ones((), device=backbone.device)
-        self.prior_weight = nn.Parameter(initial) if has_prior else None
+        self.lm_weight = lm_weight
+        self.prior_weight: nn.Parameter | None = None
+        self.residual: Residual | None = None
+        if has_prior:
+            weight = backbone.output_weight
+            self.prior_weight = nn.Parameter(torch.ones((), device=weight.device))
+            self.residual = Residual(weight.shape[1], rank).to(weight.device)
+            tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
+            self.row_norm = float(weight[tokens].float().norm(dim=1).mean())
 
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
@@ -89,15 +143,37 @@ class CatalogueLikelihood(nn.Module):
             prior: log mass of each child, shape [choices], if the model has a prior.
         """
         device = hidden.device
+        residual = self.residual
+        if residual is not None:
+            factor = (1.0 if self.training else self.lm_weight) / self.row_norm
+            hidden = factor * residual(hidden, self.is_inner(chosen))
         tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
         rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
-        dense = (hidden.to(rows.dtype) @ rows.T).float()
+        dense = hidden.float() @ rows.float().T
         decision = torch.from_numpy(chosen.decision).to(device)
-        logits = self.lm_weight * dense[decision, torch.from_numpy(column).to(device)]
+        logits = dense[decision, torch.from_numpy(column).to(device)]
         if self.prior_weight is not None:
             assert prior is not None
             logits = logits + self.prior_weight * torch.from_numpy(prior).to(device)
         return segment_log_softmax(logits, decision, len(hidden))
+
+    def is_inner(self, chosen: Choices) -> torch.Tensor:
+        """1 for each decision inside a title, 0 for those at its start, shape [decisions]."""
+        nodes = self.trie.child_parent[chosen.child[chosen.starts]]
+        return torch.from_numpy((nodes != ROOT).astype(np.int64)).to(self.backbone.device)
+
+    @torch.no_grad()
+    def calibrate(self, input_ids: torch.Tensor, targets: Targets) -> None:
+        """Standardise the residual's input on a sample batch (see :meth:`Residual.calibrate`)."""
+        if self.residual is not None:
+            hidden = self.backbone.hidden(input_ids.to(self.backbone.device), use_cache=False)
+            states = decision_states(hidden, targets)
+            self.residual.calibrate(states, self.is_inner(targets.choices))
+
+    def head(self) -> dict[str, torch.Tensor]:
+        """What belongs to the model beside backbone and adapter."""
+        outside = self.state_dict()
+        return {k: v for k, v in outside.items() if not k.startswith("language_model.")}
 
     def forward(
         self,
@@ -187,6 +263,12 @@ def locate_targets(
     )
 
 
+def decision_states(hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Hidden state at each decision's last token, shape [decisions, hidden]."""
+    row, position = torch.from_numpy(targets.row), torch.from_numpy(targets.position)
+    return hidden[row.to(hidden.device), position.to(hidden.device)]
+
+
 def title_log_probs(
     model: CatalogueLikelihood, hidden: torch.Tensor, targets: Targets
 ) -> torch.Tensor:
@@ -196,9 +278,8 @@ def title_log_probs(
         hidden: final hidden states of the padded batch, shape [rows, tokens, hidden].
     """
     device = hidden.device
-    row, position = torch.from_numpy(targets.row), torch.from_numpy(targets.position)
-    at_decisions = hidden[row.to(device), position.to(device)]
-    log_probs = model.child_log_probs(at_decisions, targets.choices, targets.prior)
+    states = decision_states(hidden, targets)
+    log_probs = model.child_log_probs(states, targets.choices, targets.prior)
     right = log_probs[torch.from_numpy(targets.target).to(device)]
     example = torch.from_numpy(targets.example).to(device)
     return torch.zeros(targets.titles, device=device).index_add(0, example, right)

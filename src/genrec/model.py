@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from genrec._version import __version__
 from genrec.backbone import Backbone, add_lora, load_adapter, load_backbone, quiet_transformers
@@ -39,6 +41,7 @@ PARTS = (
     "config.yaml",
     "catalogue.parquet",
     "prior.npz",
+    "head.safetensors",
     "adapter",
     "metrics.json",
     "report.html",
@@ -137,8 +140,9 @@ class GenRec:
         self._likelihood = CatalogueLikelihood(
             self._backbone,
             self._trie,
-            lm_weight=self.config.lm_weight,
             has_prior=self._prior is not None,
+            rank=self.config.residual_rank,
+            lm_weight=self.config.lm_weight,
         ).eval()
 
     def _train(self, data: Dataset, checkpoints: Path, progress: bool) -> TrainingResult:
@@ -279,14 +283,13 @@ class GenRec:
             self._backbone.save_adapter(folder / "adapter")
         if self._prior is not None:
             save_prior(self._prior, folder / "prior.npz")
-        weight = self._likelihood.prior_weight
+            save_file(self._likelihood.head(), folder / "head.safetensors")
         self.info |= {
             "format": FORMAT,
             "name": self.name,
             "versions": _versions(),
             "backbone": {"name": self.config.backbone, "sha256": self._backbone.fingerprint()},
             "adapter": (folder / "adapter").is_dir(),
-            "prior_weight": None if weight is None else float(weight.detach()),
         }
         (folder / "genrec.json").write_text(json.dumps(self.info, indent=2))
 
@@ -307,8 +310,8 @@ class GenRec:
             load_adapter(backbone, folder / "adapter")
         prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
         model._assemble(backbone, Catalogue.load(folder / "catalogue.parquet"), prior)
-        if model._likelihood.prior_weight is not None:
-            torch.nn.init.constant_(model._likelihood.prior_weight, info["prior_weight"])
+        if prior is not None:
+            model._likelihood.load_state_dict(_read_head(folder), strict=False)
         model.info = info
         return model
 
@@ -330,6 +333,13 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
         )
     return info, settings
+
+
+def _read_head(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / "head.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"{folder / 'head.safetensors'}: {error}; train the run again.") from None
 
 
 def _remove(path: Path) -> None:

@@ -40,6 +40,8 @@ IDENTITY = "run.json"
 MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
 """Settings that a resumed run may change."""
 BUDGET = "budget.json"
+CALIBRATION = 32
+"""Windows whose hidden states standardise the residual's input."""
 ENDLESS = 1000.0
 """Epochs when only the wall clock ends training."""
 
@@ -59,15 +61,23 @@ class Windows(TorchDataset[Window]):
 
     With a template that has nothing between history and target, a history is cut into windows of
     ``length`` items, counted from its end, and every title but a window's first is a target.
-    Otherwise each target has a window of its own.
+    Otherwise each target has a window of its own. ``last`` keeps only that many windows of each
+    history, the latest: what users do early differs from what they will do next.
     """
 
-    def __init__(self, histories: Histories, length: int, *, every_position: bool) -> None:
+    def __init__(
+        self,
+        histories: Histories,
+        length: int,
+        *,
+        every_position: bool,
+        last: int | None = None,
+    ) -> None:
         cut = _cut if every_position else _cut_one_target
         self.windows = [
             window
             for row, items in enumerate(np.diff(histories.offsets).tolist())
-            for window in cut(row, items, length)
+            for window in cut(row, items, length)[:last]
         ]
         if not self.windows:
             raise DataError("Nothing to train on: no user has two items before the held-out ones.")
@@ -91,7 +101,7 @@ def _cut(row: int, items: int, length: int) -> list[Window]:
 
 
 def _cut_one_target(row: int, items: int, length: int) -> list[Window]:
-    return [Window(row, max(0, stop - 1 - length), stop - 1, stop) for stop in range(2, items + 1)]
+    return [Window(row, max(0, stop - 1 - length), stop - 1, stop) for stop in range(items, 1, -1)]
 
 
 class Collator:
@@ -306,21 +316,26 @@ def train(
     """
     _claim(checkpoints, {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint})
     length = config.window if prompts.every_position else config.history_length
-    windows = Windows(histories, length, every_position=prompts.every_position)
+    windows = Windows(
+        histories,
+        length,
+        every_position=prompts.every_position,
+        last=config.windows_per_user,
+    )
+    collate = Collator(
+        model, prompts, histories, prior, all_tokens=config.loss == "all-tokens", seed=config.seed
+    )
+    if prior is not None:
+        sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
+        batch = collate([windows[int(index)] for index in sample])
+        model.calibrate(batch["input_ids"], batch["targets"])
     budget = Budget(config.minutes and config.minutes * 60, config.warmup_steps)
     trainer = LikelihoodTrainer(
         budget=budget,
         model=model,
         args=_arguments(config, checkpoints, len(windows)),
         train_dataset=windows,
-        data_collator=Collator(
-            model,
-            prompts,
-            histories,
-            prior,
-            all_tokens=config.loss == "all-tokens",
-            seed=config.seed,
-        ),
+        data_collator=collate,
         callbacks=[budget],
     )
     trainer.remove_callback(PrinterCallback)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_dataset
 
+from conftest import make_dataset
 from genrec import Cooccurrence, GenRec, Histories, Kernel, Popularity, Recommender, leave_last_out
 from genrec.errors import ConfigError
 
