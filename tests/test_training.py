@@ -147,3 +147,12 @@ def test_the_wall_clock_ends_training(tiny_backbone: str) -> None:
     model = GenRec(backbone=tiny_backbone, **SMALL).fit(train, minutes=0.02, progress=False)
     assert model.training.seconds < 10
     assert model.training.steps > 5
+
+
+def test_tensorboard_logs_stay_in_the_run_folder(tiny_backbone: str, tmp_path: Path) -> None:
+    train = leave_last_out(make_dataset(users=8)).train
+    model = GenRec(backbone=tiny_backbone, report_to="tensorboard", **SMALL)
+    model.fit(train, epochs=1, output=tmp_path, progress=False)
+    model.save_pretrained(tmp_path)
+    assert list((tmp_path / "logs").glob("events.*"))
+    assert not (tmp_path / "checkpoints").exists()

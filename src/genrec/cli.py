@@ -218,6 +218,24 @@ def demo(
 
 
 @app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to bind to.")] = 8000,
+) -> None:
+    """Answer POST /v1/recommend from a run; the API is described at /docs."""
+    try:
+        import uvicorn
+
+        from genrec.serving.app import create_app
+    except ImportError:
+        raise GenRecError('Serving needs the extra "serve": pip install "genrec[serve]".') from None
+    from genrec.model import GenRec
+
+    uvicorn.run(create_app(GenRec.from_pretrained(run)), host=host, port=port)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Print versions, devices, threads and caches, and what is missing."""
     from genrec.doctor import diagnose, render

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from genrec.errors import ConfigError
 
@@ -85,7 +85,7 @@ class Config(BaseModel):
     minutes: float | None = Field(None, gt=0, description="wall-clock budget of training")
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(50, ge=1, description="optimiser steps between checkpoints")
-    report_to: str | tuple[str, ...] = Field("none", description="trackers of HF Trainer")
+    report_to: tuple[str, ...] = Field((), description="trackers of HF Trainer, e.g. tensorboard")
     seed: int = 0
 
     @classmethod
@@ -100,6 +100,11 @@ class Config(BaseModel):
             return cls(**{**base, **settings})
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Config:

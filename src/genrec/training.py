@@ -24,11 +24,12 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from genrec.backbone import choose_device
 from genrec.config import Config
-from genrec.errors import DataError, RunError
+from genrec.errors import ConfigError, DataError, RunError
 from genrec.histories import Histories
 from genrec.likelihood import CatalogueLikelihood, Targets, cumulative_mass, locate_targets
 from genrec.priors import Prior
@@ -37,6 +38,7 @@ from genrec.prompts import Prompts
 CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
 IDENTITY = "run.json"
+LOGS = "logs"
 MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
 """Settings that a resumed run may change."""
 BUDGET = "budget.json"
@@ -336,7 +338,7 @@ def train(
         args=_arguments(config, checkpoints, len(windows)),
         train_dataset=windows,
         data_collator=collate,
-        callbacks=[budget],
+        callbacks=[budget, *_trackers(config, checkpoints.parent / LOGS)],
     )
     trainer.remove_callback(PrinterCallback)
     if progress:
@@ -363,6 +365,19 @@ def _claim(checkpoints: Path, identity: dict[str, Any]) -> None:
     path.write_text(json.dumps(identity))
 
 
+def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
+    """TensorBoard's files belong beside the checkpoints, which go when a run is complete."""
+    if "tensorboard" not in config.report_to:
+        return []
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            'report_to=tensorboard needs the extra "tracking": pip install "genrec[tracking]".'
+        ) from None
+    return [TensorBoardCallback(SummaryWriter(str(logs)))]
+
+
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
     microbatch = min(config.microbatch_size, config.batch_size, windows)
     return TrainingArguments(
@@ -378,7 +393,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         save_total_limit=2,
         seed=config.seed,
         data_seed=config.seed,
-        report_to=config.report_to if isinstance(config.report_to, str) else list(config.report_to),
+        report_to=[name for name in config.report_to if name != "tensorboard"] or "none",
         use_cpu=choose_device().type == "cpu",
         fp16=config.dtype == "float16",
         remove_unused_columns=False,

@@ -1,0 +1,1 @@
+"""The recommender as an HTTP service (extra ``serve``)."""
