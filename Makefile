@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # On a busy machine fewer threads are faster: `make test OMP_NUM_THREADS=1`.
-export OMP_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check format serve venv clean

@@ -137,6 +137,9 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
         wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
         wrong("users", "evaluate", "RUN", "--users", 0, says="users must be at least 1"),
+        wrong("clash", "train", "DATA", "--out", "OUT", "--set", "split=x", says="'split'"),
+        wrong("yaml", "train", "DATA", "--out", "OUT", "--set", "titles=[a", says="titles"),
+        wrong("float16", "train", "DATA", "--out", "OUT", "--set", "dtype=float16", says="GPU"),
         wrong("asset", "data", "get", "ml-7", says="ml-7"),
     ],
 )
@@ -194,6 +197,29 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert time.monotonic() - started < 10  # generous: what it loads is the real check
+
+
+def test_restart_needs_right_settings_first(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    data = trained.parent / "walks"
+    code, _, err = run(capsys, "train", data, "--out", tmp_path, "--restart", "--set", "lr=1")
+    assert (code, "'lr'" in err) == (2, True)
+    assert (tmp_path / "checkpoints").is_dir()
+
+
+def test_unwritable_place(
+    capsys: pytest.CaptureFixture[str], log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    log, items = log_files
+    code, _, err = run(
+        capsys, "prepare", log, "--items", items, "--out", tmp_path / "file" / "data"
+    )
+    assert code == 2
+    assert "file" in err
+    assert "Traceback" not in err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

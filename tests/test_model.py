@@ -22,7 +22,7 @@ def split() -> Split:
     return leave_last_out(make_dataset())
 
 
-@pytest.fixture(scope="module", params=["none", "popularity", "cooccurrence"])
+@pytest.fixture(scope="module", params=["none", "popularity", "cooccurrence", "kernel"])
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str, split: Split) -> GenRec:
     model = GenRec(backbone=tiny_backbone, prior=request.param, **SMALL)
     return model.fit(split.train, epochs=1, progress=False)
@@ -52,7 +52,6 @@ def test_empty_history_is_answered(fitted: GenRec) -> None:
 def test_saved_loaded_and_merged_recommend_the_same(
     fitted: GenRec, split: Split, tmp_path: Path
 ) -> None:
-    fitted.info["data"] = {"name": "walks", "fingerprint": split.train.fingerprint}
     fitted.save_pretrained(tmp_path / "run")
     expected = fitted.recommend_batch(split.test.histories, 5)
     loaded = GenRec.from_pretrained(tmp_path / "run")
@@ -65,6 +64,14 @@ def test_saved_loaded_and_merged_recommend_the_same(
     merged = loaded.recommend_batch(split.test.histories, 5)
     np.testing.assert_array_equal(merged.items, expected.items)
     np.testing.assert_allclose(merged.scores, expected.scores, atol=1e-4)
+
+
+def test_lora_on_the_last_layers_only(tiny_backbone: str, split: Split) -> None:
+    model = GenRec(backbone=tiny_backbone, lora_layers=1, **SMALL)
+    model.fit(split.train, epochs=0.2, progress=False)
+    adapted = [name for name, _ in model._backbone.model.named_parameters() if "lora_A" in name]
+    assert len(adapted) == 7  # the linear modules of a LLaMA layer
+    assert all(".layers.1." in name for name in adapted)
 
 
 def test_fitting_again_starts_afresh(tiny_backbone: str, split: Split) -> None:
@@ -126,6 +133,51 @@ def test_incomplete_run_folders(
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(GenRecError, match=message):
         GenRec.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("prior.npz", b"PK\x03\x04 cut off", "no readable prior"),
+        ("head.safetensors", b"cut off", r"head\.safetensors"),
+        ("adapter/adapter_model.safetensors", b"cut off", "not an adapter"),
+        ("config.yaml", b"", "damaged"),
+        ("genrec.json", b"[]", "damaged"),
+        ("catalogue.parquet", b"PAR1", r"catalogue\.parquet"),
+    ],
+)
+def test_damaged_run_folders(
+    tiny_backbone: str, split: Split, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    model = GenRec(backbone=tiny_backbone, **SMALL).fit(split.train, epochs=0.2, progress=False)
+    model.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(GenRecError, match=message):
+        GenRec.from_pretrained(tmp_path)
+
+
+def test_a_folder_with_other_things_is_left_alone(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    model = GenRec(backbone=tiny_backbone, prior="none").prepare(split.train)
+    for place in (tmp_path, tmp_path / "README.md"):
+        with pytest.raises(GenRecError, match="name another"):
+            model.save_pretrained(place)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_other_weights_under_the_same_name_are_noticed(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    model = GenRec(backbone=str(tmp_path / "backbone"), prior="none").prepare(split.train)
+    model.save_pretrained(tmp_path / "run")
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "backbone")
+    other.lm_head.weight.data += 1
+    other.save_pretrained(tmp_path / "backbone")
+    with pytest.raises(GenRecError, match="other weights"):
+        GenRec.from_pretrained(tmp_path / "run")
 
 
 def test_a_run_cut_off_in_training_says_how_to_go_on(tmp_path: Path) -> None:

@@ -22,14 +22,16 @@ SMALL = {
 
 def test_windows_are_counted_from_the_end_and_cover_every_item() -> None:
     windows = Windows(Histories.from_lists([range(10)]), 4, every_position=True).windows
-    assert windows == [Window(0, 6, 7, 10), Window(0, 2, 3, 6), Window(0, 0, 0, 2)]
+    assert windows == [Window(0, 5, 6, 10), Window(0, 1, 2, 6), Window(0, 0, 0, 2)]
+    targets = [item for window in windows for item in range(window.first, window.stop)]
+    assert sorted(targets) == list(range(10))
 
 
 def test_only_the_last_windows_of_each_history() -> None:
     windows = Windows(
         Histories.from_lists([range(10), range(3)]), 4, every_position=True, last=1
     ).windows
-    assert windows == [Window(0, 6, 7, 10), Window(1, 0, 0, 3)]
+    assert windows == [Window(0, 5, 6, 10), Window(1, 0, 0, 3)]
 
 
 def test_one_target_per_window_with_the_instruction_template() -> None:
@@ -128,10 +130,14 @@ def test_a_killed_run_resumes_to_the_same_result(
     with pytest.raises(KilledError):
         GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
     assert list((tmp_path / "checkpoints").glob(f"{CHECKPOINT_PREFIX}*"))
+    half = tmp_path / "checkpoints" / f"{CHECKPOINT_PREFIX}99"  # killed while it was written
+    half.mkdir()
+    (half / "trainable.safetensors").write_bytes(b"half")
     monkeypatch.setattr(training.LikelihoodTrainer, "training_step", real)
     resumed = GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
     expected = [entry["loss"] for entry in whole.training.log]
     assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)
+    assert resumed.training.targets == whole.training.targets
 
 
 def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_path: Path) -> None:

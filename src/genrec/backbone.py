@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -43,6 +44,11 @@ class Backbone:
         return self.output_weight.device
 
     @property
+    def dtype_name(self) -> str:
+        """Name of the weights' type, as in ``Config.dtype``."""
+        return str(self.output_weight.dtype).removeprefix("torch.")
+
+    @property
     def output_weight(self) -> torch.Tensor:
         """Rows of the output projection, shape [vocabulary, hidden]."""
         return cast(torch.Tensor, self.causal_lm.get_output_embeddings().weight)
@@ -57,11 +63,6 @@ class Backbone:
         if isinstance(self.model, PeftModel):
             self.model.eval()
             self.model.merge_adapter()
-
-    def unmerge(self) -> None:
-        """Undo :meth:`merge`, for training (exact up to rounding of the model's data type)."""
-        if isinstance(self.model, PeftModel):
-            self.model.unmerge_adapter()
 
     def fingerprint(self) -> str | None:
         """sha256 of the weight files of a local backbone; ``None`` for one named by Hub id."""
@@ -93,14 +94,19 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     A CPU with AVX-512 BF16 or AMX runs it 2.5 times faster than float32; one with only AVX2
     emulates it 40 to 500 times slower.
     """
+    if name == "float16" and device.type == "cpu":
+        raise BackboneError("dtype=float16 needs a GPU; on a CPU use auto, float32 or bfloat16.")
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = device.type == "cpu" and any(
-        torch.cpu.get_capabilities().get(flag, False) for flag in ("avx512_bf16", "amx_bf16")
-    )
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively; False where torch (< 2.13) cannot tell."""
+    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(told.get(flag, False) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def load_backbone(
@@ -121,7 +127,7 @@ def load_backbone(
         model = AutoModelForCausalLM.from_pretrained(source, dtype=choose_dtype(dtype, device))
         _keep_layers(model, layers)
         model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None
     except (MemoryError, torch.OutOfMemoryError):
@@ -136,6 +142,8 @@ def load_backbone(
 def add_lora(backbone: Backbone, config: Config) -> None:
     """Put a fresh LoRA adapter around the model (zero-initialised: outputs do not change yet)."""
     targets = config.lora_targets
+    if targets == "all-linear" and config.lora_layers is not None:
+        targets = _linear_names(backbone.causal_lm)  # PEFT selects layers by module names only
     total = backbone.causal_lm.config.num_hidden_layers
     last = None if config.lora_layers is None else range(max(0, total - config.lora_layers), total)
     settings = LoraConfig(
@@ -168,10 +176,15 @@ def load_adapter(backbone: Backbone, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             backbone.model = PeftModel.from_pretrained(backbone.causal_lm, str(folder))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: not an adapter of {backbone.name!r}: {reason}") from None
     backbone.merge()
+
+
+def _linear_names(model: PreTrainedModel) -> tuple[str, ...]:
+    modules = model.get_decoder().named_modules()
+    return tuple(sorted({name.split(".")[-1] for name, m in modules if isinstance(m, nn.Linear)}))
 
 
 def _keep_layers(model: PreTrainedModel, layers: int | None) -> None:

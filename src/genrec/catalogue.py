@@ -182,6 +182,11 @@ def build_catalogue(
         raise DataError(f"the log has no item titles, and GenRec recommends by title; {remedy}")
     wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
     table = wanted.join(items, on="item_id", how="left", maintain_order="left")
+    unknown = wanted.join(items, on="item_id", how="anti").height
+    if wanted.height and unknown == wanted.height:
+        shown = f"{item_ids[0]!r} in the log, {items['item_id'].first()!r} in the item table"
+        remedy = "name the id columns (--item) or give the right --items"
+        raise DataError(f"no item of the log is in the item table ({shown}); {remedy}")
     metadata = table.drop("item_id", "title")
     raw = [title or "" for title in table["title"].to_list()]
     cleaned = [clean_title(title) for title in raw]
@@ -190,7 +195,7 @@ def build_catalogue(
     report: dict[str, object] = {
         "items": len(unique),
         "untitled": cleaned.count(""),
-        "not_in_item_table": wanted.join(items, on="item_id", how="anti").height,
+        "not_in_item_table": unknown,
         "items_without_interactions": items.join(wanted, on="item_id", how="anti").height,
         "changed_by_cleaning": sum(old != new for old, new in zip(raw, cleaned, strict=True)),
         "duplicate_titles": len(titles) - len(set(titles)),

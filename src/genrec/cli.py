@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +30,7 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all if not given.")]
+Restart = Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
@@ -122,20 +122,18 @@ def train(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting as key=value; repeatable.")
     ] = None,
-    restart: Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")] = False,
+    restart: Restart = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on a data set and write a run folder."""
     from genrec.config import parse_assignments
-    from genrec.runs import drop_checkpoints, train_run
+    from genrec.runs import train_run
 
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
-    if restart:
-        drop_checkpoints(out)
-    model = train_run(dataset, out, split=split, **settings)
+    model = train_run(dataset, out, settings, split=split, restart=restart)
     if as_json:
         return _print_json({"run": str(out), **model.info})
     before, after = model.info["valid_log_likelihood"]
@@ -157,8 +155,8 @@ def evaluate(
     """Evaluate a run and the counting baselines on its test users; write metrics and report."""
     from genrec.runs import evaluate_run
 
-    with _progress("evaluating") as progress:
-        evaluations = evaluate_run(run, users=users, seed=seed, progress=progress)
+    progress = _progress("evaluating")
+    evaluations = evaluate_run(run, users=users, seed=seed, progress=progress)
     if as_json:
         return _print_json({each.name: each.to_json() for each in evaluations})
     return _print_comparison(evaluations)
@@ -199,6 +197,7 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Training budget.")] = 5.0,
     users: Users = 400,
     seed: Seed = 0,
+    restart: Restart = False,
 ) -> None:
     """Train and evaluate on MovieLens-100K with SmolLM2-135M, from nothing, in minutes."""
     from genrec.demo import run_demo
@@ -208,7 +207,9 @@ def demo(
         minutes=minutes,
         users=users,
         seed=seed,
+        restart=restart,
         say=lambda line: print(f"• {line}", flush=True),
+        progress=_progress("evaluating"),
     )
     _print_comparison(result.evaluations)
     print(f"\nAfter {', '.join(result.history)}:")
@@ -264,8 +265,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except GenRecError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; `genrec train` with the same arguments goes on", file=sys.stderr)
+        print("interrupted; the same command goes on with a training run", file=sys.stderr)
         sys.exit(130)
 
 
@@ -307,14 +313,20 @@ def _print_recommendations(found: Sequence[Recommendation]) -> None:
     _print_table(("rank", "probability", "title", "item id"), rows)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    """A progress bar on standard error, advanced by a callback."""
+def _progress(what: str) -> Progress:
+    """A callback that draws a progress bar on standard error, and takes it away when done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what)
+
+    def advance(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return advance

@@ -18,6 +18,7 @@ PAPER_SETTINGS: dict[str, Any] = {
     "lora_rank": 8,
     "lora_alpha": 16,
     "lora_dropout": 0.05,
+    "lora_layers": None,
     "lora_targets": ("q_proj", "v_proj"),
     "learning_rate": 3e-4,
     "epochs": 3.0,
@@ -68,14 +69,14 @@ class Config(BaseModel):
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_targets: str | tuple[str, ...] = Field("all-linear", description="names of linear modules")
-    lora_layers: int | None = Field(None, ge=1, description="adapt the last n layers; all if None")
+    lora_layers: int | None = Field(6, ge=1, description="adapt the last n layers; all if None")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank), arXiv 2312.03732")
 
     loss: Literal["catalogue", "all-tokens"] = "catalogue"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(10, ge=0)
-    window: int = Field(20, ge=1, description="items in one training window; each is a target")
+    window: int = Field(20, ge=1, description="targets in one training window")
     windows_per_user: int | None = Field(
         2, ge=1, description="train on the last n windows of each history; all if None"
     )
@@ -135,7 +136,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set takes key=value, got {text!r}")
-        parsed = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {key}: {value!r} is no YAML value.") from None
         # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
         settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return settings

@@ -28,10 +28,15 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     prepared = cache_dir() / "prepared" / str(name)
     if (prepared / "dataset.json").is_file():
         try:
-            return Dataset.load(prepared)
+            return _known(Dataset.load(prepared))
         except DataError:
             pass  # made by another version: prepare it afresh below
     data = prepare(read_interactions(dataset_files(str(name))), name=str(name))
     prepared.parent.mkdir(parents=True, exist_ok=True)
     data.save(prepared)
+    return data
+
+
+def _known(data: Dataset) -> Dataset:
+    data.info.pop("folder", None)  # a known data set is referred to by its name
     return data

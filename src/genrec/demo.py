@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genrec.data import load_dataset
-from genrec.evaluation import Evaluation, evaluate
-from genrec.histories import Split, leave_last_out
-from genrec.model import GenRec, Recommendation
-from genrec.runs import (
-    CUTOFFS,
-    evaluate_baselines,
-    record_data,
-    sample_entry,
-    sampled,
-    save_run,
-    write_results,
-)
+from genrec.evaluation import Evaluation, Progress, evaluate
+from genrec.histories import leave_last_out
+from genrec.model import CHECKPOINTS, GenRec, Recommendation, check_folder
+from genrec.runs import CUTOFFS, evaluate_baselines, sampled, save_run, write_results
 
 DATASET = "ml-100k"
-SPLIT = "leave-last-out"
 HISTORY = ("Toy Story (1995)", "GoldenEye (1995)", "Star Wars (1977)")
 
 
@@ -37,34 +30,46 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, *, minutes: float, users: int | None, seed: int, say: Callable[[str], None]
+    out: Path,
+    *,
+    minutes: float,
+    users: int | None,
+    seed: int,
+    restart: bool,
+    say: Callable[[str], None],
+    progress: Progress | None = None,
 ) -> DemoResult:
-    """Get data and backbone, train, evaluate four models on the same users, write the run folder.
+    """Get data and backbone, train, evaluate on the same users, write the run folder.
+
+    Compared are the counting baselines (the last is GenRec's own prior), the backbone as it comes,
+    without a prior, and the trained model.
 
     Args:
         minutes: training budget.
         users: test users, or all.
+        restart: drop the checkpoints of a demo that was cut off.
         say: called with one line at each stage.
+        progress: called with (users done, users) while a language model is evaluated.
     """
     started = time.monotonic()
+    check_folder(out)
+    if restart:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     say("MovieLens-100K: fetching and preparing")
     data = load_dataset(DATASET)
     split = leave_last_out(data)
     test = sampled(split.test, users, seed)
-    evaluations = evaluate_baselines(split, test)
-    say(f"genrec-untrained: the backbone as it comes, on {len(test)} test users")
+    how: Any = {"seed": seed, "progress": progress, "batch_rows": 64}
+    evaluations = evaluate_baselines(split, test, seed)
+    say(f"genrec-untrained: SmolLM2-135M as it comes, on {len(test)} test users")
     untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).prepare(split.train)
-    evaluations.append(evaluate(untrained, test, CUTOFFS, seed=seed))
+    evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
+    del untrained
     say(f"genrec: training for {minutes:g} minutes")
-    model = _train(split, out, minutes, seed)
-    say(f"genrec: evaluating on {len(test)} test users")
-    evaluations.append(evaluate(model, test, CUTOFFS, seed=seed))
-    recommendations = model.recommend(HISTORY, k=10)
-    record_data(model, data, DATASET, SPLIT)
+    model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
     save_run(model, out)
-    write_results(out, model, data, evaluations, [sample_entry(HISTORY, recommendations)])
+    say(f"genrec: evaluating on {len(test)} test users")
+    evaluations.append(evaluate(model, test, CUTOFFS, **how))
+    write_results(out, model, data, evaluations, seed)
+    recommendations = model.recommend(HISTORY, k=10)
     return DemoResult(evaluations, HISTORY, recommendations, time.monotonic() - started)
-
-
-def _train(split: Split, out: Path, minutes: float, seed: int) -> GenRec:
-    return GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)

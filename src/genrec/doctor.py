@@ -160,11 +160,11 @@ def _cpu() -> dict[str, Any]:
         import torch
     except ImportError:
         return facts | unknown
-    # torch before 2.13 cannot tell what the processor has
-    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    from genrec.backbone import cpu_has_bf16
+
     return facts | {
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16": any(told.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")),
+        "bf16": cpu_has_bf16(),
         "threads": torch.get_num_threads(),
         "cuda_build": bool(torch.version.cuda or torch.version.hip),
     }

@@ -23,13 +23,14 @@ NEW_TOKENS = 64
 def beam_titles(
     backbone: Backbone, prompts: Prompts, prompt: Sequence[int], beams: int
 ) -> list[tuple[int, float]]:
-    """Items whose titles the beams spell exactly, best beam first, with the beams' scores.
+    """Items whose titles the beams spell exactly, best beam first, with log p(title | prompt).
+
+    That is the model's probability of the text, among all texts and not among the catalogue.
 
     Args:
         prompt: prompt tokens of one history.
         beams: number of beams, all of which are read.
     """
-    by_title = {tuple(title.tolist()): item for item, title in enumerate(prompts.titles)}
     causal_lm: Any = backbone.causal_lm  # the stub types `generate` as a tensor
     output = causal_lm.generate(
         torch.tensor([list(prompt)], device=backbone.device),
@@ -45,9 +46,10 @@ def beam_titles(
     )
     found: dict[int, float] = {}
     for tokens, score in zip(output.sequences, output.sequences_scores.tolist(), strict=True):
-        item = by_title.get(_first_title(tokens[len(prompt) :].tolist(), prompts.end))
+        title = _first_title(tokens[len(prompt) :].tolist(), prompts.end)
+        item = prompts.by_title.get(title)
         if item is not None:
-            found.setdefault(item, score)
+            found.setdefault(item, score * len(title))  # the beams' scores are means per token
     return list(found.items())
 
 

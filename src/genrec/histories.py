@@ -37,7 +37,7 @@ class Histories:
 
     items: int32[n]. offsets: int64[rows + 1]; row r is items[offsets[r]:offsets[r + 1]].
     user_ids: one per row. timestamps: float64[n], ascending in each row. ratings: float32[n] (nan
-    where unknown) or None.
+    where unknown) or None. reviews: n texts, null where unknown, or None.
     """
 
     items: NDArray[np.int32]
@@ -45,6 +45,7 @@ class Histories:
     user_ids: list[str]
     timestamps: NDArray[np.float64]
     ratings: NDArray[np.float32] | None = None
+    reviews: pl.Series | None = None
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> Histories:
@@ -88,7 +89,9 @@ class Histories:
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         users = [self.user_ids[row] for row in rows.tolist()]
         ratings = None if self.ratings is None else self.ratings[places]
-        return Histories(self.items[places], offsets, users, self.timestamps[places], ratings)
+        reviews = None if self.reviews is None else self.reviews[places]
+        times = self.timestamps[places]
+        return Histories(self.items[places], offsets, users, times, ratings, reviews)
 
 
 def _offsets(lengths: Ints | NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -147,9 +150,11 @@ class Dataset:
         pl.DataFrame(users).write_parquet(folder / "users.parquet")
         flat = {"item": rows.items, "timestamp": rows.timestamps}
         flat |= {} if rows.ratings is None else {"rating": rows.ratings}
+        flat |= {} if rows.reviews is None else {"review": rows.reviews}
         pl.DataFrame(flat).write_parquet(folder / "histories.parquet")
         head = {"name": self.name, "format": FORMAT, "genrec": _version()}
         info = {**self.info, **head, "fingerprint": self.fingerprint}
+        info.pop("folder", None)  # where it was loaded from
         text = json.dumps(info, indent=2, ensure_ascii=False)
         (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
 
@@ -165,6 +170,7 @@ class Dataset:
             if version != FORMAT:
                 raise DataError(f"{folder}: format {version}, this GenRec reads {FORMAT}; {again}")
             catalogue = Catalogue.load(folder / "items.parquet")
+            info["folder"] = str(folder.resolve())
             data = cls(info["name"], catalogue, _read_histories(folder), info)
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise DataError(
@@ -255,7 +261,7 @@ def _chronological(
     (users, user_ids), (items, item_ids) = _coded(log["user_id"]), _coded(log["item_id"])
     order = random.permutation(len(log)) if ties == "shuffled" else np.arange(len(log))
     keys = pl.DataFrame({"user": users, "order": order, "item": items.astype(np.int32)})
-    table = keys.hstack(log.select("timestamp", pl.col("^rating$")))
+    table = keys.hstack(log.select("timestamp", pl.col("^(rating|review)$")))
     table = table.sort("user", "timestamp", "order")
     return _histories(table, np.bincount(users), user_ids), item_ids
 
@@ -266,7 +272,8 @@ def _histories(table: pl.DataFrame, lengths: Ints, user_ids: list[str]) -> Histo
     ratings = None
     if "rating" in table.columns:
         ratings = table["rating"].cast(pl.Float32).to_numpy(writable=True)
-    return Histories(items, _offsets(lengths), user_ids, times, ratings)
+    reviews = table["review"] if "review" in table.columns else None
+    return Histories(items, _offsets(lengths), user_ids, times, ratings, reviews)
 
 
 def _statistics(histories: Histories, items: int) -> dict[str, object]:
@@ -387,7 +394,8 @@ def _split(
         targets = histories.items[histories.offsets[rows] + known]
         holdouts.append(Holdout(name, histories.head(rows, known), targets, data.catalogue))
         info[f"{name}_users"] = len(rows)
+    noted = {"split": info, "of": data.fingerprint}
     statistics = _statistics(train, len(data.catalogue))
-    part = Dataset(data.name, data.catalogue, train, {**data.info, **statistics, "split": info})
+    part = Dataset(data.name, data.catalogue, train, {**data.info, **statistics, **noted})
     valid, test = holdouts
     return Split(part, valid, test, info)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from genrec.priors import Prior, fit_prior, load_prior, save_prior
 from genrec.prompts import build_prompts, prompt_titles
 from genrec.recommender import TopK
 from genrec.search import search
-from genrec.training import TrainingResult, train
+from genrec.training import LOGS, TrainingResult, train
 from genrec.trie import build_trie
 
 FORMAT = 1
@@ -76,6 +76,13 @@ class GenRec:
         self.training: TrainingResult | None = None
         self._catalogue: Catalogue | None = None
 
+    @classmethod
+    def create(cls, settings: Mapping[str, Any]) -> GenRec:
+        """A model from settings alone, none of which can be mistaken for an argument."""
+        model = cls()
+        model.config = Config.create(**settings)
+        return model
+
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(
@@ -88,7 +95,7 @@ class GenRec:
         output: str | Path | None = None,
         progress: bool = True,
     ) -> Self:
-        """Train on every title of every history.
+        """Train on the titles of the training histories (the last windows, see ``Config``).
 
         Args:
             valid: if given, its mean log-likelihood per item is recorded before and after training.
@@ -121,7 +128,7 @@ class GenRec:
         )
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         self._assemble(backbone, train.catalogue, prior)
-        self.info["data"] = {"name": train.name, "fingerprint": train.fingerprint}
+        self.info["data"] = _data_info(train)
         return self
 
     def _assemble(self, backbone: Backbone, catalogue: Catalogue, prior: Prior | None) -> None:
@@ -156,6 +163,16 @@ class GenRec:
             fingerprint=data.fingerprint,
             progress=progress,
         )
+
+    def _load_head(self, folder: Path) -> None:
+        path, needed = folder / "head.safetensors", set(self._likelihood.head())
+        try:
+            tensors = load_file(path)
+            if set(tensors) != needed:
+                raise ValueError(f"it holds {sorted(tensors)}, not {sorted(needed)}")
+            self._likelihood.load_state_dict(tensors, strict=False)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise RunError(f"{path}: {error}; train the run again.") from None
 
     # -- recommending ----------------------------------------------------------------------------
 
@@ -249,7 +266,7 @@ class GenRec:
         starts = np.array([len(prompt) for prompt in prompts])
         located = locate_targets(self._trie, targets, np.arange(len(prompts)), starts, sums)
         hidden = self._backbone.hidden(torch.from_numpy(ids).to(self._backbone.device))
-        return title_log_probs(self._likelihood, hidden, located).double().cpu().numpy()
+        return title_log_probs(self._likelihood, hidden, located).cpu().double().numpy()
 
     def _mean_log_likelihood(self, holdout: Holdout | None, users: int = 200) -> float | None:
         if holdout is None or not len(holdout) or self.config.decoding == "beam":
@@ -260,9 +277,16 @@ class GenRec:
     # -- saving ----------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the run folder; its ``genrec.json`` comes last and marks it complete."""
+        """Write the run folder; its ``genrec.json`` comes last and marks it complete.
+
+        Raises:
+            RunError: the folder holds other things.
+        """
         folder = Path(folder)
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".saving-*"):  # by a process that was killed
+            shutil.rmtree(left)
         work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         try:
             self._write(work)
@@ -276,7 +300,7 @@ class GenRec:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
     def _write(self, folder: Path) -> None:
-        settings = self.config.model_dump(mode="json")
+        settings = self.config.model_dump(mode="json") | {"dtype": self._backbone.dtype_name}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         self.catalogue.save(folder / "catalogue.parquet")
         if hasattr(self._backbone.model, "peft_config"):
@@ -306,14 +330,42 @@ class GenRec:
         model = cls(name=info.get("name", "genrec"), **settings)
         config = model.config
         backbone = load_backbone(config.backbone, dtype=config.dtype, layers=config.layers)
+        _check_backbone(folder, info, backbone)
         if info["adapter"]:
             load_adapter(backbone, folder / "adapter")
         prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
         model._assemble(backbone, Catalogue.load(folder / "catalogue.parquet"), prior)
         if prior is not None:
-            model._likelihood.load_state_dict(_read_head(folder), strict=False)
+            model._load_head(folder)
         model.info = info
         return model
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse to write a run over anything that is not one.
+
+    Raises:
+        RunError: it is a file, or a folder that holds other things.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; name another folder for the run.")
+    ours = any((folder / name).exists() for name in ("genrec.json", CHECKPOINTS, LOGS))
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise RunError(f"{folder} is not empty and no run folder; name another one.")
+
+
+def _data_info(train: Dataset) -> dict[str, Any]:
+    """What was trained on, so that the run can be evaluated on the same data again."""
+    split = train.info.get("split")
+    split = split if isinstance(split, dict) else {}
+    noted = ("tie_rule", "tie_share", "counts")
+    return {
+        "name": train.name,
+        "source": train.info.get("folder", train.name),
+        "fingerprint": train.info.get("of", train.fingerprint),
+        "split": split.get("split"),
+        **{name: train.info[name] for name in noted if name in train.info},
+    }
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -328,6 +380,10 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         settings = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunError(f"{folder}: damaged run folder ({error}); train it again.") from None
+    if not (isinstance(info, dict) and isinstance(settings, dict) and "adapter" in info):
+        raise RunError(
+            f"{folder}: damaged run folder (genrec.json or config.yaml); train it again."
+        )
     if info.get("format") != FORMAT:
         raise RunError(
             f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
@@ -335,11 +391,13 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return info, settings
 
 
-def _read_head(folder: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(folder / "head.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"{folder / 'head.safetensors'}: {error}; train the run again.") from None
+def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> None:
+    noted, found = info.get("backbone", {}).get("sha256"), backbone.fingerprint()
+    if noted and found and noted != found:
+        raise RunError(
+            f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
+            "restore them, or train again."
+        )
 
 
 def _remove(path: Path) -> None:
@@ -371,7 +429,7 @@ def _training_info(result: TrainingResult) -> dict[str, Any]:
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
         "targets": result.targets,
-        "last_loss": result.log[-1]["loss"] if result.log else None,
+        "log": [{"step": entry["step"], "loss": entry["loss"]} for entry in result.log],
     }
 
 

@@ -7,9 +7,11 @@ child by a prefix-sum difference, which the language model's logits then correct
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +228,7 @@ def load_prior(path: Path) -> Prior:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return cast(Prior, PRIORS[str(arrays.pop("kind"))]().restore(arrays))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
 
 

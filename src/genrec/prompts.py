@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Prompts:
     suffix: list[int]
     end: int
     max_tokens: int
+
+    @cached_property
+    def by_title(self) -> dict[tuple[int, ...], int]:
+        """Item of each closed title."""
+        return {tuple(title.tolist()): item for item, title in enumerate(self.titles)}
 
     @property
     def every_position(self) -> bool:
@@ -92,7 +98,7 @@ def build_prompts(
     if max(map(len, prefixes)) + len(suffix) + longest > max_tokens:
         raise BackboneError(
             f"max_tokens={max_tokens} leaves no room for the template and the longest title "
-            f"({longest} tokens): raise max_tokens or lower title_tokens."
+            f"({longest} tokens): raise max_tokens, or set titles=short and a lower title_tokens."
         )
     return Prompts(closed, prefixes, suffix, end, max_tokens)
 
@@ -108,7 +114,7 @@ def prompt_titles(titles: Sequence[str], tokenizer: Any, *, form: str, limit: in
     short = _unless_ambiguous([_YEAR.sub("", title) or title for title in titles], titles)
     encoded = tokenizer(short, add_special_tokens=False)["input_ids"]
     cut = [
-        tokenizer.decode(tokens[:limit]).strip() if len(tokens) > limit else title
+        tokenizer.decode(tokens[:limit]).rstrip("\ufffd").strip() if len(tokens) > limit else title
         for tokens, title in zip(encoded, short, strict=True)
     ]
     return _unless_ambiguous(cut, short, titles)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
+from genrec.files import write_text
 from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
-from genrec.model import CHECKPOINTS, GenRec, Recommendation
+from genrec.model import CHECKPOINTS, GenRec, check_folder
 from genrec.report import write_report
 
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
 CUTOFFS = (5, 10)
+SAMPLES = 3
+"""Users shown in a report."""
 
 
 def split_dataset(data: Dataset, name: str) -> Split:
@@ -33,37 +35,25 @@ def split_dataset(data: Dataset, name: str) -> Split:
 def train_run(
     dataset: str,
     out: Path,
+    settings: Mapping[str, Any],
     *,
     split: str = "leave-last-out",
-    progress: bool = True,
-    **settings: Any,
+    restart: bool = False,
 ) -> GenRec:
     """Train on a known or prepared data set and write the run folder; a cut-off run goes on.
 
     Args:
         settings: fields of :class:`genrec.config.Config`.
+        restart: drop the checkpoints of a run that was cut off in this folder.
     """
-    model = GenRec(**settings)
-    data = load_dataset(dataset)
-    parts = split_dataset(data, split)
-    model.fit(parts.train, parts.valid, output=out, progress=progress)
-    record_data(model, data, dataset, split)
+    check_folder(out)
+    model = GenRec.create(settings)
+    parts = split_dataset(load_dataset(dataset), split)
+    if restart:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    model.fit(parts.train, parts.valid, output=out)
     save_run(model, out)
     return model
-
-
-def record_data(model: GenRec, data: Dataset, source: str, split: str) -> None:
-    """Note in ``genrec.json`` what was trained on, so that the run can be evaluated again."""
-    folder = Path(source)
-    model.info["data"] = {
-        "name": data.name,
-        "source": str(folder.resolve()) if folder.is_dir() else source,
-        "fingerprint": data.fingerprint,
-        "split": split,
-        "tie_rule": data.info.get("tie_rule"),
-        "tie_share": data.info.get("tie_share"),
-        "counts": data.info.get("counts"),
-    }
 
 
 def save_run(model: GenRec, out: Path, evaluations: Sequence[Evaluation] = ()) -> None:
@@ -85,6 +75,10 @@ def load_run(folder: Path) -> tuple[GenRec, Dataset]:
 def run_dataset(model: GenRec, folder: Path) -> Dataset:
     """The data set a run was trained on, by the reference in its ``genrec.json``."""
     noted = model.info["data"]
+    if not noted.get("split"):
+        raise RunError(
+            f"{folder}: was not trained on a split of a data set; evaluate it in Python."
+        )
     data = load_dataset(noted["source"])
     if data.fingerprint != noted["fingerprint"]:
         raise RunError(
@@ -95,7 +89,7 @@ def run_dataset(model: GenRec, folder: Path) -> Dataset:
 
 
 def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
-    """Item ids of a user of the run's data set, oldest first.
+    """Titles of a user of the run's data set, oldest first.
 
     Raises:
         DataError: no such user.
@@ -104,12 +98,7 @@ def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
     if user not in histories.user_ids:
         raise DataError(f"User {user!r} is not in {model.info['data']['name']}; use --history.")
     items = histories[histories.user_ids.index(user)]
-    return [model.catalogue.item_ids[item] for item in items]
-
-
-def drop_checkpoints(folder: Path) -> None:
-    """Forget a run that was cut off; a finished run in the folder stays until it is replaced."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return [model.catalogue.titles[item] for item in items]
 
 
 def evaluate_run(
@@ -119,15 +108,15 @@ def evaluate_run(
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
-    evaluations = evaluate_baselines(split, test)
+    evaluations = evaluate_baselines(split, test, seed)
     evaluations.append(evaluate(model, test, CUTOFFS, seed=seed, progress=progress, batch_rows=64))
-    write_results(folder, model, data, evaluations, samples=[])
+    write_results(folder, model, data, evaluations, seed)
     return evaluations
 
 
-def evaluate_baselines(split: Split, test: Holdout) -> list[Evaluation]:
+def evaluate_baselines(split: Split, test: Holdout, seed: int) -> list[Evaluation]:
     """Fit the counting baselines on the training split and evaluate them."""
-    return [evaluate(kind().fit(split.train), test, CUTOFFS) for kind in BASELINES]
+    return [evaluate(kind().fit(split.train), test, CUTOFFS, seed=seed) for kind in BASELINES]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:
@@ -144,21 +133,21 @@ def write_results(
     model: GenRec,
     data: Dataset,
     evaluations: Sequence[Evaluation],
-    samples: Sequence[dict[str, Any]],
+    seed: int,
 ) -> None:
     """Write metrics.json, the report and the model card into the run folder."""
     entries = {evaluation.name: evaluation.to_json() for evaluation in evaluations}
-    write_text(folder / "metrics.json", json.dumps(entries, indent=2))
+    write_text(folder / "metrics.json", json.dumps(_merged(folder, entries), indent=2))
     write_text(folder / "README.md", model_card(model, evaluations))
-    log = model.training.log if model.training else []
+    test = split_dataset(data, model.info["data"]["split"]).test.sample(SAMPLES, seed)
     write_report(
         folder,
         title=f"GenRec on {data.name}",
         dataset_info={"name": data.name, **_facts(data)},
         evaluations=evaluations,
         config=model.config.model_dump(mode="json"),
-        training_log=log,
-        samples=samples,
+        training_log=model.info.get("training", {}).get("log", []),
+        samples=[_sample(model, test, row) for row in range(len(test))],
         environment=diagnose().to_json(),
     )
 
@@ -168,12 +157,27 @@ def _facts(data: Dataset) -> dict[str, Any]:
     return {name: data.info[name] for name in names if name in data.info}
 
 
-def sample_entry(
-    history: Sequence[str], recommendations: Sequence[Recommendation]
-) -> dict[str, Any]:
-    """One example for the report."""
-    shown = [{"title": item.title, "probability": item.probability} for item in recommendations]
-    return {"history": list(history), "recommendations": shown}
+def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Keep what was measured before on the same users, such as the untrained backbone."""
+    path = folder / "metrics.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    same = {entry["fingerprint"] for entry in entries.values()}
+    kept = {name: entry for name, entry in before.items() if entry.get("fingerprint") in same}
+    return {**kept, **entries}
+
+
+def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
+    """One example for the report: a test user's history, what is recommended, what was chosen."""
+    history = [model.catalogue.titles[item] for item in test.histories[row]]
+    shown = [
+        {"title": item.title, "probability": item.probability} for item in model.recommend(history)
+    ]
+    return {
+        "user": test.histories.user_ids[row],
+        "history": history,
+        "recommendations": shown,
+        "target": model.catalogue.titles[test.targets[row]],
+    }
 
 
 def model_card(model: GenRec, evaluations: Sequence[Evaluation]) -> str:
@@ -208,10 +212,3 @@ prior {config.prior}), exactly over {len(model.catalogue)} items.
         ]
     lines += ["```python", "import genrec", 'model = genrec.GenRec.from_pretrained("this folder")']
     return "\n".join([*lines, f"model.recommend([{model.catalogue.titles[0]!r}], k=5)", "```", ""])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -217,7 +217,7 @@ def _score(
     if nodes[0][0].sums is not None:
         sums = np.stack([row.sums for row, _, _, _ in nodes if row.sums is not None])
         prior = log_mass(trie, sums, chosen.decision, chosen.child)
-    log_probs = model.child_log_probs(hidden, chosen, prior).double().cpu().numpy()
+    log_probs = model.child_log_probs(hidden, chosen, prior).cpu().double().numpy()
     ends = np.append(chosen.starts[1:], len(chosen.child))
     for (row, _, score, index), start, end in zip(nodes, chosen.starts, ends, strict=True):
         row.expand(chosen.child[start:end], score + log_probs[start:end], index)

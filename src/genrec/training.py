@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset as TorchDataset
@@ -30,6 +32,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from genrec.backbone import choose_device
 from genrec.config import Config
 from genrec.errors import ConfigError, DataError, RunError
+from genrec.files import write_text
 from genrec.histories import Histories
 from genrec.likelihood import CatalogueLikelihood, Targets, cumulative_mass, locate_targets
 from genrec.priors import Prior
@@ -39,6 +42,7 @@ CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
 IDENTITY = "run.json"
 LOGS = "logs"
+SAVE_SECONDS = 60.0
 MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
 """Settings that a resumed run may change."""
 BUDGET = "budget.json"
@@ -62,7 +66,7 @@ class Windows(TorchDataset[Window]):
     """What one epoch sees.
 
     With a template that has nothing between history and target, a history is cut into windows of
-    ``length`` items, counted from its end, and every title but a window's first is a target.
+    ``length`` targets, counted from its end, each with the one item before them.
     Otherwise each target has a window of its own. ``last`` keeps only that many windows of each
     history, the latest: what users do early differs from what they will do next.
     """
@@ -92,14 +96,10 @@ class Windows(TorchDataset[Window]):
 
 
 def _cut(row: int, items: int, length: int) -> list[Window]:
-    stops = range(items, 1, -length)
-    starts = [max(0, stop - length) for stop in stops]
-    # A history's very first item is a target too: new users have an empty history.
-    return [
-        Window(row, start, start + (start > 0), stop)
-        for start, stop in zip(starts, stops, strict=True)
-        if stop - start > (start > 0)
-    ]
+    # One item before the first target, so that every target has a history; only a history's very
+    # first item has none, as new users do.
+    firsts = [(max(0, stop - length), stop) for stop in range(items, 0, -length)]
+    return [Window(row, max(0, first - 1), first, stop) for first, stop in firsts]
 
 
 def _cut_one_target(row: int, items: int, length: int) -> list[Window]:
@@ -121,7 +121,7 @@ class Collator:
     ) -> None:
         self.model, self.prompts, self.histories, self.prior = model, prompts, histories, prior
         self.all_tokens = all_tokens
-        self.random = np.random.default_rng(seed)
+        self.seed = seed
 
     def __call__(self, windows: list[Window]) -> dict[str, Any]:
         sequences, rows, starts, items, masses = [], [], [], [], []
@@ -158,7 +158,9 @@ class Collator:
             starts = (len(tokens) - np.cumsum(lengths[::-1])[::-1]).tolist()
             return tokens, [start for start in starts if start >= len(self.prompts.prefixes[0])]
         target = titles[history[window.first]]
-        variant = int(self.random.integers(len(self.prompts.prefixes)))
+        # By place, not by turn: a resumed run then draws what an uninterrupted one draws.
+        draw = np.random.default_rng((self.seed, window.row, window.stop))
+        variant = int(draw.integers(len(self.prompts.prefixes)))
         before = history[window.start : window.first]
         tokens = self.prompts.encode(before, variant=variant, reserve=len(target))
         return [*tokens, *map(int, target)], [len(tokens)]
@@ -174,7 +176,8 @@ class Budget(TrainerCallback):
 
     def __init__(self, seconds: float | None, warmup_steps: int) -> None:
         self.seconds, self.warmup_steps = seconds, warmup_steps
-        self.total_steps, self.spent, self.started = 1, 0.0, time.monotonic()
+        self.total_steps, self.spent = 1, 0.0
+        self.started = self.saved = time.monotonic()
 
     def elapsed(self) -> float:
         """Seconds of training so far, earlier runs included."""
@@ -192,13 +195,17 @@ class Budget(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.total_steps, self.started = max(1, state.max_steps), time.monotonic()
+        self.total_steps = max(1, state.max_steps)
+        self.started = self.saved = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        now = time.monotonic()
         if self.seconds and self.elapsed() >= self.seconds:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+        elif now - self.saved > SAVE_SECONDS:  # steps can be slow: a kill costs a minute at most
+            control.should_save, self.saved = True, now
 
 
 class ProgressBar(TrainerCallback):
@@ -228,7 +235,8 @@ class ProgressBar(TrainerCallback):
         text = f"loss {logs['loss']:.3f} · {self.rate():.0f} items/s · {left / 60:.1f} min left"
         self.bar.update(self.task, completed=done, description=text)
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def stop(self) -> None:
+        """Give the terminal back."""
         self.bar.stop()
 
 
@@ -238,7 +246,7 @@ class LikelihoodTrainer(Trainer):
     def __init__(self, *, budget: Budget, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.budget = budget
-        self.targets_seen = 0
+        self.targets_seen = self.targets_before = 0
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -257,14 +265,16 @@ class LikelihoodTrainer(Trainer):
 
     def items_per_second(self) -> float:
         """Supervised items per second since this process began to train."""
-        return self.targets_seen / max(1e-9, time.monotonic() - self.budget.started)
+        seen = self.targets_seen - self.targets_before
+        return seen / max(1e-9, time.monotonic() - self.budget.started)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         assert self.model is not None
         save_file(trainable_state(self.model), folder / TRAINABLE)
-        (folder / BUDGET).write_text(json.dumps({"seconds": self.budget.elapsed()}))
+        spent = {"seconds": self.budget.elapsed(), "targets": self.targets_seen}
+        (folder / BUDGET).write_text(json.dumps(spent))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -272,8 +282,10 @@ class LikelihoodTrainer(Trainer):
             module = model or self.model
             assert isinstance(module, torch.nn.Module)
             module.load_state_dict(load_file(folder / TRAINABLE), strict=False)
-            self.budget.spent = float(json.loads((folder / BUDGET).read_text())["seconds"])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            spent = json.loads((folder / BUDGET).read_text())
+            self.budget.spent = float(spent["seconds"])
+            self.targets_seen = self.targets_before = int(spent["targets"])
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"{folder}: cannot resume from this checkpoint ({error}). "
                 "Delete it to go on from an earlier one, or start over with --restart."
@@ -341,9 +353,13 @@ def train(
         callbacks=[budget, *_trackers(config, checkpoints.parent / LOGS)],
     )
     trainer.remove_callback(PrinterCallback)
+    bar = ProgressBar(budget, trainer.items_per_second)
     if progress:
-        trainer.add_callback(ProgressBar(budget, trainer.items_per_second))
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+        trainer.add_callback(bar)
+    try:
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
+    finally:
+        bar.stop()
     model.eval()
     state = trainer.state
     log = [entry for entry in state.log_history if "loss" in entry]
@@ -353,8 +369,8 @@ def train(
 def _claim(checkpoints: Path, identity: dict[str, Any]) -> None:
     """Note whose checkpoints these are, or refuse those of a different run."""
     path = checkpoints / IDENTITY
-    if get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None:
-        noted = json.loads(path.read_text()) if path.is_file() else {}
+    if path.is_file() and _last_whole_checkpoint(checkpoints):
+        noted = json.loads(path.read_text())
         differing = sorted(key for key in identity if noted.get(key) != identity[key])
         if differing:
             raise RunError(
@@ -362,7 +378,19 @@ def _claim(checkpoints: Path, identity: dict[str, Any]) -> None:
                 "here. Repeat its settings to go on, or drop its checkpoints with --restart."
             )
     checkpoints.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(identity))
+    write_text(path, json.dumps(identity))
+
+
+def _last_whole_checkpoint(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    while last := cast(str | None, get_last_checkpoint(str(checkpoints))):
+        try:  # HF Trainer writes this file last
+            json.loads((Path(last) / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(last)
+        else:
+            return last
+    return None
 
 
 def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
@@ -380,7 +408,7 @@ def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
 
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
     microbatch = min(config.microbatch_size, config.batch_size, windows)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=microbatch,
         gradient_accumulation_steps=max(1, config.batch_size // config.microbatch_size),
@@ -401,3 +429,6 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         disable_tqdm=True,
         log_level="error",
     )
+    if arguments.n_gpu > 1:  # several GPUs are for torchrun; DataParallel cannot split our targets
+        arguments._n_gpu = 1
+    return arguments

@@ -39,7 +39,9 @@ def create_app(model: GenRec) -> FastAPI:
 
     @app.get("/v1/run")
     def run() -> dict[str, Any]:
-        return model.info
+        """What was trained how, without where its data lie."""
+        data = {k: v for k, v in model.info.get("data", {}).items() if k != "source"}
+        return {**model.info, "data": data}
 
     @app.post("/v1/recommend")
     def recommend(request: RecommendRequest) -> list[Recommendation]:
