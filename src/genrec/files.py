@@ -1,9 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the names of what training leaves in a run."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+LOGS = "logs"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from genrec.backbone import Backbone, add_lora, load_adapter, load_backbone, qui
 from genrec.catalogue import Catalogue
 from genrec.config import Config
 from genrec.errors import ConfigError, RunError
+from genrec.files import CHECKPOINTS, LOGS
 from genrec.generation import as_lists, beam_titles
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
@@ -31,11 +32,12 @@ from genrec.priors import Prior, fit_prior, load_prior, save_prior
 from genrec.prompts import build_prompts, prompt_titles
 from genrec.recommender import TopK
 from genrec.search import search
-from genrec.training import LOGS, TrainingResult, train
 from genrec.trie import build_trie
 
+if TYPE_CHECKING:
+    from genrec.training import TrainingResult
+
 FORMAT = 1
-CHECKPOINTS = "checkpoints"
 PARTS = (
     "genrec.json",
     "config.yaml",
@@ -153,6 +155,8 @@ class GenRec:
         ).eval()
 
     def _train(self, data: Dataset, checkpoints: Path, progress: bool) -> TrainingResult:
+        from genrec.training import train  # HF Trainer takes seconds to import
+
         return train(
             self._likelihood,
             self._prompts,

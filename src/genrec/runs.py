@@ -14,9 +14,9 @@ from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
-from genrec.files import write_text
+from genrec.files import CHECKPOINTS, write_text
 from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
-from genrec.model import CHECKPOINTS, GenRec, check_folder
+from genrec.model import GenRec, check_folder
 from genrec.report import write_report
 
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}

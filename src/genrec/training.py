@@ -32,7 +32,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from genrec.backbone import choose_device
 from genrec.config import Config
 from genrec.errors import ConfigError, DataError, RunError
-from genrec.files import write_text
+from genrec.files import LOGS, write_text
 from genrec.histories import Histories
 from genrec.likelihood import CatalogueLikelihood, Targets, cumulative_mass, locate_targets
 from genrec.priors import Prior
@@ -41,7 +41,6 @@ from genrec.prompts import Prompts
 CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
 IDENTITY = "run.json"
-LOGS = "logs"
 SAVE_SECONDS = 60.0
 MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
 """Settings that a resumed run may change."""

@@ -1,4 +1,4 @@
-"""The two priors as recommenders of their own."""
+"""The priors as recommenders of their own."""
 
 from __future__ import annotations
 
