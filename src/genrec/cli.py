@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -212,6 +212,7 @@ def demo(
         progress=_progress("evaluating"),
     )
     _print_comparison(result.evaluations)
+    _print_likelihood(result.info)
     print(f"\nAfter {', '.join(result.history)}:")
     _print_recommendations(result.recommendations)
     print(f"\n{out / 'report.html'} shows it all; {result.seconds / 60:.1f} minutes in all")
@@ -306,6 +307,14 @@ def _print_comparison(evaluations: Sequence[Evaluation]) -> None:
     from genrec.evaluation import comparison_table
 
     Console().print(comparison_table(evaluations))
+
+
+def _print_likelihood(info: Mapping[str, Any]) -> None:
+    before, after = info["valid_log_likelihood"]
+    if before is not None:
+        print(
+            f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training"
+        )
 
 
 def _print_recommendations(found: Sequence[Recommendation]) -> None:

@@ -27,6 +27,8 @@ class DemoResult:
     evaluations: list[Evaluation]
     history: tuple[str, ...]
     recommendations: list[Recommendation]
+    info: dict[str, Any]
+    """Of the trained model, as in its ``genrec.json``."""
     seconds: float
 
 
@@ -73,4 +75,4 @@ def run_demo(
     evaluations.append(evaluate(model, test, CUTOFFS, **how))
     write_results(out, model, data, evaluations, seed)
     recommendations = model.recommend(HISTORY, k=10)
-    return DemoResult(evaluations, HISTORY, recommendations, time.monotonic() - started)
+    return DemoResult(evaluations, HISTORY, recommendations, model.info, time.monotonic() - started)
