@@ -136,11 +136,7 @@ def train(
     model = train_run(dataset, out, settings, split=split, restart=restart)
     if as_json:
         return _print_json({"run": str(out), **model.info})
-    before, after = model.info["valid_log_likelihood"]
-    if before is not None:
-        print(
-            f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training"
-        )
+    _print_likelihood(model.info)
     print(f"{out}: trained; next: genrec evaluate {out}")
     return None
 
@@ -313,7 +309,7 @@ def _print_likelihood(info: Mapping[str, Any]) -> None:
     before, after = info["valid_log_likelihood"]
     if before is not None:
         print(
-            f"validation log-likelihood per item: {before:.3f} before, {after:.3f} after training"
+            f"validation log-likelihood per item: {before:.3f} before training, {after:.3f} after"
         )
 
 
