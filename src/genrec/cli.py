@@ -308,9 +308,7 @@ def _print_comparison(evaluations: Sequence[Evaluation]) -> None:
 def _print_likelihood(info: Mapping[str, Any]) -> None:
     before, after = info["valid_log_likelihood"]
     if before is not None:
-        print(
-            f"validation log-likelihood per item: {before:.3f} before training, {after:.3f} after"
-        )
+        print(f"validation log-likelihood per item: {before:.3f} untrained, {after:.3f} trained")
 
 
 def _print_recommendations(found: Sequence[Recommendation]) -> None:
