@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from genrec import assets
+from genrec import assets, download
 from genrec.errors import AssetError
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes: more than one chunk
@@ -77,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("GENREC_CACHE", str(folder))
-    monkeypatch.setattr(assets, "_PAUSE", 0.001)
+    monkeypatch.setattr(download, "_PAUSE", 0.001)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     return folder
@@ -95,21 +95,21 @@ def site() -> Iterator[Site]:
     thread.join()
 
 
-def download(site: Site, folder: Path, *, verified: bool = False) -> bytes:
+def fetch(site: Site, folder: Path, *, verified: bool = False) -> bytes:
     target = folder / "data.bin"
-    assets._download(site.url("data.bin"), target, verified=verified)
+    download.download(site.url("data.bin"), target, verified=verified)
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["data.bin"]
     return target.read_bytes()
 
 
 def test_download_in_one_go(site: Site, tmp_path: Path) -> None:
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
     assert "Range" not in site.requests[0]
 
 
 def test_cut_off_download_is_resumed_where_it_ended(site: Site, tmp_path: Path) -> None:
     site.cut_at = [300_000, 700_000]
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
     assert [request.get("Range") for request in site.requests] == [
         None,
         "bytes=300000-",
@@ -121,34 +121,34 @@ def test_cut_off_download_is_resumed_where_it_ended(site: Site, tmp_path: Path) 
 def test_half_a_download_is_kept_for_the_next_run(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "_TRIES", 1)
+    monkeypatch.setattr(download, "_TRIES", 1)
     site.cut_at = [300_000]
     with pytest.raises(AssetError, match="300000 bytes are kept and will be resumed"):
-        download(site, tmp_path)
-    assert download(site, tmp_path) == BODY
+        fetch(site, tmp_path)
+    assert fetch(site, tmp_path) == BODY
     assert site.requests[-1]["Range"] == "bytes=300000-"
 
 
 def test_a_server_without_ranges_sends_the_whole_again(site: Site, tmp_path: Path) -> None:
     site.ranges, site.cut_at = False, [300_000]
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
     assert len(site.requests) == 2
 
 
 def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "_TRIES", 1)
+    monkeypatch.setattr(download, "_TRIES", 1)
     site.files["data.bin"], site.cut_at = b"x" * len(BODY), [300_000]
     with pytest.raises(AssetError):
-        download(site, tmp_path)
+        fetch(site, tmp_path)
     site.files["data.bin"], site.etag = BODY, '"v2"'
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
 
 
 def test_a_wrong_content_range_starts_afresh(site: Site, tmp_path: Path) -> None:
     site.cut_at, site.shift = [300_000], 5
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
     assert [request.get("Range") for request in site.requests] == [None, "bytes=300000-", None]
 
 
@@ -157,29 +157,29 @@ def test_without_etag_only_a_checksum_allows_to_resume(
     site: Site, tmp_path: Path, verified: bool, second: str | None
 ) -> None:
     site.etag, site.cut_at = None, [300_000]
-    assert download(site, tmp_path, verified=verified) == BODY
+    assert fetch(site, tmp_path, verified=verified) == BODY
     assert site.requests[1].get("Range") == second
 
 
 def test_a_part_that_is_already_whole_is_taken(site: Site, tmp_path: Path) -> None:
     (tmp_path / "data.bin.part").write_bytes(BODY)
-    assert download(site, tmp_path, verified=True) == BODY
+    assert fetch(site, tmp_path, verified=True) == BODY
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(site: Site, tmp_path: Path) -> None:
     (tmp_path / "data.bin.part").write_bytes(BODY + b"!")
-    assert download(site, tmp_path, verified=True) == BODY
+    assert fetch(site, tmp_path, verified=True) == BODY
 
 
 def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path) -> None:
     site.statuses = [503, 429, 500]
-    assert download(site, tmp_path) == BODY
+    assert fetch(site, tmp_path) == BODY
     assert len(site.requests) == 4
 
 
 def test_not_found_is_said_at_once(site: Site, tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=r"missing\.zip: the server answered 404"):
-        assets._download(site.url("missing.zip"), tmp_path / "missing.zip", verified=False)
+        download.download(site.url("missing.zip"), tmp_path / "missing.zip", verified=False)
     assert len(site.requests) == 1
 
 
@@ -188,7 +188,7 @@ def test_no_server_at_all(tmp_path: Path) -> None:
     url = server.url("data.bin")
     server.server_close()
     with pytest.raises(AssetError, match=r"cannot be downloaded .*check the network"):
-        assets._download(url, tmp_path / "data.bin", verified=False)
+        download.download(url, tmp_path / "data.bin", verified=False)
 
 
 # ---- from an archive to a folder in the cache

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,33 +20,19 @@ from genrec.backbone import Backbone, add_lora, load_adapter, load_backbone, qui
 from genrec.catalogue import Catalogue
 from genrec.config import Config
 from genrec.errors import ConfigError, RunError
-from genrec.files import CHECKPOINTS, LOGS
 from genrec.generation import as_lists, beam_titles
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
 from genrec.priors import Prior, fit_prior, load_prior, save_prior
 from genrec.prompts import build_prompts, prompt_titles
 from genrec.recommender import TopK
+from genrec.run_folder import FORMAT, checkpoint_folder, data_info, read_run, replace_run
 from genrec.search import search
 from genrec.trie import build_trie
 
 if TYPE_CHECKING:
     from genrec.training import TrainingResult
 
-FORMAT = 1
-PARTS = (
-    "genrec.json",
-    "config.yaml",
-    "catalogue.parquet",
-    "prior.npz",
-    "head.safetensors",
-    "adapter",
-    "metrics.json",
-    "report.html",
-    "report.md",
-    "README.md",
-)
-"""What a run folder holds; older ones are removed when a run is saved over them."""
 SCORED_ROWS = 8
 
 
@@ -111,7 +93,7 @@ class GenRec:
         before = self._mean_log_likelihood(valid)
         add_lora(self._backbone, self.config)
         self._build_likelihood()
-        with _checkpoint_folder(output) as checkpoints:
+        with checkpoint_folder(output) as checkpoints:
             self.training = self._train(train, checkpoints, progress)
         self._backbone.merge()
         self.info["training"] = _training_info(self.training)
@@ -130,7 +112,7 @@ class GenRec:
         )
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         self._assemble(backbone, train.catalogue, prior)
-        self.info["data"] = _data_info(train)
+        self.info["data"] = data_info(train)
         return self
 
     def _assemble(self, backbone: Backbone, catalogue: Catalogue, prior: Prior | None) -> None:
@@ -286,22 +268,7 @@ class GenRec:
         Raises:
             RunError: the folder holds other things.
         """
-        folder = Path(folder)
-        check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".saving-*"):  # by a process that was killed
-            shutil.rmtree(left)
-        work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-        try:
-            self._write(work)
-            for name in PARTS:  # genrec.json goes first and comes last
-                _remove(folder / name)
-            for name in reversed(PARTS):
-                if (work / name).exists():
-                    os.replace(work / name, folder / name)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        replace_run(Path(folder), self._write)
 
     def _write(self, folder: Path) -> None:
         settings = self.config.model_dump(mode="json") | {"dtype": self._backbone.dtype_name}
@@ -329,7 +296,7 @@ class GenRec:
             RunError: it is missing, incomplete, damaged or from an incompatible version.
         """
         folder = Path(folder)
-        info, settings = _read_run(folder)
+        info, settings = read_run(folder)
         quiet_transformers()
         model = cls(name=info.get("name", "genrec"), **settings)
         config = model.config
@@ -345,56 +312,6 @@ class GenRec:
         return model
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse to write a run over anything that is not one.
-
-    Raises:
-        RunError: it is a file, or a folder that holds other things.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; name another folder for the run.")
-    ours = any((folder / name).exists() for name in ("genrec.json", CHECKPOINTS, LOGS))
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise RunError(f"{folder} is not empty and no run folder; name another one.")
-
-
-def _data_info(train: Dataset) -> dict[str, Any]:
-    """What was trained on, so that the run can be evaluated on the same data again."""
-    split = train.info.get("split")
-    split = split if isinstance(split, dict) else {}
-    noted = ("tie_rule", "tie_share", "counts")
-    return {
-        "name": train.name,
-        "source": train.info.get("folder", train.name),
-        "fingerprint": train.info.get("of", train.fingerprint),
-        "split": split.get("split"),
-        **{name: train.info[name] for name in noted if name in train.info},
-    }
-
-
-def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not (folder / "genrec.json").is_file():
-        if (folder / CHECKPOINTS).is_dir():
-            raise RunError(f"{folder}: training was cut off; run the same `genrec train` to go on.")
-        raise RunError(
-            f"{folder}: not a run folder (no genrec.json); make one with `genrec train`."
-        )
-    try:
-        info = json.loads((folder / "genrec.json").read_text())
-        settings = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{folder}: damaged run folder ({error}); train it again.") from None
-    if not (isinstance(info, dict) and isinstance(settings, dict) and "adapter" in info):
-        raise RunError(
-            f"{folder}: damaged run folder (genrec.json or config.yaml); train it again."
-        )
-    if info.get("format") != FORMAT:
-        raise RunError(
-            f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
-        )
-    return info, settings
-
-
 def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> None:
     noted, found = info.get("backbone", {}).get("sha256"), backbone.fingerprint()
     if noted and found and noted != found:
@@ -402,13 +319,6 @@ def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> N
             f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
             "restore them, or train again."
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _seen(histories: Histories, n_items: int) -> npt.NDArray[np.bool_]:
@@ -448,12 +358,3 @@ def _versions() -> dict[str, str]:
         "peft": peft.__version__,
         "numpy": np.__version__,
     }
-
-
-@contextmanager
-def _checkpoint_folder(output: str | Path | None) -> Iterator[Path]:
-    if output is not None:
-        yield Path(output) / CHECKPOINTS
-        return
-    with tempfile.TemporaryDirectory(prefix="genrec-") as folder:
-        yield Path(folder)

@@ -16,8 +16,9 @@ from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
 from genrec.files import CHECKPOINTS, write_text
 from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
-from genrec.model import GenRec, check_folder
+from genrec.model import GenRec
 from genrec.report import write_report
+from genrec.run_folder import check_folder
 
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
 CUTOFFS = (5, 10)
