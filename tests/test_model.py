@@ -66,6 +66,17 @@ def test_saved_loaded_and_merged_recommend_the_same(
     np.testing.assert_allclose(merged.scores, expected.scores, atol=1e-4)
 
 
+def test_saved_and_loaded_are_the_same_in_bfloat16_too(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    model = GenRec(backbone=tiny_backbone, **{**SMALL, "dtype": "bfloat16"})
+    model.fit(split.train, epochs=1, progress=False).save_pretrained(tmp_path)
+    expected = model.recommend_batch(split.test.histories, 5)
+    found = GenRec.from_pretrained(tmp_path).recommend_batch(split.test.histories, 5)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
 def test_lora_on_the_last_layers_only(tiny_backbone: str, split: Split) -> None:
     model = GenRec(backbone=tiny_backbone, lora_layers=1, **SMALL)
     model.fit(split.train, epochs=0.2, progress=False)
