@@ -70,6 +70,12 @@ class Histories:
         """Items in each row, int64[rows]."""
         return np.diff(self.offsets)
 
+    def seen(self, n_items: int) -> NDArray[np.bool_]:
+        """Which items each row holds, bool[rows, n_items]."""
+        seen = np.zeros((len(self), n_items), dtype=bool)
+        seen[np.repeat(np.arange(len(self)), self.lengths), self.items] = True
+        return seen
+
     def select(self, rows: Sequence[int] | Ints) -> Histories:
         """The given rows, in the given order."""
         return self.head(rows, self.lengths[np.asarray(rows, dtype=np.int64)])

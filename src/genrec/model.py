@@ -201,7 +201,7 @@ class GenRec:
         """Top-k for each history; scores are log p(item | history). See :class:`Recommender`."""
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}.")
-        seen = _seen(histories, len(self.catalogue)) if exclude_seen else None
+        seen = histories.seen(len(self.catalogue)) if exclude_seen else None
         prompts = [self._prompt(history) for history in histories]
         if self.config.decoding == "beam":
             return self._decode_beams(prompts, k, seen)
@@ -319,12 +319,6 @@ def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> N
             f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
             "restore them, or train again."
         )
-
-
-def _seen(histories: Histories, n_items: int) -> npt.NDArray[np.bool_]:
-    seen = np.zeros((len(histories), n_items), dtype=bool)
-    seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.items] = True
-    return seen
 
 
 def _padded(items: npt.NDArray[np.int32], scores: npt.NDArray[np.float64], k: int) -> TopK:

@@ -133,10 +133,7 @@ class CooccurrencePrior:
 
     def probabilities(self, histories: Histories) -> Floats:
         votes = self.votes(histories).toarray() + self.kernel.popularity * share(self.counts)
-        rows = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
-        seen = np.zeros(votes.shape, dtype=bool)
-        seen[rows, histories.items] = True
-        return _discount_repeats(votes, seen, self.repeat_share)
+        return _discount_repeats(votes, histories.seen(len(self.counts)), self.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         n_items = len(self.counts)

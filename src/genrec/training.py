@@ -321,7 +321,7 @@ def train(
     fingerprint: str,
     progress: bool = True,
 ) -> TrainingResult:
-    """Train the adapter (and the prior's weight) on every window of the histories.
+    """Train the adapter, the residual and the prior's weight on the histories' windows.
 
     Args:
         checkpoints: folder for checkpoints; training goes on from the last one in it.
