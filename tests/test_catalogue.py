@@ -196,3 +196,45 @@ def test_a_catalogue_refuses_duplicates_and_uneven_columns() -> None:
         Catalogue(["1", "1"], ["A", "B"], pl.DataFrame())
     with pytest.raises(DataError, match="one title"):
         Catalogue(["1"], ["A", "B"], pl.DataFrame())
+
+
+def films() -> Catalogue:
+    metadata = pl.DataFrame({"genres": ["Comedy|Drama", "Drama", None], "year": [1995, 1990, 2001]})
+    return Catalogue(["a", "b", "c"], ["Emma", "Big", "Up"], metadata)
+
+
+def test_masks_name_items_or_ask_a_condition() -> None:
+    catalogue = films()
+    assert catalogue.mask().tolist() == [True, True, True]
+    assert catalogue.mask(allow=["Emma", "c"]).tolist() == [True, False, True]
+    assert catalogue.mask(allow=["Emma", "c"], block=["up"]).tolist() == [True, False, False]
+    assert catalogue.mask(allow=[]).tolist() == [False, False, False]
+    comedies = catalogue.mask(where="genres LIKE '%Comedy%'")
+    assert comedies.tolist() == [True, False, False]  # unknown genres do not meet it
+    assert catalogue.mask(where="year > 1990 AND title <> 'Up'").tolist() == [True, False, False]
+    assert catalogue.mask(where=pl.col("year") < 2000, block=["b"]).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("where", ["genre = 'Drama'", "year >", "year + 1", "sum(year) > 3", ""])
+def test_a_condition_that_is_none_is_explained(where: str) -> None:
+    with pytest.raises(DataError, match=r"columns are item_id, title, genres, year|no condition"):
+        films().mask(where=where)
+
+
+def test_extended_takes_clean_new_titles_only() -> None:
+    longer = films().extended([" Heat &amp; Dust "], ["d"])
+    assert longer.titles == ["Emma", "Big", "Up", "Heat & Dust"]
+    assert longer.metadata["year"].to_list() == [1995, 1990, 2001, None]
+    dated = films().extended(["Heat"], ["d"], pl.DataFrame({"year": [1995]}))
+    assert dated.metadata.row(3) == (None, 1995)
+    for titles, ids, message in (
+        (["Emma"], ["d"], "title 'Emma' is empty or taken"),
+        (["Heat"], ["a"], "item id 'a' is empty or taken"),
+        (["Heat", "Heat"], ["d", "e"], "title 'Heat' is empty or taken"),
+        (["\u200b"], ["d"], "title '' is empty"),
+        (["Heat"], ["d", "e"], "1 titles need as many item ids, got 2"),
+    ):
+        with pytest.raises(DataError, match=message):
+            films().extended(titles, ids)
+    with pytest.raises(DataError, match="do not fit"):
+        films().extended(["Heat"], ["d"], pl.DataFrame({"year": ["soon"]}))

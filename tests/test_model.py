@@ -132,6 +132,8 @@ def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
         ("prior.npz", "no readable prior"),
         ("head.safetensors", r"head\.safetensors"),
         ("catalogue.parquet", "catalogue.parquet"),
+        ("index", "no readable trie"),
+        ("index/titles.parquet", r"titles\.parquet"),
         ("config.yaml", "damaged run folder"),
     ],
 )
@@ -155,6 +157,8 @@ def test_incomplete_run_folders(
         ("config.yaml", b"", "damaged"),
         ("genrec.json", b"[]", "damaged"),
         ("catalogue.parquet", b"PAR1", r"catalogue\.parquet"),
+        ("index/child_token.npy", b"\x93NUMPY", "no readable trie"),
+        ("index/titles.parquet", b"PAR1", r"titles\.parquet"),
     ],
 )
 def test_damaged_run_folders(
@@ -224,11 +228,13 @@ def test_public_names_are_pinned() -> None:
         "GenRecError",
         "Histories",
         "Holdout",
+        "Influence",
         "Interactions",
         "Kernel",
         "Popularity",
         "Recommendation",
         "Recommender",
+        "Session",
         "Split",
         "TopK",
         "__version__",
@@ -240,3 +246,36 @@ def test_public_names_are_pinned() -> None:
         "read_interactions",
     ]
     assert all(getattr(genrec, name) is not None for name in genrec.__all__)
+
+
+def by_brute_force(model: GenRec, history: list[int], k: int, allowed: np.ndarray) -> list[int]:
+    """Every allowed item scored by a plain forward pass of its own."""
+    items = np.flatnonzero(allowed).astype(np.int32)
+    scores = model.log_likelihood(Histories.from_lists([history] * len(items)), items)
+    return items[np.argsort(-scores, kind="stable")][:k].tolist()
+
+
+def test_any_filter_equals_brute_force_under_that_filter(fitted: GenRec) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        history = rng.integers(30, size=rng.integers(0, 9)).tolist()
+        among = rng.random(30) < rng.choice([0.05, 0.3, 0.9])
+        found = fitted.recommend_batch(Histories.from_lists([history]), 5, among=among)
+        among[history] = False
+        expected = by_brute_force(fitted, history, 5, among)
+        assert found.items[0][found.items[0] >= 0].tolist() == expected
+
+
+def test_filter_of_another_catalogue_is_refused(fitted: GenRec) -> None:
+    with pytest.raises(GenRecError, match=r"shape \(3,\).*catalogue.mask"):
+        fitted.recommend([], among=np.ones(3, bool))
+
+
+def test_a_wide_beam_finds_what_the_exact_search_finds(fitted: GenRec, split: Split) -> None:
+    exact = fitted.recommend_batch(split.test.histories, 5)
+    wide = fitted.recommend_batch(split.test.histories, 5, exact=False, width=30)
+    np.testing.assert_array_equal(wide.items, exact.items)
+    narrow = fitted.recommend_batch(split.test.histories, 5, exact=False, width=1)
+    assert (narrow.scores <= exact.scores + 1e-5).all()
+    with pytest.raises(GenRecError, match="width must be at least 1"):
+        fitted.recommend([], exact=False, width=0)

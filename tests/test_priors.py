@@ -134,3 +134,24 @@ def test_damaged_prior_is_named(tmp_path: Path) -> None:
 
 def test_none_is_no_prior() -> None:
     assert fit_prior("none", Histories.from_lists([[0]]), 1) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_items_are_twins_or_average(kind: str) -> None:
+    data = make_dataset()
+    prior = fitted(kind, data.histories, 30)
+    longer = prior.extended([4, None])
+    histories = Histories.from_lists([[3, 7], [4], []])
+    q, old = longer.probabilities(histories), prior.probabilities(histories)
+    assert q.shape == (3, 32)
+    np.testing.assert_allclose(q.sum(axis=1), 1)
+    np.testing.assert_allclose(q[[0, 2], 30], q[[0, 2], 4])  # as probable as its twin
+    # the rest keeps its proportions, but for popularity, which is a share of all interactions
+    np.testing.assert_allclose(q[:, 1:4] / q[:, :1], old[:, 1:4] / old[:, :1], rtol=0.01)
+    assert (q[:, 31] > 0).all()
+    after_twin = longer.probabilities(Histories.from_lists([[30]]))[0]  # and leads where it leads
+    after_item = longer.probabilities(Histories.from_lists([[4]]))[0]
+    others = np.delete(np.arange(30), 4)
+    ratio = after_twin[others] / after_item[others]
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert prior.probabilities(histories).shape == (3, 30)

@@ -7,7 +7,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from genrec.errors import BackboneError
-from genrec.prompts import INSTRUCTIONS, LIST_PREFIX, build_prompts, prompt_titles
+from genrec.prompts import INSTRUCTIONS, LIST_PREFIX, Prompts, build_prompts, end_token
+from genrec.titles import tokenize_titles
 
 TITLES = ["Red Moon (1995)", "Blue Sun (1990)", "Blue Sun (1999)", "Night, Storm", "(500) Days"]
 
@@ -17,12 +18,17 @@ def tokenizer(tiny_backbone: str) -> Any:
     return AutoTokenizer.from_pretrained(tiny_backbone)
 
 
+def make(tokenizer: Any, titles: list[str], template: str, max_tokens: int) -> Prompts:
+    tokens = tokenize_titles(tokenizer, titles, end_token(tokenizer))
+    return build_prompts(tokenizer, tokens, template=template, max_tokens=max_tokens)
+
+
 def items(*indices: int) -> np.ndarray:
     return np.array(indices, np.int32)
 
 
 def test_list_prompt_reads_as_text(tokenizer: Any) -> None:
-    prompts = build_prompts(tokenizer, TITLES, template="list", max_tokens=300)
+    prompts = make(tokenizer, TITLES, "list", 300)
     assert tokenizer.decode(prompts.encode(items(0, 3))) == (
         f"{LIST_PREFIX}Red Moon (1995)\nNight, Storm\n"
     )
@@ -30,7 +36,7 @@ def test_list_prompt_reads_as_text(tokenizer: Any) -> None:
 
 
 def test_instruction_prompt_puts_the_response_after_the_history(tokenizer: Any) -> None:
-    prompts = build_prompts(tokenizer, TITLES, template="instruction", max_tokens=400)
+    prompts = make(tokenizer, TITLES, "instruction", 400)
     text = tokenizer.decode(prompts.encode(items(3), variant=2))
     assert INSTRUCTIONS[2] in text
     assert text.endswith("Night, Storm\n\n### Response:\n")
@@ -38,7 +44,7 @@ def test_instruction_prompt_puts_the_response_after_the_history(tokenizer: Any) 
 
 
 def test_titles_are_closed_by_a_token_they_do_not_contain(tokenizer: Any) -> None:
-    prompts = build_prompts(tokenizer, TITLES, template="list", max_tokens=300)
+    prompts = make(tokenizer, TITLES, "list", 300)
     for title, text in zip(prompts.titles, TITLES, strict=True):
         assert title[-1] == prompts.end
         assert prompts.end not in title[:-1]
@@ -46,7 +52,7 @@ def test_titles_are_closed_by_a_token_they_do_not_contain(tokenizer: Any) -> Non
 
 
 def test_too_long_a_history_loses_its_oldest_items(tokenizer: Any) -> None:
-    prompts = build_prompts(tokenizer, TITLES, template="list", max_tokens=70)
+    prompts = make(tokenizer, TITLES, "list", 70)
     history = items(0, 1, 2, 3, 0, 4)
     tokens = prompts.encode(history)
     assert len(tokens) <= 70
@@ -59,22 +65,26 @@ def test_too_long_a_history_loses_its_oldest_items(tokenizer: Any) -> None:
 
 def test_no_room_for_a_title_is_said(tokenizer: Any) -> None:
     with pytest.raises(BackboneError, match="max_tokens=20"):
-        build_prompts(tokenizer, ["Night " * 30], template="list", max_tokens=20)
+        make(tokenizer, ["Night " * 30], "list", 20)
 
 
-def test_short_titles_drop_the_year_unless_it_is_needed(tokenizer: Any) -> None:
-    short = prompt_titles(TITLES, tokenizer, form="short", limit=50)
-    assert short == ["Red Moon", "Blue Sun (1990)", "Blue Sun (1999)", "Night, Storm", "(500) Days"]
-    assert prompt_titles(TITLES, tokenizer, form="display", limit=50) == TITLES
+def test_a_growing_history_keeps_the_start_of_its_prompt(tokenizer: Any) -> None:
+    prompts = make(tokenizer, TITLES, "list", 400)
+    history = np.arange(40, dtype=np.int32) % 5
+    shown = [prompts.recent(history[:n], 8) for n in range(41)]
+    assert shown[8].tolist() == history[:8].tolist()
+    assert shown[9].tolist() == history[2:9].tolist()  # a quarter of 8 goes at once
+    assert all(7 <= len(each) <= 8 for each in shown[8:])
+    starts = [n - len(each) for n, each in enumerate(shown)]
+    assert starts == sorted(starts)
+    assert all(start % 2 == 0 for start in starts)
 
 
-def test_short_titles_stay_unique_when_cut(tokenizer: Any) -> None:
-    long = [f"{'Storm ' * 30}{name}" for name in ("Red", "Blue")] + [f"{'Night ' * 30}end"]
-    short = prompt_titles(long, tokenizer, form="short", limit=8)
-    assert short[:2] == long[:2]  # cutting would make them equal
-    assert len(tokenizer.encode(short[2])) <= 8
-    assert long[2].startswith(short[2])
-
-
-def test_a_title_that_is_only_a_year_keeps_it(tokenizer: Any) -> None:
-    assert prompt_titles(["(1984)"], tokenizer, form="short", limit=9) == ["(1984)"]
+def test_titles_that_do_not_fit_go_in_steps_too(tokenizer: Any) -> None:
+    prompts = make(tokenizer, TITLES, "list", 90)
+    history = np.arange(40, dtype=np.int32) % 5
+    for n in range(1, 41):
+        shown = prompts.recent(history[:n], 20)
+        assert len(shown) > 0
+        assert len(prompts.encode(shown)) <= 90
+        assert (n - len(shown)) % 5 == 0 or len(shown) < 5

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from conftest import make_titles
 from genrec.backbone import load_backbone
+from genrec.frontier import Effort
 from genrec.likelihood import CatalogueLikelihood
-from genrec.prompts import build_prompts
+from genrec.prompts import end_token
 from genrec.search import search
+from genrec.titles import tokenize_titles
 from genrec.trie import build_trie
 
 Model = tuple[CatalogueLikelihood, list[list[int]]]
@@ -27,8 +29,8 @@ def make_model(tiny_backbone: str) -> Callable[..., Model]:
 
     def make(items: int, seed: int, has_prior: bool, stem: str = "") -> Model:
         titles = [stem + title for title in make_titles(items, seed)]
-        prompts = build_prompts(backbone.tokenizer, titles, template="list", max_tokens=400)
-        closed = [title.tolist() for title in prompts.titles]
+        end = end_token(backbone.tokenizer)
+        closed = [title.tolist() for title in tokenize_titles(backbone.tokenizer, titles, end)]
         model = CatalogueLikelihood(
             backbone, build_trie(closed), has_prior=has_prior, rank=4, lm_weight=0.5
         )
@@ -74,7 +76,8 @@ def brute_force(
     has_prior=st.booleans(),
     filtered=st.booleans(),
     stem=st.sampled_from(["", "The Red ", "A"]),
-    width=st.integers(1, 9),
+    width=st.integers(1, 40),
+    margin=st.sampled_from([0.0, 0.25, 3.0]),
 )
 def test_exact_top_k_equals_brute_force(
     make_model: Callable[..., Model],
@@ -85,13 +88,16 @@ def test_exact_top_k_equals_brute_force(
     filtered: bool,
     stem: str,
     width: int,
+    margin: float,
 ) -> None:
     rng = np.random.default_rng(seed)
     model, closed = make_model(items, seed, has_prior, stem)
     prompts = [rng.integers(1, 300, size=rng.integers(1, 40)).tolist() for _ in range(3)]
     prior = rng.dirichlet(np.full(items, 0.3), size=3) + 1e-6 if has_prior else None
     allowed = rng.random((3, items)) < 0.6 if filtered else None
-    found = search(model, prompts, k, probabilities=prior, allowed=allowed, width=width)
+    found = search(
+        model, prompts, k, probabilities=prior, allowed=allowed, effort=Effort(width, margin)
+    )
     for row, prompt in enumerate(prompts):
         truth = brute_force(model, closed, prompt, None if prior is None else prior[row])
         if allowed is not None:
@@ -119,7 +125,7 @@ def test_batches_under_a_token_budget_give_what_single_rows_give(
 ) -> None:
     model, _ = make_model(40, 5, False)
     prompts = [list(range(1, n)) for n in (3, 30, 9, 17, 2)]
-    monkeypatch.setattr("genrec.search.TOKEN_BUDGET", 40)
+    monkeypatch.setattr("genrec.search.TOKEN_BUDGET", {"cpu": 40})
     together = search(model, prompts, 10)
     for row, prompt in enumerate(prompts):
         alone = search(model, [prompt], 10)
@@ -136,5 +142,5 @@ def test_nothing_allowed_finds_nothing(make_model: Callable[..., Model]) -> None
 
 def test_search_expands_only_what_can_matter(make_model: Callable[..., Model]) -> None:
     model, _ = make_model(100, 2, False)
-    all_tokens = search(model, [[9]], 100, width=1).tokens
-    assert search(model, [[9]], 1, width=1).tokens < all_tokens / 2
+    all_tokens = search(model, [[9]], 100, effort=Effort(1)).tokens
+    assert search(model, [[9]], 1, effort=Effort(1)).tokens < all_tokens / 2

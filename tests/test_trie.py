@@ -26,9 +26,7 @@ def spell(trie: Trie, item: int) -> list[int]:
     tokens = trie.root_edge().tolist()
     for child in trie.decisions(item):
         if trie.child_node[child] == LEAF:
-            leaf = trie.leaf_of[item]
-            title = trie.tokens[trie.offsets[leaf] : trie.offsets[leaf + 1]]
-            tokens += title[trie.depth[trie.child_parent[child]] :].tolist()
+            tokens += trie.titles[item][trie.depth[trie.child_parent[child]] :].tolist()
         else:
             tokens += trie.edge(child).tolist()
     return tokens

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
         prepare,
     )
     from genrec.interactions import Interactions, read_interactions
-    from genrec.model import GenRec, Recommendation
-    from genrec.recommender import Recommender, TopK
+    from genrec.model import GenRec
+    from genrec.recommender import Influence, Recommendation, Recommender, TopK
+    from genrec.session import Session
 
 _HOME = {
     "Catalogue": "catalogue",
@@ -39,11 +40,13 @@ _HOME = {
     "GenRecError": "errors",
     "Histories": "histories",
     "Holdout": "histories",
+    "Influence": "recommender",
     "Interactions": "interactions",
     "Kernel": "baselines",
     "Popularity": "baselines",
-    "Recommendation": "model",
+    "Recommendation": "recommender",
     "Recommender": "recommender",
+    "Session": "session",
     "Split": "histories",
     "TopK": "recommender",
     "evaluate": "evaluation",
@@ -63,11 +66,13 @@ __all__ = [
     "GenRecError",
     "Histories",
     "Holdout",
+    "Influence",
     "Interactions",
     "Kernel",
     "Popularity",
     "Recommendation",
     "Recommender",
+    "Session",
     "Split",
     "TopK",
     "__version__",

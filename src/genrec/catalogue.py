@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from genrec.errors import DataError, UnknownItemError
 
@@ -97,19 +98,79 @@ class Catalogue:
         ids, titles = ([values[row] for row in rows] for values in (self.item_ids, self.titles))
         return Catalogue(ids, titles, self.metadata[rows] if self.metadata.width else self.metadata)
 
+    def mask(
+        self,
+        *,
+        allow: Iterable[str] | None = None,
+        block: Iterable[str] = (),
+        where: str | pl.Expr | None = None,
+    ) -> NDArray[np.bool_]:
+        """Which items a recommendation may come from, bool[items].
+
+        allow, block: titles or ids; only those, never those. where: a Polars expression or the text
+        of an SQL condition on item_id, title and the metadata columns, e.g. "genres LIKE '%Comedy%'
+        AND year > 1990"; unknown values do not meet it. Raises UnknownItemError or DataError.
+        """
+        mask = np.ones(len(self), dtype=bool)
+        if allow is not None:
+            mask[:] = False
+            mask[[self.index_of(entry) for entry in allow]] = True
+        mask[[self.index_of(entry) for entry in block]] = False
+        return mask if where is None else mask & self._meets(where)
+
+    def _meets(self, where: str | pl.Expr) -> NDArray[np.bool_]:
+        columns = ("item_id", "title", *self.metadata.columns)
+        try:
+            condition = pl.sql_expr(where) if isinstance(where, str) else where
+            met = self._table().select(met=condition)["met"]
+            if met.dtype != pl.Boolean or len(met) != len(self):
+                raise DataError(f"{where} is no condition on single items, e.g. \"title = 'Emma'\"")
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{where}: {reason}; the columns are {', '.join(columns)}") from None
+        return met.fill_null(False).to_numpy()
+
+    def extended(
+        self, titles: Sequence[str], item_ids: Sequence[str], metadata: pl.DataFrame | None = None
+    ) -> Catalogue:
+        """The catalogue with further items at its end; their titles are cleaned first.
+
+        Raises DataError where an id or a title is empty or taken, or metadata do not fit.
+        """
+        titles = [clean_title(title) for title in titles]
+        if len(titles) != len(item_ids):
+            raise DataError(f"{len(titles)} titles need as many item ids, got {len(item_ids)}")
+        new = (("item id", item_ids, self._by_id), ("title", titles, self._by_title))
+        for kind, values, known in new:
+            for value in values:
+                if not value or value in known or values.count(value) > 1:
+                    raise DataError(f"{kind} {value!r} is empty or taken; every item needs its own")
+        rows = pl.DataFrame({name: [None] * len(titles) for name in self.metadata.columns})
+        if metadata is not None:
+            rows = rows.with_columns(metadata.get_columns()) if rows.width else metadata
+        try:
+            fitting = rows.select(self.metadata.columns).cast(self.metadata.schema)
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"metadata do not fit the catalogue's: {reason}") from None
+        joined = pl.concat([self.metadata, fitting])
+        return Catalogue([*self.item_ids, *item_ids], [*self.titles, *titles], joined)
+
     def save(self, path: str | Path) -> None:
         """Write one Parquet file (item_id, title, the metadata columns); all of it or nothing."""
         path = Path(path)
-        table = pl.DataFrame(
-            {"item_id": self.item_ids, "title": self.titles},
-            schema={"item_id": pl.String, "title": pl.String},
-        ).hstack(self.metadata)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            table.write_parquet(temporary)
+            self._table().write_parquet(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _table(self) -> pl.DataFrame:
+        return pl.DataFrame(
+            {"item_id": self.item_ids, "title": self.titles},
+            schema={"item_id": pl.String, "title": pl.String},
+        ).hstack(self.metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Catalogue:

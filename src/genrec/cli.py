@@ -15,7 +15,7 @@ from genrec.errors import DataError, GenRecError
 
 if TYPE_CHECKING:
     from genrec.evaluation import Evaluation, Progress
-    from genrec.model import Recommendation
+    from genrec.recommender import Recommendation
 
 app = typer.Typer(
     name="genrec",

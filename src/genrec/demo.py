@@ -13,7 +13,8 @@ from genrec.data import load_dataset
 from genrec.evaluation import Evaluation, Progress, evaluate
 from genrec.files import CHECKPOINTS
 from genrec.histories import leave_last_out
-from genrec.model import GenRec, Recommendation
+from genrec.model import GenRec
+from genrec.recommender import Recommendation
 from genrec.run_folder import check_folder
 from genrec.runs import CUTOFFS, evaluate_baselines, sampled, save_run, write_results
 

@@ -126,12 +126,14 @@ class CatalogueLikelihood(nn.Module):
         self.lm_weight = lm_weight
         self.prior_weight: nn.Parameter | None = None
         self.residual: Residual | None = None
+        self.row_norm: torch.Tensor
         if has_prior:
             weight = backbone.output_weight
             self.prior_weight = nn.Parameter(torch.ones((), device=weight.device))
             self.residual = Residual(weight.shape[1], rank).to(weight.device)
             tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
-            self.row_norm = float(weight[tokens].float().norm(dim=1).mean())
+            # Kept with the weights: a catalogue that grows later must not change their scale.
+            self.register_buffer("row_norm", weight[tokens].float().norm(dim=1).mean())
 
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None

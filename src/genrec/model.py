@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -19,31 +19,28 @@ from genrec._version import __version__
 from genrec.backbone import Backbone, add_lora, load_adapter, load_backbone, quiet_transformers
 from genrec.catalogue import Catalogue
 from genrec.config import Config
-from genrec.errors import ConfigError, RunError
+from genrec.errors import ConfigError, DataError, RunError
+from genrec.explain import hidden_log_probs
+from genrec.frontier import Effort
 from genrec.generation import as_lists, beam_titles
 from genrec.histories import Dataset, Histories, Holdout
+from genrec.index import TitleIndex
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
 from genrec.priors import Prior, fit_prior, load_prior, save_prior
-from genrec.prompts import build_prompts, prompt_titles
-from genrec.recommender import TopK
+from genrec.prompts import build_prompts, end_token
+from genrec.recommender import Influence, Recommendation, TopK, recommendations
 from genrec.run_folder import FORMAT, checkpoint_folder, data_info, read_run, replace_run
-from genrec.search import search
-from genrec.trie import build_trie
+from genrec.search import Found, KeyValues, read_prompt, search
+from genrec.session import KeyValueStore, Session
 
 if TYPE_CHECKING:
     from genrec.training import TrainingResult
 
+Mask = npt.NDArray[np.bool_]
+
 SCORED_ROWS = 8
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item; ``probability`` is p(item | history) over the whole catalogue."""
-
-    rank: int
-    item_id: str
-    title: str
-    probability: float
+DENSE_CELLS = 2**24
+"""Most entries of a rows x items table that one batch makes: 128 MiB of prior probabilities."""
 
 
 class GenRec:
@@ -51,7 +48,13 @@ class GenRec:
 
     Settings are the fields of :class:`genrec.config.Config`, e.g. ``backbone``, ``prior``,
     ``lora_rank``; an unknown one raises :class:`genrec.ConfigError`.
+
+    Attributes:
+        session_bytes: most memory that the keys and values of all sessions together may hold; set
+            it before the first session.
     """
+
+    session_bytes: int = 2**30
 
     def __init__(self, *, name: str = "genrec", **settings: Any) -> None:
         self.name = name
@@ -59,6 +62,8 @@ class GenRec:
         self.info: dict[str, Any] = {}
         self.training: TrainingResult | None = None
         self._catalogue: Catalogue | None = None
+        self._store: KeyValueStore | None = None
+        self._template: KeyValues | None = None  # the prompts' common start, read at first use
 
     @classmethod
     def create(cls, settings: Mapping[str, Any]) -> GenRec:
@@ -96,6 +101,7 @@ class GenRec:
         with checkpoint_folder(output) as checkpoints:
             self.training = self._train(train, checkpoints, progress)
         self._backbone.merge()
+        self._template = None
         self.info["training"] = _training_info(self.training)
         self.info["valid_log_likelihood"] = [before, self._mean_log_likelihood(valid)]
         return self
@@ -111,30 +117,40 @@ class GenRec:
             self.config.backbone, dtype=self.config.dtype, layers=self.config.layers
         )
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
-        self._assemble(backbone, train.catalogue, prior)
+        index = TitleIndex.build(
+            backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)
+        )
+        self._assemble(backbone, train.catalogue, prior, index)
         self.info["data"] = data_info(train)
         return self
 
-    def _assemble(self, backbone: Backbone, catalogue: Catalogue, prior: Prior | None) -> None:
-        config = self.config
-        self._backbone, self._catalogue, self._prior = backbone, catalogue, prior
-        titles = prompt_titles(
-            catalogue.titles, backbone.tokenizer, form=config.titles, limit=config.title_tokens
-        )
-        self._prompts = build_prompts(
-            backbone.tokenizer, titles, template=config.template, max_tokens=config.max_tokens
-        )
-        self._trie = build_trie([title.tolist() for title in self._prompts.titles])
+    def _assemble(
+        self, backbone: Backbone, catalogue: Catalogue, prior: Prior | None, index: TitleIndex
+    ) -> None:
+        self._backbone, self._prior = backbone, prior
+        self._set_catalogue(catalogue, index)
         self._build_likelihood()
+
+    def _set_catalogue(self, catalogue: Catalogue, index: TitleIndex) -> None:
+        config = self.config
+        self._prompts = build_prompts(
+            self._backbone.tokenizer,
+            index.titles,
+            template=config.template,
+            max_tokens=config.max_tokens,
+        )
+        self._catalogue, self._index = catalogue, index
 
     def _build_likelihood(self) -> None:
         self._likelihood = CatalogueLikelihood(
             self._backbone,
-            self._trie,
+            self._index.trie,
             has_prior=self._prior is not None,
             rank=self.config.residual_rank,
             lm_weight=self.config.lm_weight,
         ).eval()
+        self._template = None
+        self._store = None
 
     def _train(self, data: Dataset, checkpoints: Path, progress: bool) -> TrainingResult:
         from genrec.training import train  # HF Trainer takes seconds to import
@@ -176,43 +192,149 @@ class GenRec:
         return self._catalogue
 
     def recommend(
-        self, history: Sequence[str], k: int = 10, *, exclude_seen: bool = True
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        among: Mask | None = None,
+        exact: bool = True,
+        width: int = 50,
     ) -> list[Recommendation]:
         """The k most probable next items after titles or item ids, oldest first.
+
+        Args:
+            among: items that may be recommended, shape [items]; see :meth:`Catalogue.mask`.
+            exact: otherwise a beam search, for very large catalogues: it may miss items.
+            width: nodes of the trie that it keeps a level.
 
         Raises:
             UnknownItemError: an entry of the history is not in the catalogue.
         """
         items = [self.catalogue.index_of(entry) for entry in history]
-        top = self.recommend_batch(Histories.from_lists([items]), k, exclude_seen=exclude_seen)
-        pairs = zip(top.items[0].tolist(), top.scores[0].tolist(), strict=True)
-        return [
-            Recommendation(
-                rank,
-                self.catalogue.item_ids[item],
-                self.catalogue.titles[item],
-                float(np.exp(score)),
-            )
-            for rank, (item, score) in enumerate(pairs, start=1)
-            if item >= 0
-        ]
+        top = self.recommend_batch(
+            Histories.from_lists([items]),
+            k,
+            exclude_seen=exclude_seen,
+            among=among,
+            exact=exact,
+            width=width,
+        )
+        return recommendations(self.catalogue, top.items[0], top.scores[0])
 
-    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """Top-k for each history; scores are log p(item | history). See :class:`Recommender`."""
+    def recommend_batch(
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        among: Mask | None = None,
+        exact: bool = True,
+        width: int = 50,
+    ) -> TopK:
+        """Top-k for each history; scores are log p(item | history). See :meth:`recommend`."""
+        effort = None if exact else Effort(beam=width)
+        rows = max(1, DENSE_CELLS // len(self.catalogue))
+        parts = [
+            self.search(
+                histories.select(np.arange(start, stop)),
+                k,
+                exclude_seen=exclude_seen,
+                among=among,
+                effort=effort,
+            )
+            for start, stop in _slices(len(histories), rows)
+        ]
+        if not parts:
+            return TopK(np.empty((0, k), np.int32), np.empty((0, k)))
+        return TopK(
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.log_probs for part in parts]),
+        )
+
+    def search(
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        among: Mask | None = None,
+        known: Sequence[KeyValues | None] = (),
+        keep: bool = False,
+        effort: Effort | None = None,
+    ) -> Found:
+        """:func:`genrec.search.search` for histories; what :class:`Session` and servers call.
+
+        Args:
+            known: keys and values that an earlier search for each row returned, if any.
+        """
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}.")
-        seen = histories.seen(len(self.catalogue)) if exclude_seen else None
+        if effort is not None and effort.beam is not None and effort.beam < 1:
+            raise ConfigError(f"width must be at least 1, got {effort.beam}.")
+        allowed = self._allowed(histories, exclude_seen, among)
         prompts = [self._prompt(history) for history in histories]
         if self.config.decoding == "beam":
-            return self._decode_beams(prompts, k, seen)
-        found = search(
+            return self._decode_beams(prompts, k, allowed)
+        if self._template is None:
+            self._template = read_prompt(self._likelihood, self._prompts.prefixes[0])
+        return search(
             self._likelihood,
             prompts,
-            min(k, len(self.catalogue)),
+            k,
             probabilities=None if self._prior is None else self._prior.probabilities(histories),
-            allowed=None if seen is None else ~seen,
+            allowed=allowed,
+            known=[each or self._template for each in known or [None] * len(prompts)],
+            keep=keep,
+            effort=effort,
         )
-        return _padded(found.items, found.log_probs, k)
+
+    def session(self, history: Sequence[str] = ()) -> Session:
+        """A history that can grow and shrink at the cost of what changes (titles or item ids)."""
+        if self.config.decoding == "beam":
+            raise ConfigError("A session needs decoding=exact; this model decodes by beams.")
+        if self._store is None:
+            self._store = KeyValueStore(self.session_bytes)
+        return Session(self, self._store, history)
+
+    def explain(self, history: Sequence[str], entries: Sequence[str]) -> list[list[Influence]]:
+        """For each of the entries, what the items of the history did to its log-probability.
+
+        An effect is log p(item | history) less what it is with that history item hidden from the
+        language model and taken from the prior (see :mod:`genrec.explain`), in nats; strongest
+        first. Items too old to be in the prompt are left out.
+        """
+        items = [self.catalogue.index_of(entry) for entry in history]
+        return self.influences(items, [self.catalogue.index_of(entry) for entry in entries], None)
+
+    def influences(
+        self, items: Sequence[int], targets: Sequence[int], known: KeyValues | None
+    ) -> list[list[Influence]]:
+        """:meth:`explain` for item indices, with the keys and values of a prompt, if there are."""
+        wanted = np.array(targets, np.int32)
+        if not len(wanted):
+            return []
+        self._check_offered(wanted)
+        shown = self._recent(np.array(items, np.int32))
+        ends = len(self._prompts.prefixes[0]) + np.cumsum([0, *self._prompts.titles.lengths[shown]])
+        spans = [(0, 0), *zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+        older = len(items) - len(shown)
+        rows = [list(items)] + [
+            [*items[:place], *items[place + 1 :]] for place in range(older, len(items))
+        ]
+        sums = self._cumulative_prior(Histories.from_lists(rows))
+        prompt = self._prompts.encode(shown)
+        read = read_prompt(self._likelihood, prompt, known or self._template)
+        log_probs = hidden_log_probs(self._likelihood, read, spans, wanted, sums)
+        effects = log_probs[0] - log_probs[1:]
+        ids, titles = self.catalogue.item_ids, self.catalogue.titles
+        return [
+            [
+                Influence(ids[shown[i]], titles[shown[i]], float(effect[i]))
+                for i in np.argsort(-np.abs(effect), kind="stable")
+            ]
+            for effect in effects.T
+        ]
 
     def log_likelihood(
         self, histories: Histories, targets: npt.NDArray[np.int32]
@@ -224,33 +346,54 @@ class GenRec:
         ]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def _prompt(self, history: npt.NDArray[np.int32]) -> list[int]:
-        return self._prompts.encode(history[-self.config.history_length :])
+    def _recent(self, history: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        return self._prompts.recent(history, self.config.history_length)
 
-    def _decode_beams(
-        self, prompts: list[list[int]], k: int, seen: npt.NDArray[np.bool_] | None
-    ) -> TopK:
+    def _prompt(self, history: npt.NDArray[np.int32]) -> list[int]:
+        return self._prompts.encode(self._recent(history))
+
+    def _allowed(self, histories: Histories, exclude_seen: bool, among: Mask | None) -> Mask | None:
+        if among is not None and among.shape != (len(self.catalogue),):
+            raise DataError(
+                f"among has shape {among.shape}, but the catalogue holds {len(self.catalogue)} "
+                "items; make it with catalogue.mask(…)."
+            )
+        if not exclude_seen:
+            return None if among is None else np.tile(among, (len(histories), 1))
+        allowed = ~histories.seen(len(self.catalogue))
+        return allowed if among is None else allowed & among
+
+    def _cumulative_prior(self, histories: Histories) -> npt.NDArray[np.float64] | None:
+        if self._prior is None:
+            return None
+        return cumulative_mass(self._index.trie, self._prior.probabilities(histories))
+
+    def _check_offered(self, items: npt.NDArray[np.int32]) -> None:
+        for item in items[~self._index.offered[items]].tolist():
+            raise DataError(f"{self.catalogue.titles[item]!r} was removed: it has no probability.")
+
+    def _decode_beams(self, prompts: list[list[int]], k: int, allowed: Mask | None) -> Found:
         lists = []
         for row, prompt in enumerate(prompts):
             found = beam_titles(self._backbone, self._prompts, prompt, self.config.beams)
-            lists.append([pair for pair in found if seen is None or not seen[row, pair[0]]])
-        return TopK(*as_lists(lists, k))
+            lists.append([pair for pair in found if allowed is None or allowed[row, pair[0]]])
+        return Found(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
     @torch.inference_mode()
     def _score_rows(
         self, histories: Histories, targets: npt.NDArray[np.int32]
     ) -> npt.NDArray[np.float64]:
+        self._check_offered(targets)
         prompts = [self._prompt(history) for history in histories]
         closed = [self._prompts.titles[item].tolist() for item in targets]
         width = max(len(p) + len(t) for p, t in zip(prompts, closed, strict=True))
         ids = np.zeros((len(prompts), width), np.int64)
         for row, (prompt, title) in enumerate(zip(prompts, closed, strict=True)):
             ids[row, : len(prompt) + len(title)] = [*prompt, *title]
-        sums = None
-        if self._prior is not None:
-            sums = cumulative_mass(self._trie, self._prior.probabilities(histories))
+        sums = self._cumulative_prior(histories)
         starts = np.array([len(prompt) for prompt in prompts])
-        located = locate_targets(self._trie, targets, np.arange(len(prompts)), starts, sums)
+        trie = self._index.trie
+        located = locate_targets(trie, targets, np.arange(len(prompts)), starts, sums)
         hidden = self._backbone.hidden(torch.from_numpy(ids).to(self._backbone.device))
         return title_log_probs(self._likelihood, hidden, located).cpu().double().numpy()
 
@@ -259,6 +402,58 @@ class GenRec:
             return None
         sample = holdout.sample(min(users, len(holdout)), self.config.seed)
         return float(self.log_likelihood(sample.histories, sample.targets).mean())
+
+    # -- changing the catalogue ------------------------------------------------------------------
+
+    def add_items(
+        self,
+        titles: Sequence[str],
+        item_ids: Sequence[str] | None = None,
+        *,
+        metadata: pl.DataFrame | None = None,
+        like: Sequence[str | None] | None = None,
+    ) -> None:
+        """Take new items into the catalogue; they can be recommended at once, without training.
+
+        The other items keep the form in which the model knows their titles.
+
+        Args:
+            item_ids: the titles, if not given.
+            metadata: one row for each item.
+            like: for each item a known one; to the prior the new item is its twin. Without one it
+                is an item of average popularity that nothing leads to.
+
+        Raises:
+            DataError: a title or id is empty or taken.
+        """
+        twins = [None] * len(titles) if like is None else list(like)
+        if len(twins) != len(titles):
+            raise DataError(f"{len(titles)} new items need as many of like, got {len(twins)}.")
+        known = self.catalogue
+        sources = [None if entry is None else known.index_of(entry) for entry in twins]
+        catalogue = known.extended(titles, titles if item_ids is None else item_ids, metadata)
+        index = self._index.add(
+            self._backbone.tokenizer,
+            catalogue.titles[len(known) :],
+            **_title_settings(self.config, self._backbone),
+        )
+        self._set_catalogue(catalogue, index)
+        self._likelihood.trie = index.trie
+        if self._prior is not None:
+            self._prior = self._prior.extended(sources)
+
+    def remove_items(self, entries: Sequence[str]) -> None:
+        """Stop recommending items (titles or ids); histories may still hold them."""
+        self._offer(entries, False)
+
+    def restore_items(self, entries: Sequence[str]) -> None:
+        """Recommend removed items again."""
+        self._offer(entries, True)
+
+    def _offer(self, entries: Sequence[str], yes: bool) -> None:
+        index = self._index.offer([self.catalogue.index_of(entry) for entry in entries], yes)
+        self._index = index
+        self._likelihood.trie = index.trie
 
     # -- saving ----------------------------------------------------------------------------------
 
@@ -274,6 +469,7 @@ class GenRec:
         settings = self.config.model_dump(mode="json") | {"dtype": self._backbone.dtype_name}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         self.catalogue.save(folder / "catalogue.parquet")
+        self._index.save(folder / "index")
         if hasattr(self._backbone.model, "peft_config"):
             self._backbone.save_adapter(folder / "adapter")
         if self._prior is not None:
@@ -305,7 +501,8 @@ class GenRec:
         if info["adapter"]:
             load_adapter(backbone, folder / "adapter")
         prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
-        model._assemble(backbone, Catalogue.load(folder / "catalogue.parquet"), prior)
+        catalogue, index = _load_catalogue(folder)
+        model._assemble(backbone, catalogue, prior, index)
         if prior is not None:
             model._load_head(folder)
         model.info = info
@@ -321,11 +518,17 @@ def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> N
         )
 
 
-def _padded(items: npt.NDArray[np.int32], scores: npt.NDArray[np.float64], k: int) -> TopK:
-    extra = ((0, 0), (0, k - items.shape[1]))
-    return TopK(
-        np.pad(items, extra, constant_values=-1), np.pad(scores, extra, constant_values=-np.inf)
-    )
+def _load_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
+    catalogue = Catalogue.load(folder / "catalogue.parquet")
+    index = TitleIndex.load(folder / "index")
+    if len(index.texts) != len(catalogue):
+        raise RunError(f"{folder}: catalogue.parquet and index differ; train the run again.")
+    return catalogue, index
+
+
+def _title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:
+    end = end_token(backbone.tokenizer)
+    return {"form": config.titles, "limit": config.title_tokens, "end": end}
 
 
 def _slices(rows: int, size: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast
 from zipfile import BadZipFile
@@ -58,6 +59,13 @@ class Prior(Protocol):
         """
         ...
 
+    def extended(self, like: Sequence[int | None]) -> Self:
+        """The prior with further items at its end, each as an item it is ``like``.
+
+        An item that is like ``None`` gets the mean number of interactions and no transitions.
+        """
+        ...
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What :func:`save_prior` writes."""
         ...
@@ -83,6 +91,11 @@ class PopularityPrior:
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         own = np.bincount(history, minlength=len(self.counts))
         return np.tile(share(self.counts - own), (stop - start, 1))
+
+    def extended(self, like: Sequence[int | None]) -> Self:
+        longer = copy(self)
+        longer.counts = _extended_counts(self.counts, like)
+        return longer
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts}
@@ -151,6 +164,18 @@ class CooccurrencePrior:
             votes += weight / (counts + SHRINKAGE)[voters] @ np.maximum(others, 0.0)
         seen = seen_before(history, start, stop, n_items)
         return _discount_repeats(votes, seen, self.repeat_share)
+
+    def extended(self, like: Sequence[int | None]) -> Self:
+        longer = copy(self)
+        longer.counts = _extended_counts(self.counts, like)
+        nothing = len(self.counts)  # a row and a column without transitions
+        source = [*range(nothing), *(nothing if item is None else item for item in like)]
+        longer.transitions = []
+        for matrix in self.transitions:
+            parts = (matrix.data, matrix.indices, np.append(matrix.indptr, matrix.nnz))
+            padded = sp.csr_array(parts, shape=(nothing + 1, nothing + 1))
+            longer.transitions.append(sp.csr_array(padded[source][:, source]))
+        return longer
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {
@@ -227,6 +252,11 @@ def load_prior(path: Path) -> Prior:
         return cast(Prior, PRIORS[str(arrays.pop("kind"))]().restore(arrays))
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
+
+
+def _extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
+    mean = float(counts.mean())
+    return np.append(counts, [mean if item is None else counts[item] for item in like])
 
 
 def _repeat_share(histories: Histories) -> float:

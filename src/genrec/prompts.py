@@ -6,9 +6,6 @@ A closed title is its tokens and the end token (a line break), so titles may hol
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genrec.errors import BackboneError
+from genrec.titles import TitleTokens
 
 LIST_PREFIX = "Titles that one person chose, in this order:\n"
 INSTRUCTIONS = (
@@ -31,7 +29,6 @@ INSTRUCTIONS = (
     "What will this user want after the following titles?",
     "From the user's earlier choices, generate the title that fits next.",
 )
-_YEAR = re.compile(r"\s*\((?:1[89]|20)\d\d\)$")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Prompts:
         end: the end-of-title token.
     """
 
-    titles: list[npt.NDArray[np.int32]]
+    titles: TitleTokens
     prefixes: list[list[int]]
     suffix: list[int]
     end: int
@@ -65,8 +62,20 @@ class Prompts:
     def fitting(self, history: npt.NDArray[np.int32], reserve: int = 0) -> npt.NDArray[np.int32]:
         """The most recent items whose prompt has at most ``max_tokens - reserve`` tokens."""
         room = self.max_tokens - reserve - max(map(len, self.prefixes)) - len(self.suffix)
-        used = np.cumsum([len(self.titles[item]) for item in history[::-1]])
+        used = np.cumsum(self.titles.lengths[history[::-1]])
         return history[len(history) - int((used <= room).sum()) :]
+
+    def recent(self, history: npt.NDArray[np.int32], length: int) -> npt.NDArray[np.int32]:
+        """The end of a history that a prompt shows: at most ``length`` items that fit.
+
+        Once a history is longer, its oldest items go several at a time: a quarter of ``length``.
+        So the prompts of a growing history mostly start alike, and their keys and values can be
+        used again.
+        """
+        drop = len(history) - len(self.fitting(history[-length:]))
+        step = max(1, length // 4)
+        start = -(-drop // step) * step
+        return history[start if start < len(history) else drop :]
 
     def encode(
         self, history: npt.NDArray[np.int32], *, variant: int = 0, reserve: int = 0
@@ -78,20 +87,17 @@ class Prompts:
 
 
 def build_prompts(
-    tokenizer: Any, titles: Sequence[str], *, template: str, max_tokens: int
+    tokenizer: Any, titles: TitleTokens, *, template: str, max_tokens: int
 ) -> Prompts:
-    """Tokenise a catalogue once.
+    """Put a catalogue and a template together.
 
     Args:
         tokenizer: a transformers tokenizer.
-        titles: unique prompt titles in item order (see :func:`prompt_titles`).
+        titles: the catalogue, closed by :func:`end_token`.
         template: ``"list"`` or ``"instruction"``.
         max_tokens: most tokens in a prompt.
     """
-    end = _end_token(tokenizer)
-    encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
-    closed = [np.array([*tokens, end], np.int32) for tokens in encoded]
-    longest = max(map(len, closed))
+    longest = int(titles.lengths.max(initial=0))
     texts, after = _template(template)
     prefixes = [tokenizer.encode(text) for text in texts]  # with the begin token where one is used
     suffix = tokenizer.encode(after, add_special_tokens=False) if after else []
@@ -100,40 +106,7 @@ def build_prompts(
             f"max_tokens={max_tokens} leaves no room for the template and the longest title "
             f"({longest} tokens): raise max_tokens, or set titles=short and a lower title_tokens."
         )
-    return Prompts(closed, prefixes, suffix, end, max_tokens)
-
-
-def prompt_titles(titles: Sequence[str], tokenizer: Any, *, form: str, limit: int) -> list[str]:
-    """Titles as the model reads and writes them: unique, and short if ``form`` is ``"short"``.
-
-    A short title loses its year unless it needs it to be unique (half of a MovieLens title's
-    tokens are the digits of its year), then its tail beyond ``limit`` tokens.
-    """
-    if form == "display":
-        return list(titles)
-    short = _unless_ambiguous([_YEAR.sub("", title) or title for title in titles], titles)
-    encoded = tokenizer(short, add_special_tokens=False)["input_ids"]
-    cut = [
-        tokenizer.decode(tokens[:limit]).rstrip("\ufffd").strip() if len(tokens) > limit else title
-        for tokens, title in zip(encoded, short, strict=True)
-    ]
-    return _unless_ambiguous(cut, short, titles)
-
-
-def _unless_ambiguous(preferred: list[str], *fallbacks: Sequence[str]) -> list[str]:
-    """Each preferred form, or the next longer form where it is not unique."""
-    current, forms = preferred, [preferred, *fallbacks]
-    level = [0] * len(preferred)
-    while True:
-        counts = Counter(current)
-        clashes = [
-            i for i, text in enumerate(current) if counts[text] > 1 and level[i] < len(forms) - 1
-        ]
-        if not clashes:
-            return current
-        for i in clashes:
-            level[i] += 1
-        current = [forms[step][i] for i, step in enumerate(level)]
+    return Prompts(titles, prefixes, suffix, end_token(tokenizer), max_tokens)
 
 
 def _template(name: str) -> tuple[list[str], str]:
@@ -143,7 +116,7 @@ def _template(name: str) -> tuple[list[str], str]:
     return texts, "\n### Response:\n"
 
 
-def _end_token(tokenizer: Any) -> int:
+def end_token(tokenizer: Any) -> int:
     """The line break; titles hold no line break, so it closes every title unmistakably."""
     tokens = tokenizer.encode("\n", add_special_tokens=False)
     if tokens:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.catalogue import Catalogue
 from genrec.errors import ConfigError, DataError
 from genrec.histories import Dataset, Histories, Holdout
 
@@ -30,6 +31,37 @@ class TopK:
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item; ``probability`` is p(item | history) over the whole catalogue."""
+
+    rank: int
+    item_id: str
+    title: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What one item of the history did for an item: log p with it minus log p without it, nats."""
+
+    item_id: str
+    title: str
+    effect: float
+
+
+def recommendations(
+    catalogue: Catalogue, items: NDArray[np.int32], scores: NDArray[np.float64]
+) -> list[Recommendation]:
+    """One row of a :class:`TopK` whose scores are log-probabilities, for people to read."""
+    pairs = zip(items.tolist(), scores.tolist(), strict=True)
+    return [
+        Recommendation(rank, catalogue.item_ids[item], catalogue.titles[item], float(np.exp(score)))
+        for rank, (item, score) in enumerate(pairs, start=1)
+        if item >= 0
+    ]
 
 
 @runtime_checkable

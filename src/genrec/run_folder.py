@@ -17,11 +17,12 @@ from genrec.errors import RunError
 from genrec.files import CHECKPOINTS, LOGS
 from genrec.histories import Dataset
 
-FORMAT = 1
+FORMAT = 2
 PARTS = (
     "genrec.json",
     "config.yaml",
     "catalogue.parquet",
+    "index",
     "prior.npz",
     "head.safetensors",
     "adapter",

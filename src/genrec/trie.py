@@ -8,13 +8,15 @@ so it is built by one sort and vectorised splits, without recursion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genrec.errors import DataError
+from genrec.errors import DataError, RunError
+from genrec.titles import TitleTokens
 
 Ints = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -27,10 +29,9 @@ class Trie:
     """Items are leaves; leaf ``l`` is item ``items[l]``; every node owns a contiguous leaf range.
 
     Attributes:
-        items: item index of each leaf, shape [items].
-        leaf_of: leaf of each item, shape [items].
-        tokens: title tokens in leaf order, each title closed by the end token, flat.
-        offsets: where each leaf's tokens start in ``tokens``, shape [items + 1].
+        titles: tokens of the catalogue's titles, also of those that are no leaves.
+        items: item index of each leaf, shape [leaves].
+        leaf_of: leaf of each item, shape [items]; -1 for those that cannot be recommended.
         depth: tokens shared by everything below a node, shape [nodes].
         child_offsets: children of node ``v`` are ``child_offsets[v]:child_offsets[v + 1]``.
         child_token: first token of the edge to each child, shape [children].
@@ -38,13 +39,12 @@ class Trie:
         child_node: the decision node at the end of the edge, or ``LEAF``.
         child_parent: the node each child belongs to, shape [children].
         path: children chosen on the way to each leaf, flat, root first.
-        path_offsets: where each leaf's path starts in ``path``, shape [items + 1].
+        path_offsets: where each leaf's path starts in ``path``, shape [leaves + 1].
     """
 
+    titles: TitleTokens
     items: Ints
     leaf_of: Ints
-    tokens: Ints
-    offsets: Offsets
     depth: Ints
     child_offsets: Offsets
     child_token: Ints
@@ -64,9 +64,9 @@ class Trie:
 
     def edge(self, child: int) -> Ints:
         """Tokens that lead from a child's parent to the decision node below it (never a leaf)."""
-        start = self.offsets[self.child_low[child]]
         parent, node = self.child_parent[child], self.child_node[child]
-        return self.tokens[start + self.depth[parent] : start + self.depth[node]]
+        title = self.titles[self.items[self.child_low[child]]]
+        return title[self.depth[parent] : self.depth[node]]
 
     def decisions(self, item: int) -> Ints:
         """Children chosen on the way to an item, root first."""
@@ -75,48 +75,113 @@ class Trie:
 
     def root_edge(self) -> Ints:
         """Tokens that every title starts with (usually none)."""
-        return self.tokens[: self.depth[ROOT]]
+        return self.titles[self.items[0]][: self.depth[ROOT]]
+
+    def save(self, folder: Path) -> None:
+        """Write one ``.npy`` for each array into a new folder."""
+        folder.mkdir()
+        for name, array in self._arrays().items():
+            np.save(folder / f"{name}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path) -> Trie:
+        """Map what :meth:`save` wrote into memory: pages are read when they are needed.
+
+        Raises:
+            RunError: an array is missing or damaged.
+        """
+        path = folder
+        try:
+            arrays = {}
+            for name in ("tokens", "offsets", *_ARRAYS):
+                path = folder / f"{name}.npy"
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return cls(TitleTokens(arrays.pop("tokens"), arrays.pop("offsets")), **arrays)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{path}: no readable trie ({error}); train the run again.") from None
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.integer[Any]]]:
+        arrays: dict[str, npt.NDArray[np.integer[Any]]] = {
+            name: getattr(self, name) for name in _ARRAYS
+        }
+        return arrays | {"tokens": self.titles.tokens, "offsets": self.titles.offsets}
 
 
-def build_trie(titles: Sequence[Sequence[int]]) -> Trie:
-    """Build the trie of token sequences, each already closed by the end token.
+_ARRAYS = tuple(field.name for field in fields(Trie) if field.name != "titles")
+
+
+def build_trie(
+    titles: TitleTokens | Sequence[Sequence[int]], items: npt.ArrayLike | None = None
+) -> Trie:
+    """Build the trie of closed titles.
+
+    Args:
+        titles: of the whole catalogue, each closed by the end token.
+        items: those that can be recommended; all if ``None``.
 
     Raises:
         DataError: no title, or two titles with the same tokens.
     """
-    if not titles:
+    if not isinstance(titles, TitleTokens):
+        titles = TitleTokens.from_lists(titles)
+    chosen = np.arange(len(titles)) if items is None else np.asarray(items, np.int64)
+    if not len(chosen):
         raise DataError("The catalogue is empty: there is nothing to recommend.")
-    table, lengths = _pad(titles)
-    items = np.lexsort(table.T[::-1]).astype(np.int32)
-    table, lengths = table[items], lengths[items]
-    shared = _shared_prefixes(table, lengths, items)
-    tokens = table[np.arange(table.shape[1]) < lengths[:, None]]
-    levels = _split(shared, len(titles))
-    return _assemble(items, tokens, lengths, table, levels)
+    order = _sorted(titles, chosen)
+    shared = _shared_prefixes(titles, order)
+    return _assemble(titles, order, _split(shared, len(order)))
 
 
-def _pad(titles: Sequence[Sequence[int]]) -> tuple[Ints, Offsets]:
-    lengths = np.fromiter(map(len, titles), np.int64, len(titles))
-    table = np.full((len(titles), int(lengths.max())), -1, np.int32)
-    flat = np.fromiter((t for title in titles for t in title), np.int32, int(lengths.sum()))
-    table[np.arange(table.shape[1]) < lengths[:, None]] = flat
-    return table, lengths
+def _sorted(titles: TitleTokens, items: Offsets) -> Offsets:
+    """Items in the order of their tokens.
+
+    Three tokens at a time make one key; only items whose keys so far are equal are sorted on.
+    """
+    order, run = items.copy(), np.zeros(len(items), np.int64)
+    open_places, depth = np.arange(len(items)), 0
+    while len(open_places):
+        rows, runs = order[open_places], run[open_places]
+        key = _key(titles, rows, depth)
+        if not (key >= 0).any():  # ended, all of them: equal titles, which are reported later
+            break
+        by_key = np.lexsort((key, runs))
+        order[open_places], key = rows[by_key], key[by_key]
+        first = np.append(True, (key[1:] != key[:-1]) | (runs[1:] != runs[:-1]))
+        sizes = np.diff(np.append(np.flatnonzero(first), len(first)))
+        run[open_places] = np.repeat(open_places[first], sizes)
+        open_places = open_places[np.repeat(sizes > 1, sizes)]
+        depth += 3
+    return order
 
 
-def _shared_prefixes(table: Ints, lengths: Offsets, items: Ints) -> Offsets:
+def _key(titles: TitleTokens, rows: Offsets, depth: int) -> Offsets:
+    """Tokens ``depth`` to ``depth + 2`` of each title as one number; -1 if the title is over."""
+    key = np.zeros(len(rows), np.int64)
+    start, left = titles.offsets[rows] + depth, titles.lengths[rows] - depth
+    last = len(titles.tokens) - 1
+    for place in range(3):
+        token = titles.tokens[np.minimum(start + place, last)].astype(np.int64) + 1
+        key = key << 21 | np.where(left > place, token, 0)
+    return np.where(left > 0, key, -1)
+
+
+def _shared_prefixes(titles: TitleTokens, order: Offsets) -> Offsets:
     """Length of the common prefix of each leaf and the next, shape [items - 1]."""
-    differs = table[1:] != table[:-1]
-    same = ~differs.any(axis=1)
-    shared = np.where(same, table.shape[1], differs.argmax(axis=1))
-    closed = shared >= np.minimum(lengths[1:], lengths[:-1])
-    if closed.any():
-        first = int(np.flatnonzero(closed)[0])
-        pair = sorted((int(items[first]), int(items[first + 1])))
-        raise DataError(
-            f"Items {pair[0]} and {pair[1]} have the same title tokens, or one title is a prefix "
-            "of the other: titles must be unique after tokenisation and closed by the end token."
-        )
-    return cast(Offsets, shared)
+    start, lengths = titles.offsets[order], titles.lengths[order]
+    shortest = np.minimum(lengths[1:], lengths[:-1])
+    shared, alike, depth = np.zeros(len(order) - 1, np.int64), np.arange(len(order) - 1), 0
+    while len(alike):
+        if (over := alike[shortest[alike] == depth]).size:
+            pair = sorted((int(order[over[0]]), int(order[over[0] + 1])))
+            raise DataError(
+                f"Items {pair[0]} and {pair[1]} have the same title tokens, or one title is a "
+                "prefix of the other: titles must be unique after tokenisation and closed by the "
+                "end token."
+            )
+        same = titles.tokens[start[alike] + depth] == titles.tokens[start[alike + 1] + depth]
+        alike, depth = alike[same], depth + 1
+        shared[alike] = depth
+    return shared
 
 
 @dataclass(frozen=True)
@@ -161,9 +226,7 @@ def _split_level(shared: Offsets, low: Offsets, high: Offsets) -> _Level:
     return _Level(depth, owners, starts, ends)
 
 
-def _assemble(
-    items: Ints, tokens: Ints, lengths: Offsets, table: Ints, levels: list[_Level]
-) -> Trie:
+def _assemble(titles: TitleTokens, order: Offsets, levels: list[_Level]) -> Trie:
     first_node = np.cumsum([0, *(len(level.depth) for level in levels)])
     parents, nodes = [], []
     for number, level in enumerate(levels):
@@ -174,17 +237,16 @@ def _assemble(
     depth = np.concatenate([level.depth for level in levels])
     low = np.concatenate([level.low for level in levels])
     high = np.concatenate([level.high for level in levels])
-    path, path_offsets = _paths(low, high, len(items))
-    leaf_of = np.empty(len(items), np.int32)
-    leaf_of[items] = np.arange(len(items), dtype=np.int32)
+    path, path_offsets = _paths(low, high, len(order))
+    leaf_of = np.full(len(titles), -1, np.int32)
+    leaf_of[order] = np.arange(len(order), dtype=np.int32)
     return Trie(
-        items=items,
+        titles=titles,
+        items=order.astype(np.int32),
         leaf_of=leaf_of,
-        tokens=tokens,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
         depth=depth.astype(np.int32),
         child_offsets=np.searchsorted(parent, np.arange(len(depth) + 1)),
-        child_token=table[low, depth[parent]],
+        child_token=titles.tokens[titles.offsets[order[low]] + depth[parent]],
         child_low=low.astype(np.int32),
         child_high=high.astype(np.int32),
         child_node=np.concatenate(nodes).astype(np.int32),

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genrec._version import __version__
 from genrec.errors import GenRecError
-from genrec.model import GenRec, Recommendation
+from genrec.model import GenRec
+from genrec.recommender import Recommendation
 
 MOST_ITEMS = 1000
 

@@ -1,0 +1,137 @@
+"""A session answers what the model answers for the same history, and costs bounded memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conftest import make_dataset
+from genrec import GenRec, GenRecError, Histories, Session
+from genrec.search import KeyValues
+
+TITLES = make_dataset().catalogue.titles
+
+
+@pytest.fixture(scope="module", params=["none", "kernel"])
+def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
+    model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32", history_length=8)
+    return model.prepare(make_dataset())
+
+
+def assert_same(session: Session, model: GenRec, k: int = 6) -> None:
+    found, expected = session.recommend(k), model.recommend(session.history, k)
+    assert [each.item_id for each in found] == [each.item_id for each in expected]
+    np.testing.assert_allclose(
+        [each.probability for each in found],
+        [each.probability for each in expected],
+        rtol=1e-4,
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_clicks_give_what_starting_from_scratch_gives(model: GenRec, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    session = model.session([TITLES[i] for i in rng.integers(30, size=rng.integers(0, 6))])
+    for _ in range(14):  # grows beyond the eight items that a prompt shows
+        if session.history and rng.random() < 0.25:
+            session.remove(str(rng.choice(session.history)))
+        else:
+            session.add(TITLES[rng.integers(30)])
+        if rng.random() < 0.7:
+            assert_same(session, model)
+    session.close()
+
+
+def test_a_click_runs_what_is_new_only(model: GenRec) -> None:
+    runs: list[int] = []
+    decoder = model._backbone.causal_lm.get_decoder()
+    hook = decoder.register_forward_pre_hook(
+        lambda _module, _args, inputs: runs.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+    session = model.session(TITLES[:6])
+    first = session.recommend(3)
+    whole = runs[0]
+    runs.clear()
+    session.add(TITLES[6])
+    session.recommend(3)
+    title = len(model._prompts.titles[6])
+    guessed = model.search(histories_of(session.history, model), 3).tokens
+    hook.remove()
+    assert whole > 4 * title
+    assert runs[0] <= title + guessed
+    assert session.recommend(3) != first
+
+
+def histories_of(history: list[str], model: GenRec) -> Histories:
+    return Histories.from_lists([[model.catalogue.index_of(title) for title in history]])
+
+
+def test_memory_is_bounded_and_the_least_recently_used_goes_first(tiny_backbone: str) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(make_dataset())
+    one = model.session(TITLES[:5])
+    one.recommend(3)
+    size = model._store.currsize
+    # two layers, two heads of eight float32 each, keys and values: 256 bytes a token
+    assert size == 256 * len(model._store[one._key].tokens)
+    model._store = None
+    model.session_bytes = 3 * size
+    sessions = [model.session(TITLES[n : n + 5]) for n in range(8)]
+    for session in sessions:
+        assert_same(session, model)
+        assert model._store.currsize <= 3 * size
+    assert sessions[-1]._key in model._store
+    assert sessions[0]._key not in model._store
+    assert_same(sessions[0], model)  # dropped and computed again
+    for session in sessions:
+        session.close()
+    assert model._store.currsize == 0
+
+
+def test_a_session_too_large_for_the_store_still_answers(tiny_backbone: str) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(make_dataset())
+    model.session_bytes = 10
+    session = model.session(TITLES[:5])
+    assert_same(session, model)
+    assert model._store.currsize == 0
+
+
+def test_sessions_follow_the_catalogue(tiny_backbone: str) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="kernel", dtype="float32").prepare(make_dataset())
+    session = model.session(TITLES[:5])
+    best = session.recommend(1)[0].title
+    model.remove_items([best])
+    model.add_items(["Violet Harbour"])
+    session.add("Violet Harbour")
+    assert_same(session, model, k=40)
+    assert best not in [each.title for each in session.recommend(40)]
+
+
+def test_filters_and_seen_items(model: GenRec) -> None:
+    session = model.session(TITLES[:3])
+    among = model.catalogue.mask(where="genre = 'odd'")
+    found = session.recommend(50, among=among)
+    assert {each.title for each in found} == set(TITLES[1::2]) - set(TITLES[:3])
+    assert len(session.recommend(50, exclude_seen=False)) == 30
+
+
+def test_wrong_use_is_named(model: GenRec, tiny_backbone: str) -> None:
+    session = model.session()
+    with pytest.raises(GenRecError, match="No Such Film"):
+        session.add("No Such Film")
+    with pytest.raises(GenRecError, match="not in this session's history"):
+        session.remove(TITLES[0])
+    with pytest.raises(GenRecError, match="k must be at least 1"):
+        session.recommend(0)
+    paper = GenRec(backbone=tiny_backbone, recipe="paper", max_tokens=512, dtype="float32")
+    with pytest.raises(GenRecError, match="decoding=exact"):
+        paper.prepare(make_dataset()).session()
+
+
+def test_shared_counts_equal_first_tokens_but_never_all() -> None:
+    known = KeyValues([1, 2, 3], [])
+    assert known.shared([1, 2, 4, 5]) == 2
+    assert known.shared([1, 2, 3]) == 2
+    assert known.shared([1, 2, 3, 4]) == 3
+    assert known.shared([9]) == 0
+    assert known.shared([7, 2]) == 0
