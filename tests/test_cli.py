@@ -39,7 +39,7 @@ def log_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     frame.write_csv(folder / "log.csv")
     items = {"item_id": data.catalogue.item_ids, "title": data.catalogue.titles}
-    pl.DataFrame(items).write_csv(folder / "titles.csv")
+    pl.DataFrame(items).hstack(data.catalogue.metadata).write_csv(folder / "titles.csv")
     return folder / "log.csv", folder / "titles.csv"
 
 
@@ -80,6 +80,27 @@ def test_recommend_prints_a_json_list(capsys: pytest.CaptureFixture[str], traine
     found = json.loads(out)
     assert [sorted(each) for each in found] == [["item_id", "probability", "rank", "title"]] * 5
     assert not {each["title"] for each in found} & {titles[0], titles[1]}
+
+
+def test_recommend_takes_filters_and_gives_reasons(
+    capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    titles = make_dataset().catalogue.titles
+    history = ["--history", titles[0], "--history", titles[1]]
+    where = ["--where", "genre = 'odd'", "--block", titles[3]]
+    code, out, _ = run(
+        capsys, "recommend", trained, *history, *where, "-k", 50, "--explain", "--json"
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert {each["title"] for each in found} == set(titles[1::2]) - {titles[1], titles[3]}
+    assert all({why["title"] for why in each["because"]} == set(titles[:2]) for each in found)
+    code, out, _ = run(
+        capsys, "recommend", trained, *history, "--allow", titles[7], "--width", 5, "--explain"
+    )
+    assert code == 0
+    assert titles[7] in out
+    assert "moved most by" in out
 
 
 def test_recommend_for_a_user_of_the_data_set(
@@ -128,6 +149,13 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("k", "recommend", "RUN", "--history", "x", "-k", 0, says="-k must be at least 1"),
         wrong("title", "recommend", "RUN", "--history", "No Film", says="No Film"),
         wrong("no history", "recommend", "RUN", says="--history"),
+        wrong(
+            "column", "recommend", "RUN", "--history", "i1", "--where", "x > 1", says="columns are"
+        ),
+        wrong(
+            "allowed", "recommend", "RUN", "--history", "i1", "--allow", "Zz", says="'Zz' is not"
+        ),
+        wrong("width", "recommend", "RUN", "--history", "i1", "--width", 0, says="width must be"),
         wrong("no run", "recommend", "nowhere", "--history", "x", says="not a run folder"),
         wrong("no data set", "train", "nowhere", "--out", "OUT", says="nowhere"),
         wrong("no log", "prepare", "gone.csv", "--out", "OUT", says="gone.csv"),

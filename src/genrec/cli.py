@@ -15,7 +15,7 @@ from genrec.errors import DataError, GenRecError
 
 if TYPE_CHECKING:
     from genrec.evaluation import Evaluation, Progress
-    from genrec.recommender import Recommendation
+    from genrec.recommender import Influence, Recommendation
 
 app = typer.Typer(
     name="genrec",
@@ -169,6 +169,22 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option(help="Items of the history may come again.")
     ] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Only these titles or ids; repeatable.")
+    ] = None,
+    block: Annotated[
+        list[str] | None, typer.Option(help="Never these titles or ids; repeatable.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="SQL condition on the item table, e.g. \"genres LIKE '%Comedy%'\"."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Which items of the history moved each item.")
+    ] = False,
+    width: Annotated[
+        int | None, typer.Option(help="Beam search of this width instead of the exact search.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Recommend items after a history of titles, or for a user of the data set."""
@@ -180,11 +196,22 @@ def recommend(
     from genrec.runs import user_history
 
     model = GenRec.from_pretrained(run)
-    entries = history if user is None else user_history(model, run, user)
-    found = model.recommend(entries or [], k, exclude_seen=not include_seen)
+    entries = (history if user is None else user_history(model, run, user)) or []
+    found = model.recommend(
+        entries,
+        k,
+        exclude_seen=not include_seen,
+        among=model.catalogue.mask(allow=allow, block=block or (), where=where),
+        exact=width is None,
+        width=0 if width is None else width,
+    )
+    reasons = model.explain(entries, [each.title for each in found]) if explain else None
     if as_json:
-        return _print_json([asdict(each) for each in found])
-    return _print_recommendations(found)
+        rows = [asdict(each) for each in found]
+        for row, influences in zip(rows, reasons or [], strict=False):
+            row["because"] = [asdict(each) for each in influences]
+        return _print_json(rows)
+    return _print_recommendations(found, reasons)
 
 
 @app.command()
@@ -311,9 +338,18 @@ def _print_likelihood(info: Mapping[str, Any]) -> None:
         print(f"validation log-likelihood per item: {before:.3f} untrained, {after:.3f} trained")
 
 
-def _print_recommendations(found: Sequence[Recommendation]) -> None:
-    rows = [(str(r.rank), f"{r.probability:.4f}", r.title, r.item_id) for r in found]
-    _print_table(("rank", "probability", "title", "item id"), rows)
+def _print_recommendations(
+    found: Sequence[Recommendation], reasons: Sequence[Sequence[Influence]] | None = None
+) -> None:
+    rows: list[tuple[str, ...]] = [
+        (str(r.rank), f"{r.probability:.4f}", r.title, r.item_id) for r in found
+    ]
+    columns: tuple[str, ...] = ("rank", "probability", "title", "item id")
+    if reasons is not None:
+        shown = [", ".join(f"{i.title} {i.effect:+.2f}" for i in each[:3]) for each in reasons]
+        rows = [(*row, why) for row, why in zip(rows, shown, strict=True)]
+        columns += ("moved most by (nats)",)
+    _print_table(columns, rows)
 
 
 def _progress(what: str) -> Progress:

@@ -34,7 +34,7 @@ class Effort:
     """
 
     tokens: int = 96
-    margin: float = 0.25
+    margin: float = 0.1
     beam: int | None = None
 
 

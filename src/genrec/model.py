@@ -16,7 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from genrec._version import __version__
-from genrec.backbone import Backbone, add_lora, load_adapter, load_backbone, quiet_transformers
+from genrec.backbone import (
+    Backbone,
+    add_lora,
+    load_adapter,
+    load_backbone,
+    quiet_transformers,
+    runnable_dtype,
+)
 from genrec.catalogue import Catalogue
 from genrec.config import Config
 from genrec.errors import ConfigError, DataError, RunError
@@ -94,13 +101,13 @@ class GenRec:
         budget = {"minutes": minutes, "epochs": epochs}
         changes = {key: value for key, value in budget.items() if value is not None}
         self.config = Config.create(**{**self.config.model_dump(), **changes})
-        self.prepare(train)
+        self._prepare(train)
         before = self._mean_log_likelihood(valid)
         add_lora(self._backbone, self.config)
         self._build_likelihood()
         with checkpoint_folder(output) as checkpoints:
             self.training = self._train(train, checkpoints, progress)
-        self._backbone.merge()
+        self._backbone.freeze()
         self._template = None
         self.info["training"] = _training_info(self.training)
         self.info["valid_log_likelihood"] = [before, self._mean_log_likelihood(valid)]
@@ -111,6 +118,11 @@ class GenRec:
 
         The result recommends with the backbone as it comes.
         """
+        self._prepare(train)
+        self._backbone.freeze()
+        return self
+
+    def _prepare(self, train: Dataset) -> None:
         quiet_transformers()
         torch.manual_seed(self.config.seed)
         backbone = load_backbone(
@@ -122,7 +134,6 @@ class GenRec:
         )
         self._assemble(backbone, train.catalogue, prior, index)
         self.info["data"] = data_info(train)
-        return self
 
     def _assemble(
         self, backbone: Backbone, catalogue: Catalogue, prior: Prior | None, index: TitleIndex
@@ -470,7 +481,7 @@ class GenRec:
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         self.catalogue.save(folder / "catalogue.parquet")
         self._index.save(folder / "index")
-        if hasattr(self._backbone.model, "peft_config"):
+        if self._backbone.adapter:
             self._backbone.save_adapter(folder / "adapter")
         if self._prior is not None:
             save_prior(self._prior, folder / "prior.npz")
@@ -485,8 +496,12 @@ class GenRec:
         (folder / "genrec.json").write_text(json.dumps(self.info, indent=2))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> GenRec:
+    def from_pretrained(cls, folder: str | Path, *, dtype: str | None = None) -> GenRec:
         """Load a run folder.
+
+        Args:
+            dtype: as in :class:`Config`; by default that of training, but float32 on a CPU that
+                would only emulate bfloat16.
 
         Raises:
             RunError: it is missing, incomplete, damaged or from an incompatible version.
@@ -496,10 +511,13 @@ class GenRec:
         quiet_transformers()
         model = cls(name=info.get("name", "genrec"), **settings)
         config = model.config
-        backbone = load_backbone(config.backbone, dtype=config.dtype, layers=config.layers)
+        backbone = load_backbone(
+            config.backbone, dtype=dtype or runnable_dtype(config.dtype), layers=config.layers
+        )
         _check_backbone(folder, info, backbone)
         if info["adapter"]:
             load_adapter(backbone, folder / "adapter")
+        backbone.freeze()
         prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
         catalogue, index = _load_catalogue(folder)
         model._assemble(backbone, catalogue, prior, index)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from genrec.frontier import Effort, Frontier
 from genrec.likelihood import CatalogueLikelihood, choices, cumulative_mass, log_mass
@@ -49,7 +50,7 @@ class KeyValues:
 
     def cache(self, first: int | None = None) -> DynamicCache:
         """A cache of the first tokens (all if ``None``); what it takes in is not kept here."""
-        return DynamicCache(
+        return _cache_of(
             [(keys[:, :, :first], values[:, :, :first]) for keys, values in self.layers]
         )
 
@@ -214,12 +215,23 @@ def _load_cache(rows: list[Row], device: torch.device) -> DynamicCache:
     known = [row.known for row in rows if row.known is not None]
     if len(rows) == 1:
         return known[0].cache(longest)
-    return DynamicCache(
+    return _cache_of(
         [
             (_join(rows, longest, number, 0), _join(rows, longest, number, 1))
             for number in range(len(known[0].layers))
         ]
     )
+
+
+def _cache_of(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> DynamicCache:
+    """A cache that starts with these tensors, which its constructor would copy first."""
+    cache = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        cache.layers.append(layer)
+    return cache
 
 
 def _join(rows: list[Row], longest: int, layer: int, part: int) -> torch.Tensor:
@@ -235,13 +247,14 @@ def _join(rows: list[Row], longest: int, layer: int, part: int) -> torch.Tensor:
 def _take_out(cache: DynamicCache, row: Row, place: int) -> KeyValues:
     """A copy of the keys and values of a row's prompt, in the order of its tokens."""
     columns = torch.from_numpy(row.context)
-    layers = [
-        tuple(
-            part[place : place + 1].index_select(2, columns.to(part.device)) for part in layer[:2]
-        )
-        for layer in cache
-    ]
-    return KeyValues(row.prompt, layers)
+    last = len(row.context)
+    alone = row.context[-1] == last - 1  # its columns lie side by side: slices are faster
+
+    def copy(part: torch.Tensor) -> torch.Tensor:
+        own = part[place : place + 1]
+        return own[:, :, :last].clone() if alone else own.index_select(2, columns.to(part.device))
+
+    return KeyValues(row.prompt, [(copy(layer[0]), copy(layer[1])) for layer in cache])
 
 
 def _run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -> int:

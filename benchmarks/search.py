@@ -1,0 +1,399 @@
+"""Search speed against the prompt pass and HF generate, and exactness against brute force.
+
+    python benchmarks/search.py [--run runs/demo] [--dtype float32] [--json]
+
+All numbers come from one process on one machine. A time is the best of several calls, in seconds;
+ratios are medians over prompts. Where there is no run, one is trained first (--minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import spearmanr
+from transformers import DynamicCache
+
+import genrec
+from genrec import GenRec, Histories, Session
+from genrec.generation import beam_titles
+from genrec.recommender import TopK
+
+K = 10
+Prefix = tuple[int, ...]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def seconds(function: Callable[[], Any], repeats: int) -> float:
+    """Best time of a call, after one that warms up: what else the machine does only adds to it."""
+    return best([(None, function)], repeats)[0]
+
+
+def best(
+    calls: Sequence[tuple[Callable[[], Any] | None, Callable[..., Any]]], repeats: int
+) -> list[float]:
+    """Best time of each call, one after the other, so that all meet the same disturbances.
+
+    A call may have a preparation, whose time does not count and whose result it is given.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats + 1):
+        for (prepare, function), taken in zip(calls, times, strict=True):
+            given = () if prepare is None else (prepare(),)
+            start = time.perf_counter()
+            function(*given)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+    return [min(taken[1:]) for taken in times]
+
+
+def with_length(model: GenRec, histories: Histories, tokens: int, count: int) -> list[int]:
+    """Rows whose prompts are closest to a number of tokens."""
+    lengths = np.array([len(model._prompt(history)) for history in histories])
+    return np.argsort(np.abs(lengths - tokens), kind="stable")[:count].tolist()
+
+
+def one(histories: Histories, row: int) -> Histories:
+    return histories.select([row])
+
+
+def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[str, Any]:
+    """A cold request against the bare prompt pass, and a session's click against a cold request."""
+    ratios, clicks, passes, colds, spare = [], [], [], [], []
+    for row in with_length(model, histories, 268, 10):
+        alone = one(histories, row)
+        prompt = torch.tensor([model._prompt(alone[0])], device=model._backbone.device)
+        bare, cold = best(
+            [
+                (None, lambda p=prompt: run_prompt(model, p)),
+                (None, lambda a=alone: model.recommend_batch(a, K)),
+            ],
+            repeats,
+        )
+        found = model.search(alone, K)
+        ratios.append(cold / bare)
+        passes.append(bare)
+        colds.append(cold)
+        spare.append((found.rounds, found.tokens))
+    for row in with_length(model, histories, 250, 10):
+        alone = one(histories, row)
+        titles = [model.catalogue.titles[item] for item in model._recent(alone[0])]
+        cold, click = best(
+            [
+                (None, lambda a=alone: model.recommend_batch(a, K)),
+                (lambda t=titles: warm_session(model, t[:-1]), lambda s, t=titles: add(s, t[-1])),
+            ],
+            repeats,
+        )
+        clicks.append(click / cold)
+    return {
+        "prompt_pass_seconds": median(passes),
+        "cold_seconds": median(colds),
+        "ratio_to_prompt_pass": median(ratios),
+        "ratio_to_prompt_pass_worst": max(ratios),
+        "session_click_ratio": median(clicks),
+        "session_click_ratio_worst": max(clicks),
+        "extra_rounds": float(np.mean([rounds for rounds, _ in spare])),
+        "extra_tokens": float(np.mean([tokens for _, tokens in spare])),
+    }
+
+
+def warm_session(model: GenRec, history: Sequence[str]) -> Session:
+    session = model.session(history)
+    session.recommend(K)
+    return session
+
+
+def add(session: Session, title: str) -> None:
+    """One click."""
+    session.add(title)
+    session.recommend(K)
+
+
+@torch.inference_mode()
+def run_prompt(model: GenRec, prompt: torch.Tensor) -> None:
+    model._backbone.hidden(prompt, use_cache=False)
+
+
+def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, Any]:
+    """HF's beams, held to the catalogue by a token trie in a dict, and the paper's free ones."""
+    children: defaultdict[Prefix, list[int]] = defaultdict(list)
+    for title in model._prompts.titles:
+        path = tuple(title.tolist())
+        for depth, token in enumerate(path):
+            if token not in children[path[:depth]]:
+                children[path[:depth]].append(token)
+    rows = with_length(model, histories, 268, 10)[:prompts]
+    own, constrained, free = [], [], []
+    for row in rows:
+        alone = one(histories, row)
+        prompt = model._prompt(alone[0])
+        own.append(seconds(lambda a=alone: model.recommend_batch(a, K), 3))
+        constrained.append(seconds(lambda p=prompt: constrained_beams(model, p, children), 1))
+        free.append(seconds(lambda p=prompt: beam_titles(model._backbone, model._prompts, p, K), 1))
+    return {
+        "hf_constrained_seconds": median(constrained),
+        "hf_unconstrained_seconds": median(free),
+        "speedup_vs_hf_generate": median(h / o for h, o in zip(constrained, own, strict=True)),
+        "speedup_vs_hf_unconstrained": median(h / o for h, o in zip(free, own, strict=True)),
+    }
+
+
+@torch.inference_mode()
+def constrained_beams(
+    model: GenRec, prompt: list[int], children: dict[Prefix, list[int]]
+) -> torch.Tensor:
+    end, ids = model._prompts.end, torch.tensor([prompt], device=model._backbone.device)
+    causal_lm: Any = model._backbone.causal_lm
+    found: torch.Tensor = causal_lm.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        num_beams=K,
+        num_return_sequences=K,
+        max_new_tokens=int(model._prompts.titles.lengths.max()),
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+        prefix_allowed_tokens_fn=lambda _, tokens: (
+            children.get(tuple(tokens[len(prompt) :].tolist())) or [end]
+        ),
+    )
+    return found
+
+
+@torch.inference_mode()
+def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """log p of every item from its definition: no trie, no search, no tree attention.
+
+    Every distinct start of a title that leaves a choice goes through the model as a row of its own.
+    """
+    titles = [tuple(title.tolist()) for title in model._prompts.titles]
+    below: defaultdict[Prefix, defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for item, title in enumerate(titles):
+        for depth, token in enumerate(title):
+            below[title[:depth]][token].append(item)
+    starts = sorted((start for start in below if len(below[start]) > 1), key=len)
+    states = states_after(model, model._prompt(history), starts)
+    prior = model._prior
+    q = None if prior is None else prior.probabilities(Histories.from_lists([history.tolist()]))[0]
+    scores = np.zeros(len(titles))
+    head, weight = model._likelihood, model._backbone.output_weight
+    for start, state in zip(starts, states, strict=True):
+        tokens = sorted(below[start])
+        if q is None or head.residual is None or head.prior_weight is None:
+            logits = weight[tokens].double() @ state.double()
+        else:
+            inner = torch.tensor([int(len(start) > 0)])
+            moved = head.residual(state[None], inner)[0] * head.lm_weight / head.row_norm
+            mass = torch.tensor([q[below[start][token]].sum() for token in tokens])
+            logits = weight[tokens].double() @ moved.double() + head.prior_weight * mass.log()
+        for token, log_prob in zip(tokens, logits.log_softmax(0).tolist(), strict=True):
+            scores[below[start][token]] += log_prob
+    return scores
+
+
+def states_after(model: GenRec, prompt: list[int], starts: Sequence[Prefix]) -> list[torch.Tensor]:
+    """Hidden state after the prompt and each start of a title, 32 rows at a time."""
+    prompt_cache = DynamicCache()
+    first = model._backbone.hidden(torch.tensor([prompt]), past_key_values=prompt_cache)[0, -1]
+    states = [first] * sum(not start for start in starts)
+    rest = starts[len(states) :]
+    for at in range(0, len(rest), 32):
+        part = rest[at : at + 32]
+        ids = torch.zeros(len(part), max(map(len, part)), dtype=torch.long)
+        for row, start in enumerate(part):
+            ids[row, : len(start)] = torch.tensor(start)
+        layers = [
+            (k.expand(len(part), -1, -1, -1), v.expand(len(part), -1, -1, -1))
+            for k, v, *_ in prompt_cache
+        ]
+        hidden = model._backbone.hidden(ids, past_key_values=DynamicCache(layers))
+        states += [hidden[row, len(start) - 1] for row, start in enumerate(part)]
+    return states
+
+
+def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
+    """The search's lists against brute force over the whole catalogue (float32)."""
+    wrong, worst, n_items = 0, 0.0, len(model.catalogue)
+    rows = np.random.default_rng(1).permutation(len(histories))[:users]
+    sample = histories.select(rows)
+    top = model.recommend_batch(sample, K)
+    for row, history in enumerate(sample):
+        scores = brute_force(model, history)
+        assert abs(np.exp(scores).sum() - 1) < 1e-3
+        scores[history] = -np.inf
+        best = np.sort(scores)[::-1][:K]
+        worst = max(worst, float(np.abs(scores[top.items[row]] - top.scores[row]).max()))
+        # Items closer than rounding may change places; anything else counts as wrong.
+        wrong += bool((np.abs(scores[top.items[row]] - best) > 2e-3).any())
+    return {
+        "exact": wrong == 0 and worst < 2e-3,
+        "exact_users": len(rows),
+        "exact_items": n_items,
+        "exact_worst_difference_nats": worst,
+    }
+
+
+def validity(model: GenRec, histories: Histories, least: int) -> dict[str, Any]:
+    """Count what must never come out, over all test users."""
+    k = -(-least // len(histories))
+    top: TopK = model.recommend_batch(histories, k)
+    invalid = int(((top.items < 0) | (top.items >= len(model.catalogue))).sum())
+    duplicates = sum(k - len(set(row.tolist())) for row in top.items)
+    seen = sum(
+        len(set(r.tolist()) & set(h.tolist())) for r, h in zip(top.items, histories, strict=True)
+    )
+    return {
+        "recommendations": int(top.items.size),
+        "invalid": invalid,
+        "duplicate": duplicates,
+        "seen": seen,
+    }
+
+
+def throughput(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
+    """Users a second one by one and in batches, at the model's own history length."""
+    sample = histories.select(np.random.default_rng(2).permutation(len(histories))[:users])
+    singles = [one(sample, row) for row in range(len(sample))]
+    model.recommend_batch(sample.select([0, 1]), K)
+    alone = seconds(lambda: [model.recommend_batch(single, K) for single in singles], 2)
+    together = seconds(lambda: model.recommend_batch(sample, K), 2)
+    tokens = sum(len(model._prompt(history)) for history in sample)
+    prompt_only = seconds(lambda: prompt_passes(model, sample), 2)
+    return {
+        "single_users_per_second": len(sample) / alone,
+        "batch_users_per_second": len(sample) / together,
+        "batch_speedup": alone / together,
+        "batch_prompt_tokens_per_second": tokens / together,
+        "batch_ratio_to_prompt_passes": together / prompt_only,
+    }
+
+
+def prompt_passes(model: GenRec, histories: Histories) -> None:
+    """Each prompt alone, without padding: the floor of any search that reads whole prompts."""
+    for history in histories:
+        run_prompt(model, torch.tensor([model._prompt(history)], device=model._backbone.device))
+
+
+def beams(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
+    """Share of the exact top-k that beam mode keeps, by width."""
+    sample = histories.select(np.random.default_rng(3).permutation(len(histories))[:users])
+    exact = model.recommend_batch(sample, K).items
+    recall = {}
+    for width in (2, 5, 10, 20, 50):
+        found = model.recommend_batch(sample, K, exact=False, width=width).items
+        kept = [
+            len(set(f) & set(e)) / K for f, e in zip(found.tolist(), exact.tolist(), strict=True)
+        ]
+        recall[str(width)] = float(np.mean(kept))
+    return {"beam_recall": recall}
+
+
+def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
+    """Hiding an item by mask against prompts that never held it: rank correlation and time."""
+    agreement, times = [], []
+    for row in np.random.default_rng(4).permutation(len(histories))[:users].tolist():
+        history = model._recent(histories[row])
+        best = int(model.recommend_batch(one(histories, row), 1).items[0, 0])
+        start = time.perf_counter()
+        found = model.influences(history.tolist(), [best], None)[0]
+        times.append(time.perf_counter() - start)
+        without = [np.delete(history, place).tolist() for place in range(len(history))]
+        target = np.full(len(history) + 1, best, np.int32)
+        scores = model.log_likelihood(Histories.from_lists([history.tolist(), *without]), target)
+        by_title = {
+            model.catalogue.titles[i]: scores[0] - s
+            for i, s in zip(history, scores[1:], strict=True)
+        }
+        pairs = [(each.effect, by_title[each.title]) for each in found]
+        agreement.append(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return {"explain_rank_correlation": median(agreement), "explain_seconds": median(times)}
+
+
+def load(folder: Path, dtype: str, minutes: float) -> GenRec:
+    if not (folder / "genrec.json").is_file():
+        from genrec.runs import train_run
+
+        say(f"training {folder} for {minutes} minutes …")
+        train_run("ml-100k", folder, {"minutes": minutes})
+    return GenRec.from_pretrained(folder, dtype=dtype)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    model = load(options.run, options.dtype, options.minutes)
+    split = genrec.leave_last_out(genrec.load_dataset(options.data))
+    histories = split.test.histories
+    result: dict[str, Any] = {
+        "device": str(model._backbone.device),
+        "dtype": model._backbone.dtype_name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "training_targets": model.info["training"]["targets"],
+    }
+    parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        ("throughput", lambda: throughput(model, histories, 64)),
+        ("beams", lambda: beams(model, histories, 50)),
+        ("explanations", lambda: explanations(model, histories, 20)),
+        ("validity", lambda: validity(model, histories, options.recommendations)),
+        (
+            "exactness",
+            lambda: exactness(single_precision(options, model), histories, options.users),
+        ),
+    ]
+    # Prompts of the lengths that the numbers are stated for need more than twenty titles.
+    longer = GenRec.from_pretrained(options.run, dtype=options.dtype)
+    longer.config = longer.config.model_copy(update={"history_length": 60})
+    parts[:0] = [
+        ("clicks", lambda: cold_and_click(longer, histories, options.repeats)),
+        ("generate", lambda: hf_generate(longer, histories, 3)),
+    ]
+    for name, part in parts:
+        if options.only and name not in options.only:
+            continue
+        say(f"{name} …")
+        result |= part()
+    return result
+
+
+def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
+    if model._backbone.dtype_name == "float32" and model._backbone.device.type == "cpu":
+        return model
+    return GenRec.from_pretrained(options.run, dtype="float32")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a trained run")
+    parser.add_argument("--data", default="ml-100k", help="the run's data set")
+    parser.add_argument("--dtype", default="float32", help="auto, float32 or bfloat16")
+    parser.add_argument("--minutes", type=float, default=3, help="training, if there is no run")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each prompt")
+    parser.add_argument("--users", type=int, default=50, help="histories checked by brute force")
+    parser.add_argument("--recommendations", type=int, default=10_000, help="checked for validity")
+    parser.add_argument("--only", action="append", help="a part, e.g. clicks; repeatable")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    result = run(options)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:>32}  {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+if __name__ == "__main__":
+    main()
