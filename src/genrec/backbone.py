@@ -178,6 +178,10 @@ def add_lora(backbone: Backbone, config: Config) -> None:
             backbone.model = get_peft_model(backbone.causal_lm, settings)
     except ValueError as error:
         raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
+    # No gradient reaches the layers below the first adapted one: they only run forward.
+    layers = getattr(backbone.causal_lm.get_decoder(), "layers", [])
+    for layer in [] if last is None else layers[: last.start]:
+        pack_linear(layer)
 
 
 def load_adapter(backbone: Backbone, folder: Path) -> None:

@@ -119,15 +119,16 @@ class Catalogue:
         return mask if where is None else mask & self._meets(where)
 
     def _meets(self, where: str | pl.Expr) -> NDArray[np.bool_]:
-        columns = ("item_id", "title", *self.metadata.columns)
+        table = self._table()
         try:
             condition = pl.sql_expr(where) if isinstance(where, str) else where
-            met = self._table().select(met=condition)["met"]
+            met = table.select(met=condition)["met"]
             if met.dtype != pl.Boolean or len(met) != len(self):
                 raise DataError(f"{where} is no condition on single items, e.g. \"title = 'Emma'\"")
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
-            raise DataError(f"{where}: {reason}; the columns are {', '.join(columns)}") from None
+            columns = ", ".join(f"{name} ({kind})" for name, kind in table.schema.items())
+            raise DataError(f"{where}: {reason}; the columns are {columns}") from None
         return met.fill_null(False).to_numpy()
 
     def extended(

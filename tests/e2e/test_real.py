@@ -45,7 +45,8 @@ def test_train_save_load_recommend(split: Split, tmp_path: Path) -> None:
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for the minutes and the number of users."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    example = readme.split("```python\n")[1].split("```")[0]
+    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    example = "\n".join(blocks)
     for said, tried in (("minutes=5", "minutes=0.1"), ("split.test,", "split.test.sample(4, 0),")):
         assert said in example
         example = example.replace(said, tried)
