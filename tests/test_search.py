@@ -133,6 +133,29 @@ def test_batches_under_a_token_budget_give_what_single_rows_give(
         np.testing.assert_allclose(together.log_probs[row], alone.log_probs[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("has_prior", [False, True])
+def test_rows_with_different_memories_share_a_batch(
+    make_model: Callable[..., Model], has_prior: bool
+) -> None:
+    model, _ = make_model(40, 7, has_prior)
+    rng = np.random.default_rng(7)
+    prompts = [rng.integers(1, 300, size=n).tolist() for n in (25, 12, 18, 30)]
+    prior = rng.dirichlet(np.full(40, 0.3), size=4) + 1e-6 if has_prior else None
+    earlier = [prompts[0][:20], prompts[1][:3] + [9] * 9, prompts[2]]  # a start, part of one, all
+    read = search(model, earlier, 5, probabilities=prior if prior is None else prior[:3], keep=True)
+    assert [known.tokens for known in read.key_values] == earlier
+    expected = search(model, prompts, 10, probabilities=prior)
+    found = search(
+        model, prompts, 10, probabilities=prior, known=[*read.key_values, None], keep=True
+    )
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-4)
+    assert [known.tokens for known in found.key_values] == prompts  # and can be used in turn
+    again = search(model, prompts, 10, probabilities=prior, known=found.key_values)
+    np.testing.assert_array_equal(again.items, expected.items)
+    np.testing.assert_allclose(again.log_probs, expected.log_probs, atol=1e-4)
+
+
 def test_nothing_allowed_finds_nothing(make_model: Callable[..., Model]) -> None:
     model, _ = make_model(10, 1, False)
     found = search(model, [[1, 2]], 3, allowed=np.zeros((1, 10), bool))

@@ -81,7 +81,11 @@ class Frontier:
     def plan(self, effort: Effort) -> None:
         """Choose the nodes of the next pass; they become slots, from ``fresh`` on."""
         if effort.beam is not None:
-            return self._plan_beam(effort.beam)
+            self._plan_beam(effort.beam)
+        else:
+            self._plan_best_first(effort)
+
+    def _plan_best_first(self, effort: Effort) -> None:
         foreseen = self.scores
         heap = self._openings(effort.tokens)
         if not self.fresh and self.sums is not None:
@@ -102,7 +106,6 @@ class Frontier:
             if self.sums is not None:
                 foreseen = self._foresee(heap, slot, node, -negative, foreseen, effort.margin)
         self._drop([place for place in taken if place >= 0])
-        return None
 
     def expand(self, child: Array, starts: Array, log_probs: Floats) -> None:
         """Take in what the fresh slots' children cost.
