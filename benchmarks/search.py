@@ -9,7 +9,6 @@ ratios are medians over prompts. Where there is no run, one is trained first (--
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import defaultdict
@@ -28,6 +27,7 @@ import genrec
 from genrec import GenRec, Histories, Session
 from genrec.generation import beam_titles
 from genrec.recommender import TopK
+from output import show
 
 K = 10
 Prefix = tuple[int, ...]
@@ -387,12 +387,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a part, e.g. clicks; repeatable")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    result = run(options)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:>32}  {f'{value:.4g}' if isinstance(value, float) else value}")
+    show(run(options), options.json)
 
 
 if __name__ == "__main__":

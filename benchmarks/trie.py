@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ import psutil
 
 from genrec.titles import TitleTokens
 from genrec.trie import Trie, build_trie
+from output import show
 
 END = 0
 
@@ -97,12 +97,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    result = run(options.items, options.seed)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:>28}  {value}")
+    show(run(options.items, options.seed), options.json)
 
 
 if __name__ == "__main__":

@@ -96,8 +96,9 @@ class Session:
             known=[self._store.get(self._key)],
             keep=True,
         )
-        if found.key_values and found.key_values[0].nbytes <= self._store.maxsize:
-            self._store[self._key] = found.key_values[0]
+        known = found.key_values[0]
+        if known.nbytes <= self._store.maxsize:
+            self._store[self._key] = known
         return recommendations(self._model.catalogue, found.items[0], found.log_probs[0])
 
     def explain(self, entry: str) -> list[Influence]:
