@@ -119,6 +119,10 @@ def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
         model.recommend(["No Such Film"])
     with pytest.raises(GenRecError, match="k must be at least 1, got 0"):
         model.recommend([], k=0)
+    nobody = Histories.from_lists([])
+    with pytest.raises(GenRecError, match="k must be at least 1, got 0"):
+        model.recommend_batch(nobody, k=0)
+    assert model.recommend_batch(nobody, k=3).items.shape == (0, 3)
     with pytest.raises(GenRecError, match="nowhere"):
         GenRec(backbone="nowhere").prepare(split.train)
     with pytest.raises(GenRecError, match="layers=9"):

@@ -248,16 +248,14 @@ class GenRec:
         rows = max(1, DENSE_CELLS // len(self.catalogue))
         parts = [
             self.search(
-                histories.select(np.arange(start, stop)),
+                histories.select(np.arange(start, min(start + rows, len(histories)))),
                 k,
                 exclude_seen=exclude_seen,
                 among=among,
                 effort=effort,
             )
-            for start, stop in _slices(len(histories), rows)
+            for start in range(0, max(1, len(histories)), rows)  # once for no histories at all
         ]
-        if not parts:
-            return TopK(np.empty((0, k), np.int32), np.empty((0, k)))
         return TopK(
             np.concatenate([part.items for part in parts]),
             np.concatenate([part.log_probs for part in parts]),
