@@ -8,7 +8,8 @@ import torch
 
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
-from genrec.training import CHECKPOINT_PREFIX, Collator, Window, Windows
+from genrec.training import CHECKPOINT_PREFIX
+from genrec.windows import Collator, Window, Windows
 
 SMALL = {
     "dtype": "float32",

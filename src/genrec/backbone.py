@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +17,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from genrec.assets import backbone_folder
 from genrec.config import Config
@@ -61,17 +65,43 @@ class Backbone:
         output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
         return cast(torch.Tensor, output.last_hidden_state)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's layers, first to last."""
+        decoder = self.causal_lm.get_decoder()
+        for name in ("layers", "h"):
+            if isinstance(found := getattr(decoder, name, None), nn.ModuleList):
+                return found
+        raise BackboneError(f"Backbone {self.name!r} has no list of decoder layers.")
+
+    @property
+    def quantized(self) -> bool:
+        return getattr(self.causal_lm, "is_quantized", False)
+
     def freeze(self) -> None:
         """End of training: fold the adapter into the weights and lay them out for inference.
 
         From then on a pass costs what the bare model costs, or less; the adapter's files are kept
-        for :meth:`save_adapter`.
+        for :meth:`save_adapter`. Quantized weights stay as they are, the adapter beside them:
+        folding it in would round it.
         """
+        self.model.eval().requires_grad_(False)
         if isinstance(self.model, PeftModel):
             self.adapter = _adapter_files(self.model, self.name)
-            self.model.eval()
-            self.model = self.model.merge_and_unload()
+            if not self.quantized:
+                self.model = self.model.merge_and_unload()
         pack_linear(self.causal_lm.get_decoder())
+
+    def export(self, folder: Path) -> None:
+        """Write weights and tokenizer as plain transformers loads them.
+
+        Raises:
+            BackboneError: the weights are quantized and not those of a plain model.
+        """
+        if self.quantized:
+            raise BackboneError("Quantized weights cannot be exported.")
+        self.causal_lm.save_pretrained(folder, state_dict=self.causal_lm.state_dict())
+        self.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str | None:
         """sha256 of the weight files of a local backbone; ``None`` for one named by Hub id."""
@@ -90,98 +120,197 @@ class Backbone:
 
 
 def choose_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU."""
+    """CUDA (each process of a node its own), then Apple's MPS, then the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve ``"auto"``: bfloat16 where the device multiplies it natively, otherwise float32.
-
-    A CPU with AVX-512 BF16 or AMX runs it 2.5 times faster than float32; one with only AVX2
-    emulates it 40 to 500 times slower.
-    """
+    """Resolve ``"auto"``: bfloat16 where the device multiplies it faster than float32."""
     if name == "float16" and device.type == "cpu":
         raise BackboneError("dtype=float16 needs a GPU; on a CPU use auto, float32 or bfloat16.")
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and bf16_speedup() > 1.25 else torch.float32
 
 
 def runnable_dtype(trained: str) -> str:
-    """The type to load a trained model in: its own, unless this machine would emulate it."""
+    """The type to load a trained model in: its own, unless this machine is slow in it."""
     if choose_device().type == "cpu" and trained != "float32":
         return "auto"
     return trained
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively; False where torch (< 2.13) cannot tell."""
+@lru_cache
+def bf16_speedup() -> float:
+    """How many times as fast the CPU multiplies bfloat16 as float32; 0 where it only emulates it.
+
+    Measured, as flags do not tell: with AVX-512 BF16 it was 3 times as fast on AMD (Zen 5) and half
+    as fast on Intel (Xeon without AMX); with only AVX2 it is 40 to 500 times slower.
+    """
     told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(told.get(flag, False) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not any(told.get(flag, False) for flag in ("avx512_bf16", "amx_bf16", "bf16")):
+        return 0.0
+    wide, short = (_seconds_of_matmul(kind) for kind in (torch.float32, torch.bfloat16))
+    return wide / short
+
+
+def _seconds_of_matmul(dtype: torch.dtype, size: int = 768) -> float:
+    matrix = torch.ones(size, size, dtype=dtype)
+    times = []
+    for _ in range(5):  # the first one is also the warm-up
+        started = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def load_backbone(
-    name: str, *, dtype: str = "auto", layers: int | None = None, device: torch.device | None = None
+    name: str,
+    *,
+    dtype: str = "auto",
+    layers: int | None = None,
+    quantization: str = "none",
+    folder: Path | None = None,
+    device: torch.device | None = None,
 ) -> Backbone:
     """Load a known name, a Hub id or a local folder.
 
     Args:
         layers: keep only the first ``layers`` decoder layers (a cheaper, weaker model).
+        quantization: ``"4bit"`` for NF4 weights.
+        folder: where its weights are instead, as :meth:`Backbone.export` wrote them.
 
     Raises:
         BackboneError: nothing loadable there, or it does not fit into memory.
     """
     device = device or choose_device()
-    source = backbone_folder(name)
+    source = backbone_folder(name) if folder is None else str(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         kind = choose_dtype(dtype, device)
-        attention = _attention(kind, device)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **attention)
-        _keep_layers(model, layers)
-        model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
+        how = {**_attention(kind, device), **_quantization(quantization, kind, device)}
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **how)
+        backbone = Backbone(name, source, model, tokenizer)
+        if layers is not None:
+            _keep_layers(backbone, layers)
+        if quantization == "none":
+            model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None
     except (MemoryError, torch.OutOfMemoryError):
         raise BackboneError(
             f"Backbone {name!r} does not fit into the memory of {device}: choose a smaller one, "
-            "or set layers=N or dtype=bfloat16."
+            "or set layers=N, dtype=bfloat16 or quantization=4bit."
         ) from None
     model.eval().requires_grad_(False)
-    return Backbone(name, source, model, tokenizer)
+    return backbone
 
 
-def add_lora(backbone: Backbone, config: Config) -> None:
-    """Put a fresh LoRA adapter around the model (zero-initialised: outputs do not change yet)."""
+@torch.inference_mode()
+def check_architecture(backbone: Backbone, max_tokens: int) -> None:
+    """Make sure of what search and likelihood rely on, by asking the model itself.
+
+    Raises:
+        BackboneError: its logits are more than a projection of the hidden states, it ignores a
+            4-D attention mask, or it forgets what is ``max_tokens`` tokens ago.
+    """
+    kind = type(backbone.causal_lm).__name__
+    window = getattr(backbone.causal_lm.config, "sliding_window", None)
+    if window is not None and window < max_tokens:
+        raise BackboneError(
+            f"Backbone {backbone.name!r} ({kind}) sees only {window} tokens back: "
+            f"set max_tokens={window} or less."
+        )
+    device, weight = backbone.device, backbone.output_weight
+    branches = torch.tensor([[1, 2, 3], [1, 2, 4]], device=device)
+    hidden = backbone.hidden(branches, use_cache=False)
+    logits = backbone.causal_lm(branches, use_cache=False).logits
+    if not _close(hidden.to(weight.dtype) @ weight.T, logits):
+        raise BackboneError(
+            f"Backbone {backbone.name!r} ({kind}) changes its logits after the projection "
+            "(a bias, a scale or a soft cap), which GenRec's likelihood does not know."
+        )
+    visible = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]], device=device)
+    mask = torch.zeros(1, 1, 4, 4, dtype=weight.dtype, device=device)
+    mask.masked_fill_(visible == 0, torch.finfo(weight.dtype).min)
+    try:
+        tree = backbone.hidden(
+            torch.tensor([[1, 2, 3, 4]], device=device),
+            position_ids=torch.tensor([[0, 1, 2, 2]], device=device),
+            attention_mask=mask,
+            use_cache=False,
+        )
+        works = _close(tree[0, 2:], hidden[:, 2])
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        works = False
+    if not works:
+        raise BackboneError(
+            f"Backbone {backbone.name!r} ({kind}) does not work with 4-D attention masks, "
+            "which the exact search needs; choose another architecture (Llama, Qwen, Mistral, …)."
+        )
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    scale = expected.float().abs().max()
+    error = (found.float() - expected.float()).abs().max()
+    return bool(error <= scale * (1e-3 if expected.dtype == torch.float32 else 0.1))
+
+
+def make_trainable(backbone: Backbone, config: Config) -> None:
+    """Prepare the last ``config.trained_layers`` layers for training: a fresh LoRA, or themselves.
+
+    A fresh adapter is zero-initialised: outputs do not change yet.
+    """
+    total = len(backbone.blocks)
+    first = max(0, total - (config.trained_layers or total))
+    if config.tuning == "full":
+        _unfreeze(backbone, first)
+    else:
+        _add_lora(backbone, config, first)
+    if config.gradient_checkpointing:
+        backbone.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    # No gradient reaches the layers below the first trained one: they only run forward.
+    for layer in backbone.blocks[:first]:
+        pack_linear(layer)
+
+
+def _unfreeze(backbone: Backbone, first: int) -> None:
+    decoder = backbone.causal_lm.get_decoder()
+    if not first:
+        backbone.causal_lm.requires_grad_(True)
+        return
+    for name, module in decoder.named_children():
+        if "norm" in name or name == "ln_f":
+            module.requires_grad_(True)
+    for layer in backbone.blocks[first:]:
+        layer.requires_grad_(True)
+
+
+def _add_lora(backbone: Backbone, config: Config, first: int) -> None:
     targets = config.lora_targets
-    if targets == "all-linear" and config.lora_layers is not None:
+    if targets == "all-linear" and first:
         targets = _linear_names(backbone.causal_lm)  # PEFT selects layers by module names only
-    total = backbone.causal_lm.config.num_hidden_layers
-    last = None if config.lora_layers is None else range(max(0, total - config.lora_layers), total)
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        layers_to_transform=None if last is None else list(last),
+        layers_to_transform=list(range(first, len(backbone.blocks))) if first else None,
         use_rslora=config.rslora,
         task_type="CAUSAL_LM",
     )
     try:
         with warnings.catch_warnings():  # PEFT asks transformers by a deprecated name
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")  # Conv1D: it is set then
             backbone.model = get_peft_model(backbone.causal_lm, settings)
     except ValueError as error:
         raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
-    # No gradient reaches the layers below the first adapted one: they only run forward.
-    layers = getattr(backbone.causal_lm.get_decoder(), "layers", [])
-    for layer in [] if last is None else layers[: last.start]:
-        pack_linear(layer)
 
 
 def load_adapter(backbone: Backbone, folder: Path) -> None:
@@ -219,19 +348,30 @@ def _adapter_files(model: PeftModel, name: str) -> dict[str, bytes]:
 
 def _linear_names(model: PreTrainedModel) -> tuple[str, ...]:
     modules = model.get_decoder().named_modules()
-    return tuple(sorted({name.split(".")[-1] for name, m in modules if isinstance(m, nn.Linear)}))
+    linear = (nn.Linear, Conv1D)
+    return tuple(sorted({name.split(".")[-1] for name, m in modules if isinstance(m, linear)}))
 
 
-def _keep_layers(model: PreTrainedModel, layers: int | None) -> None:
-    if layers is None:
-        return
-    decoder = model.get_decoder()
-    blocks = getattr(decoder, "layers", None)
-    if not isinstance(blocks, nn.ModuleList) or layers > len(blocks):
-        have = len(blocks) if isinstance(blocks, nn.ModuleList) else "no list of"
-        raise BackboneError(f"layers={layers}: the backbone has {have} decoder layers.")
-    decoder.layers = blocks[:layers]
-    model.config.num_hidden_layers = layers
+def _keep_layers(backbone: Backbone, layers: int) -> None:
+    blocks = backbone.blocks
+    if layers > len(blocks):
+        raise BackboneError(f"layers={layers}: the backbone has {len(blocks)} decoder layers.")
+    del blocks[layers:]
+    backbone.causal_lm.config.num_hidden_layers = layers
+    if types := getattr(backbone.causal_lm.config, "layer_types", None):
+        backbone.causal_lm.config.layer_types = types[:layers]
+
+
+def _quantization(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    if name == "none":
+        return {}
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def quiet_transformers() -> None:

@@ -128,12 +128,15 @@ def train(
 ) -> None:
     """Train an adapter on a data set and write a run folder."""
     from genrec.config import parse_assignments
+    from genrec.processes import is_main
     from genrec.runs import train_run
 
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
     model = train_run(dataset, out, settings, split=split, restart=restart)
+    if not is_main():  # of several processes that train together
+        return None
     if as_json:
         return _print_json({"run": str(out), **model.info})
     _print_likelihood(model.info)
@@ -240,6 +243,18 @@ def demo(
     _print_recommendations(result.recommendations)
     print(f"\n{out / 'report.html'} shows it all; {result.seconds / 60:.1f} minutes in all")
     print(f'next: genrec recommend {out} --history "Fargo (1996)" -k 5')
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
+) -> None:
+    """Write the language model, adapter merged in, as plain transformers loads it."""
+    from genrec.runs import export_run
+
+    export_run(run, out)
+    print(f'{out}: AutoModelForCausalLM.from_pretrained("{out}") loads it')
 
 
 @app.command()

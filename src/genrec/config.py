@@ -18,7 +18,7 @@ PAPER_SETTINGS: dict[str, Any] = {
     "lora_rank": 8,
     "lora_alpha": 16,
     "lora_dropout": 0.05,
-    "lora_layers": None,
+    "trained_layers": None,
     "lora_targets": ("q_proj", "v_proj"),
     "learning_rate": 3e-4,
     "epochs": 3.0,
@@ -41,7 +41,10 @@ class Config(BaseModel):
     recipe: Literal["default", "paper"] = "default"
     backbone: str = Field("smollm2-135m", description="known name, Hub id or local folder")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the hardware multiplies it natively"
+        "auto", description="auto: bfloat16 where the machine multiplies it faster than float32"
+    )
+    quantization: Literal["none", "4bit"] = Field(
+        "none", description="4bit: QLoRA, the frozen backbone in NF4 (needs bitsandbytes)"
     )
     layers: int | None = Field(
         None, ge=1, description="keep the first n decoder layers; all if None"
@@ -65,15 +68,27 @@ class Config(BaseModel):
     )
     beams: int = Field(10, ge=1, description="beams of unconstrained decoding")
 
+    tuning: Literal["lora", "full"] = Field(
+        "lora", description="full: train the weights themselves"
+    )
+    trained_layers: int | None = Field(6, ge=1, description="train the last n layers; all if None")
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_targets: str | tuple[str, ...] = Field("all-linear", description="names of linear modules")
-    lora_layers: int | None = Field(6, ge=1, description="adapt the last n layers; all if None")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank), arXiv 2312.03732")
 
-    loss: Literal["catalogue", "all-tokens"] = "catalogue"
+    loss: Literal["catalogue", "full-vocabulary", "all-tokens"] = Field(
+        "catalogue",
+        description="over a decision's children; over all tokens, at titles or everywhere",
+    )
+    loss_temperature: float | Literal["adaptive"] = Field(
+        1.0, description="divides the logits in training, arXiv 2504.04178; prior=none only"
+    )
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the learning rate after the warm-up, over the whole budget"
+    )
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(10, ge=0)
     window: int = Field(20, ge=1, description="targets in one training window")
@@ -81,11 +96,21 @@ class Config(BaseModel):
         2, ge=1, description="train on the last n windows of each history; all if None"
     )
     batch_size: int = Field(16, ge=1, description="windows (paper: examples) in an optimiser step")
-    microbatch_size: int = Field(8, ge=1, description="windows in one forward pass")
+    microbatch_size: int = Field(
+        8, ge=1, description="windows in one forward pass; the rest of a batch is accumulated"
+    )
+    gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
     epochs: float | None = Field(None, gt=0, description="1 if neither this nor minutes is set")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget of training")
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(50, ge=1, description="optimiser steps between checkpoints")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop after n looks at validation NDCG@10 without a rise; keep the best",
+    )
+    look_steps: int = Field(50, ge=1, description="optimiser steps between two such looks")
+    look_users: int = Field(500, ge=1, description="validation users in such a look")
     report_to: tuple[str, ...] = Field((), description="trackers of HF Trainer, e.g. tensorboard")
     seed: int = 0
 
@@ -111,8 +136,18 @@ class Config(BaseModel):
     def _check(self) -> Config:
         if self.batch_size % self.microbatch_size and self.batch_size > self.microbatch_size:
             raise ValueError("batch_size must be a multiple of microbatch_size")
-        if (self.loss == "all-tokens" or self.decoding == "beam") and self.prior != "none":
-            raise ValueError("loss=all-tokens and decoding=beam know no prior: set prior=none")
+        plain = (self.loss, self.loss_temperature, self.decoding) == ("catalogue", 1.0, "exact")
+        if self.prior != "none" and not plain:
+            raise ValueError(
+                "other losses than catalogue, loss_temperature and decoding=beam know no prior: "
+                "set prior=none"
+            )
+        if self.loss_temperature != "adaptive" and self.loss_temperature <= 0:
+            raise ValueError("loss_temperature must be positive, or adaptive")
+        if self.loss_temperature != 1.0 and self.loss != "catalogue":
+            raise ValueError("loss_temperature is for loss=catalogue")
+        if self.quantization != "none" and self.tuning == "full":
+            raise ValueError("quantized weights cannot be trained: set tuning=lora")
         return self
 
 

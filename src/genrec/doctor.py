@@ -117,7 +117,9 @@ def render(diagnosis: Diagnosis, console: Console | None = None) -> None:
 def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     cpu, memory, cache = diagnosis.cpu, diagnosis.memory, diagnosis.cache
     found = [f"{name} {version or 'missing'}" for name, version in diagnosis.versions.items()]
-    bf16 = "bfloat16 in hardware" if cpu["bf16"] else "no bfloat16 in hardware"
+    bf16 = "no bfloat16"
+    if cpu["bf16_speedup"]:
+        bf16 = f"bfloat16 at {cpu['bf16_speedup']:.1f} times float32's speed"
     shown = [_device_line(device) for device in diagnosis.devices]
     missing = [f"{name}: for {use}" for name, use in diagnosis.extras.items()]
     writable = "" if cache["writable"] else ", NOT writable"
@@ -155,16 +157,21 @@ def _version(name: str) -> str | None:
 
 def _cpu() -> dict[str, Any]:
     facts: dict[str, Any] = {"name": _cpu_name(), "cores": _usable_cores()}
-    unknown = {"capability": "torch is missing", "bf16": False, "threads": 0, "cuda_build": False}
+    unknown = {
+        "capability": "torch is missing",
+        "bf16_speedup": 0.0,
+        "threads": 0,
+        "cuda_build": False,
+    }
     try:
         import torch
     except ImportError:
         return facts | unknown
-    from genrec.backbone import cpu_has_bf16
+    from genrec.backbone import bf16_speedup
 
     return facts | {
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16": cpu_has_bf16(),
+        "bf16_speedup": round(bf16_speedup(), 2),
         "threads": torch.get_num_threads(),
         "cuda_build": bool(torch.version.cuda or torch.version.hip),
     }

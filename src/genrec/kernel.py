@@ -94,6 +94,22 @@ def combine(by_gap: Sequence[sp.csr_array[Any]], kernel: Kernel) -> list[sp.csr_
     return combined
 
 
+def own_transitions(history: Items, kernel: Kernel, n_items: int) -> list[sp.csr_array[Any]]:
+    """What one history adds to the combined matrices."""
+    group = np.repeat(np.arange(len(GAPS)), [last - first + 1 for first, last in GAPS])
+    gaps = np.arange(1, len(group) + 1)
+    counts = np.maximum(len(history) - gaps, 0)
+    earlier = np.concatenate([np.arange(count) for count in counts])
+    later = earlier + np.repeat(gaps, counts)
+    pairs = history[earlier], history[later]
+    own = []
+    for direction, weights in enumerate(kernel.gap):
+        weight = np.repeat(weights[group], counts)
+        where = pairs[::-1] if direction else pairs
+        own.append(sp.csr_array((weight, where), shape=(n_items, n_items)))
+    return own
+
+
 def seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDArray[np.bool_]:
     """Which items each position in ``start:stop`` has behind it, shape [stop - start, items]."""
     seen = np.zeros((stop - start, n_items), dtype=bool)

@@ -12,8 +12,9 @@ prior, and the language model learns what the prior does not know.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,37 @@ class Residual(nn.Module):
                 self.mean[kind], self.scale[kind] = sample.mean(0), sample.std(0).clamp_min(1e-3)
 
 
+class Temperature(nn.Module):
+    """Softer decisions in training, as a softmax over few children has small gradients.
+
+    The loss of logits z is that of ``z / value``, times ``value``. The adaptive value is that of
+    arXiv 2504.04178: with normal logits, the one at which the right child of the root has on
+    average the odds of ``ETA`` times the number of children; it follows the batches slowly.
+    """
+
+    ETA, FIRST, LOW, HIGH, PACE = 0.25, 1.5, 1.5, 5.0, 0.05
+    value: torch.Tensor
+
+    def __init__(self, value: float | Literal["adaptive"]) -> None:
+        super().__init__()
+        self.adaptive = value == "adaptive"
+        self.register_buffer("value", torch.tensor(self.FIRST if value == "adaptive" else value))
+
+    @torch.no_grad()
+    def follow(self, logits: torch.Tensor, targets: Targets, inner: torch.Tensor) -> None:
+        """Move towards the value for this batch's decisions at the root; ``inner`` marks others."""
+        if not self.adaptive:
+            return
+        decision = torch.from_numpy(targets.choices.decision).to(logits.device)
+        right = logits[torch.from_numpy(targets.target).to(logits.device)][inner == 0]
+        offered = logits[(inner == 0)[decision]]
+        gap, variance = right.mean() - offered.mean(), offered.var()
+        level = math.log(self.ETA * len(offered) / len(right))
+        root = (gap**2 - 2 * level * variance).clamp_min(0).sqrt()
+        wanted = ((gap + root) / (2 * level)).clamp(self.LOW, self.HIGH)
+        self.value.lerp_(wanted.to(self.value.device), self.PACE)
+
+
 class CatalogueLikelihood(nn.Module):
     """The language model's hidden states read as a distribution over a catalogue."""
 
@@ -111,11 +143,13 @@ class CatalogueLikelihood(nn.Module):
         has_prior: bool,
         rank: int = 32,
         lm_weight: float = 1.0,
+        temperature: float | Literal["adaptive"] = 1.0,
     ) -> None:
         """Read a backbone over a trie.
 
         Args:
             rank: of the residual beside a prior.
+            temperature: divides the logits in training (see :class:`Temperature`).
             lm_weight: factor of the residual outside of training. Below one it shrinks what the
                 language model says beside the prior, which ranks better than it estimates.
         """
@@ -126,6 +160,7 @@ class CatalogueLikelihood(nn.Module):
         self.lm_weight = lm_weight
         self.prior_weight: nn.Parameter | None = None
         self.residual: Residual | None = None
+        self.temperature = None if temperature == 1.0 else Temperature(temperature)
         self.row_norm: torch.Tensor
         if has_prior:
             weight = backbone.output_weight
@@ -138,7 +173,15 @@ class CatalogueLikelihood(nn.Module):
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
     ) -> torch.Tensor:
-        """Log-probability of each child given its parent, shape [choices], float32.
+        """Log-probability of each child given its parent, shape [choices], float32."""
+        decision = torch.from_numpy(chosen.decision).to(hidden.device)
+        logits = self.child_logits(hidden, chosen, prior)
+        return segment_log_softmax(logits, decision, len(hidden))
+
+    def child_logits(
+        self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
+    ) -> torch.Tensor:
+        """Logit of each child, shape [choices], float32.
 
         Args:
             hidden: hidden state at each decision node's last token, shape [decisions, hidden].
@@ -157,7 +200,7 @@ class CatalogueLikelihood(nn.Module):
         if self.prior_weight is not None:
             assert prior is not None
             logits = logits + self.prior_weight * torch.from_numpy(prior).to(device)
-        return segment_log_softmax(logits, decision, len(hidden))
+        return logits
 
     def is_inner(self, chosen: Choices) -> torch.Tensor:
         """1 for each decision inside a title, 0 for those at its start, shape [decisions]."""
@@ -171,6 +214,17 @@ class CatalogueLikelihood(nn.Module):
             hidden = self.backbone.hidden(input_ids.to(self.backbone.device), use_cache=False)
             states = decision_states(hidden, targets)
             self.residual.calibrate(states, self.is_inner(targets.choices))
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name."""
+        changing = {
+            name: tensor.detach()
+            for name, tensor in self.named_parameters()
+            if tensor.requires_grad
+        }
+        if self.temperature is not None:
+            changing["temperature.value"] = self.temperature.value
+        return {name: tensor.contiguous() for name, tensor in changing.items()}
 
     def head(self) -> dict[str, torch.Tensor]:
         """What belongs to the model beside backbone and adapter."""
@@ -187,8 +241,8 @@ class CatalogueLikelihood(nn.Module):
         """Training loss of a right-padded batch, in nats per title (or per token).
 
         Args:
-            targets: titles to predict; ``None`` trains on all tokens of ``labels`` instead, as
-                the paper did.
+            targets: titles to predict; ``None`` trains on the tokens of ``labels`` instead, each
+                against the whole vocabulary, as the paper did.
             labels: next token at each position, -100 where none, shape of ``input_ids``; with
                 ``targets`` only its count matters (one entry per title).
             num_items_in_batch: titles (tokens) in the optimiser step this batch is a part of.
@@ -200,7 +254,7 @@ class CatalogueLikelihood(nn.Module):
             logits = (hidden[wanted].to(weight.dtype) @ weight.T).float()
             total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
         else:
-            total = -title_log_probs(self, hidden, targets).sum()
+            total = -title_log_probs(self, hidden, targets, self.temperature).sum()
         count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum()
         return {"loss": total / count}
 
@@ -272,16 +326,26 @@ def decision_states(hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
 
 
 def title_log_probs(
-    model: CatalogueLikelihood, hidden: torch.Tensor, targets: Targets
+    model: CatalogueLikelihood,
+    hidden: torch.Tensor,
+    targets: Targets,
+    temperature: Temperature | None = None,
 ) -> torch.Tensor:
     """Log-probability of each target title, shape [titles].
 
     Args:
         hidden: final hidden states of the padded batch, shape [rows, tokens, hidden].
+        temperature: of training; the result is then no log-probability but its softer stand-in.
     """
     device = hidden.device
     states = decision_states(hidden, targets)
-    log_probs = model.child_log_probs(states, targets.choices, targets.prior)
+    logits = model.child_logits(states, targets.choices, targets.prior)
+    soft: torch.Tensor | float = 1.0
+    if temperature is not None:
+        temperature.follow(logits, targets, model.is_inner(targets.choices))
+        soft = temperature.value.clone()
+    decision = torch.from_numpy(targets.choices.decision).to(device)
+    log_probs = soft * segment_log_softmax(logits / soft, decision, len(states))
     right = log_probs[torch.from_numpy(targets.target).to(device)]
     example = torch.from_numpy(targets.example).to(device)
     return torch.zeros(targets.titles, device=device).index_add(0, example, right)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from genrec._version import __version__
 from genrec.backbone import (
     Backbone,
-    add_lora,
+    check_architecture,
     load_adapter,
     load_backbone,
+    make_trainable,
     quiet_transformers,
     runnable_dtype,
 )
@@ -28,11 +30,13 @@ from genrec.catalogue import Catalogue
 from genrec.config import Config
 from genrec.errors import ConfigError, DataError, RunError
 from genrec.explain import hidden_log_probs
+from genrec.files import write_new_folder
 from genrec.frontier import Effort
 from genrec.generation import as_lists, beam_titles
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.index import TitleIndex
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
+from genrec.metrics import ndcg, target_ranks
 from genrec.priors import Prior, fit_prior, load_prior, save_prior
 from genrec.prompts import build_prompts, end_token
 from genrec.recommender import Influence, Recommendation, TopK, recommendations
@@ -94,19 +98,22 @@ class GenRec:
         """Train on the titles of the training histories (the last windows, see ``Config``).
 
         Args:
-            valid: if given, its mean log-likelihood per item is recorded before and after training.
+            valid: if given, its mean log-likelihood per item is recorded before and after training;
+                early stopping (``Config.patience``) needs it.
             minutes, epochs: override the configured budget; with both, the first one reached ends.
             output: run folder for checkpoints; training goes on from what is there.
         """
         budget = {"minutes": minutes, "epochs": epochs}
         changes = {key: value for key, value in budget.items() if value is not None}
         self.config = Config.create(**{**self.config.model_dump(), **changes})
+        if self.config.patience is not None and (valid is None or not len(valid)):
+            raise ConfigError("patience needs validation users: call fit(train, valid=…).")
         self._prepare(train)
         before = self._mean_log_likelihood(valid)
-        add_lora(self._backbone, self.config)
+        make_trainable(self._backbone, self.config)
         self._build_likelihood()
         with checkpoint_folder(output) as checkpoints:
-            self.training = self._train(train, checkpoints, progress)
+            self.training = self._train(train, valid, checkpoints, progress)
         self._backbone.freeze()
         self._template = None
         self.info["training"] = _training_info(self.training)
@@ -126,8 +133,12 @@ class GenRec:
         quiet_transformers()
         torch.manual_seed(self.config.seed)
         backbone = load_backbone(
-            self.config.backbone, dtype=self.config.dtype, layers=self.config.layers
+            self.config.backbone,
+            dtype=_training_dtype(self.config),
+            layers=self.config.layers,
+            quantization=self.config.quantization,
         )
+        check_architecture(backbone, self.config.max_tokens)
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         index = TitleIndex.build(
             backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)
@@ -159,11 +170,14 @@ class GenRec:
             has_prior=self._prior is not None,
             rank=self.config.residual_rank,
             lm_weight=self.config.lm_weight,
+            temperature=self.config.loss_temperature,
         ).eval()
         self._template = None
         self._store = None
 
-    def _train(self, data: Dataset, checkpoints: Path, progress: bool) -> TrainingResult:
+    def _train(
+        self, data: Dataset, valid: Holdout | None, checkpoints: Path, progress: bool
+    ) -> TrainingResult:
         from genrec.training import train  # HF Trainer takes seconds to import
 
         return train(
@@ -174,8 +188,23 @@ class GenRec:
             self.config,
             checkpoints=checkpoints,
             fingerprint=data.fingerprint,
+            look=None if valid is None else partial(self._look, self._sample(valid)),
             progress=progress,
         )
+
+    def _sample(self, holdout: Holdout) -> Holdout:
+        return holdout.sample(min(self.config.look_users, len(holdout)), self.config.seed)
+
+    def _look(self, holdout: Holdout) -> dict[str, float]:
+        """NDCG@10 and nats per item on validation users, in the middle of training."""
+        self._likelihood.eval()
+        self._template = None  # its keys and values are of older weights
+        found = self.recommend_batch(holdout.histories, 10)
+        ranks = target_ranks(found.items, holdout.targets)
+        nats = -self.log_likelihood(holdout.histories, holdout.targets).mean()
+        self._template = None
+        self._likelihood.train()
+        return {"NDCG@10": float(ndcg(ranks, 10).mean()), "nats": float(nats)}
 
     def _load_head(self, folder: Path) -> None:
         path, needed = folder / "head.safetensors", set(self._likelihood.head())
@@ -361,6 +390,11 @@ class GenRec:
     def _prompt(self, history: npt.NDArray[np.int32]) -> list[int]:
         return self._prompts.encode(self._recent(history))
 
+    def prompt_text(self, history: Sequence[str]) -> str:
+        """What the language model reads for a history of titles or item ids."""
+        items = np.array([self.catalogue.index_of(entry) for entry in history], np.int32)
+        return str(self._backbone.tokenizer.decode(self._prompt(items)))
+
     def _allowed(self, histories: Histories, exclude_seen: bool, among: Mask | None) -> Mask | None:
         if among is not None and among.shape != (len(self.catalogue),):
             raise DataError(
@@ -474,6 +508,20 @@ class GenRec:
         """
         replace_run(Path(folder), self._write)
 
+    def export(self, folder: str | Path) -> None:
+        """Write the language model, its adapter merged in, as plain transformers loads it.
+
+        The prior and the residual beside it stay behind: plain transformers knows neither.
+
+        Raises:
+            RunError: the folder exists and is not empty.
+        """
+        write_new_folder(Path(folder), self._backbone.export)
+
+    @property
+    def _own_weights(self) -> bool:
+        return self.config.tuning == "full" and "training" in self.info
+
     def _write(self, folder: Path) -> None:
         settings = self.config.model_dump(mode="json") | {"dtype": self._backbone.dtype_name}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -481,6 +529,8 @@ class GenRec:
         self._index.save(folder / "index")
         if self._backbone.adapter:
             self._backbone.save_adapter(folder / "adapter")
+        if self._own_weights:
+            self._backbone.export(folder / "backbone")
         if self._prior is not None:
             save_prior(self._prior, folder / "prior.npz")
             save_file(self._likelihood.head(), folder / "head.safetensors")
@@ -490,6 +540,7 @@ class GenRec:
             "versions": _versions(),
             "backbone": {"name": self.config.backbone, "sha256": self._backbone.fingerprint()},
             "adapter": (folder / "adapter").is_dir(),
+            "own_weights": self._own_weights,
         }
         (folder / "genrec.json").write_text(json.dumps(self.info, indent=2))
 
@@ -509,10 +560,16 @@ class GenRec:
         quiet_transformers()
         model = cls(name=info.get("name", "genrec"), **settings)
         config = model.config
+        own = folder / "backbone" if info["own_weights"] else None
         backbone = load_backbone(
-            config.backbone, dtype=dtype or runnable_dtype(config.dtype), layers=config.layers
+            config.backbone,
+            dtype=dtype or runnable_dtype(config.dtype),
+            layers=None if own else config.layers,
+            quantization=config.quantization,
+            folder=own,
         )
-        _check_backbone(folder, info, backbone)
+        if own is None:
+            _check_backbone(folder, info, backbone)
         if info["adapter"]:
             load_adapter(backbone, folder / "adapter")
         backbone.freeze()
@@ -540,6 +597,11 @@ def _load_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
     if len(index.texts) != len(catalogue):
         raise RunError(f"{folder}: catalogue.parquet and index differ; train the run again.")
     return catalogue, index
+
+
+def _training_dtype(config: Config) -> str:
+    """Weights that are trained themselves need float32: steps are too small for bfloat16."""
+    return "float32" if config.tuning == "full" else config.dtype
 
 
 def _title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:

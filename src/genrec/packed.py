@@ -8,6 +8,8 @@ torch's own compiler uses when it freezes a model.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -27,6 +29,13 @@ class PackedLinear(nn.Module):
             inputs, self.weight, self.bias, "none", [], ""
         )
         return outputs
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """What the linear layer would save: the plain weight."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"] = self.weight.to_dense()
 
 
 def pack_linear(module: nn.Module) -> None:

@@ -28,6 +28,7 @@ from genrec.kernel import (
     combine,
     count_by_gap,
     fit_kernel,
+    own_transitions,
     seen_before,
     share,
 )
@@ -153,7 +154,7 @@ class CooccurrencePrior:
         counts = self.counts - np.bincount(history, minlength=n_items)
         first = max(0, start - HISTORY)
         voters = history[first : stop - 1] if stop > 1 else history[:0]
-        own = combine(count_by_gap(Histories.from_lists([history.tolist()]), n_items), self.kernel)
+        own = own_transitions(history, self.kernel, n_items)
         age = np.arange(start, stop)[:, None] - 1 - np.arange(first, first + len(voters))
         votes = self.kernel.popularity * np.tile(share(counts), (stop - start, 1))
         for recency, transitions, mine in zip(

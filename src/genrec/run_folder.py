@@ -16,8 +16,9 @@ import yaml
 from genrec.errors import RunError
 from genrec.files import CHECKPOINTS, LOGS
 from genrec.histories import Dataset
+from genrec.processes import is_main
 
-FORMAT = 2
+FORMAT = 3
 PARTS = (
     "genrec.json",
     "config.yaml",
@@ -26,6 +27,7 @@ PARTS = (
     "prior.npz",
     "head.safetensors",
     "adapter",
+    "backbone",
     "metrics.json",
     "report.html",
     "report.md",
@@ -51,11 +53,13 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary folder, then put its parts in the place of the older ones.
 
     ``genrec.json`` is removed first and comes last: without it a run is not complete. Checkpoints
-    are dropped at the end.
+    are dropped at the end. Of several processes only the main one writes.
 
     Raises:
         RunError: the folder holds other things.
     """
+    if not is_main():  # of several processes that trained together
+        return
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".saving-*"):  # by a process that was killed

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from genrec.baselines import BASELINES
+from genrec.config import Config
 from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
-from genrec.files import CHECKPOINTS, write_text
+from genrec.files import CHECKPOINTS, write_new_folder, write_text
 from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
 from genrec.model import GenRec
+from genrec.processes import is_main
 from genrec.report import write_report
 from genrec.run_folder import check_folder
 
@@ -50,7 +52,7 @@ def train_run(
     check_folder(out)
     model = GenRec.create(settings)
     parts = split_dataset(load_dataset(dataset), split)
-    if restart:
+    if restart and is_main():
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     model.fit(parts.train, parts.valid, output=out)
     save_run(model, out)
@@ -60,7 +62,19 @@ def train_run(
 def save_run(model: GenRec, out: Path, evaluations: Sequence[Evaluation] = ()) -> None:
     """Write the run folder, with its model card."""
     model.save_pretrained(out)
-    write_text(out / "README.md", model_card(model, evaluations))
+    if is_main():
+        write_text(out / "README.md", model_card(model, evaluations))
+
+
+def export_run(folder: Path, out: Path) -> None:
+    """Write a run's language model for plain transformers, with a card that says what it is."""
+    model = GenRec.from_pretrained(folder)
+
+    def write(new: Path) -> None:
+        model.export(new)
+        write_text(new / "README.md", _export_card(model, folder))
+
+    write_new_folder(out, write)
 
 
 def load_run(folder: Path) -> tuple[GenRec, Dataset]:
@@ -181,6 +195,40 @@ def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
     }
 
 
+def _weights(config: Config) -> str:
+    if config.tuning == "full":
+        return "weights: trained themselves, in `backbone/` (plain transformers files)"
+    where = f"the last {config.trained_layers} layers" if config.trained_layers else "all layers"
+    return (
+        f"adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, {where}, in `adapter/` "
+        "(plain PEFT files)"
+    )
+
+
+def _export_card(model: GenRec, folder: Path) -> str:
+    prompt = model.prompt_text([model.catalogue.titles[0]])
+    beside = (
+        ""
+        if model.config.prior == "none"
+        else (
+            f"""
+It is only a part of the recommender: there it corrects the prior {model.config.prior}, which plain
+transformers does not know. For recommendations load the run itself with `GenRec.from_pretrained`.
+"""
+        )
+    )
+    return f"""# The language model of {folder.name}
+
+{model.config.backbone} with the adapter of a GenRec run on {model.info["data"]["name"]} merged in;
+plain transformers loads it.
+{beside}
+A prompt of the run, which a title and a line break continue:
+
+```
+{prompt}```
+"""
+
+
 def model_card(model: GenRec, evaluations: Sequence[Evaluation]) -> str:
     """README.md of a run folder: what it is, how it was made, how good it is, how to use it."""
     info, config = model.info, model.config
@@ -195,7 +243,7 @@ prior {config.prior}), exactly over {len(model.catalogue)} items.
   `{data["fingerprint"][:16]}`
 - training: {training.get("steps")} steps, {training.get("targets")} targets,
   {training.get("seconds")} s, seed {config.seed}
-- adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, in `adapter/` (plain PEFT files)
+- {_weights(config)}
 - versions: {versions}
 - written: {datetime.now(UTC):%Y-%m-%d}
 """.splitlines()

@@ -1,8 +1,9 @@
-"""Histories become windows, windows become batches, and HF Trainer turns those into an adapter."""
+"""Windows become an adapter: HF Trainer with a wall-clock budget, in one process or several."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 from transformers import (
+    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -31,152 +33,42 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from genrec.backbone import choose_device
 from genrec.config import Config
-from genrec.errors import ConfigError, DataError, RunError
+from genrec.errors import ConfigError, RunError
 from genrec.files import LOGS, write_text
 from genrec.histories import Histories
-from genrec.likelihood import CatalogueLikelihood, Targets, cumulative_mass, locate_targets
+from genrec.likelihood import CatalogueLikelihood
 from genrec.priors import Prior
+from genrec.processes import agree, is_main, process_count
 from genrec.prompts import Prompts
+from genrec.windows import ByLength, Collator, Windows
 
 CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
 IDENTITY = "run.json"
 SAVE_SECONDS = 60.0
+LOOK = "NDCG@10"
+"""What early stopping looks at."""
 MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
 """Settings that a resumed run may change."""
 BUDGET = "budget.json"
 CALIBRATION = 32
 """Windows whose hidden states standardise the residual's input."""
+LOADERS = 4
+"""Processes that collate batches for a GPU, which would wait for one."""
 ENDLESS = 1000.0
 """Epochs when only the wall clock ends training."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """Items ``start:stop`` of one training history; those from ``first`` on are targets."""
+class Budget(TrainerCallback):
+    """Ends training after a wall-clock budget, which a resumed run continues to spend.
 
-    row: int
-    start: int
-    first: int
-    stop: int
-
-
-class Windows(TorchDataset[Window]):
-    """What one epoch sees.
-
-    With a template that has nothing between history and target, a history is cut into windows of
-    ``length`` targets, counted from its end, each with the one item before them.
-    Otherwise each target has a window of its own. ``last`` keeps only that many windows of each
-    history, the latest: what users do early differs from what they will do next.
+    All processes go by the clock of the main one, or their learning rates would differ.
     """
 
-    def __init__(
-        self,
-        histories: Histories,
-        length: int,
-        *,
-        every_position: bool,
-        last: int | None = None,
-    ) -> None:
-        cut = _cut if every_position else _cut_one_target
-        self.windows = [
-            window
-            for row, items in enumerate(np.diff(histories.offsets).tolist())
-            for window in cut(row, items, length)[:last]
-        ]
-        if not self.windows:
-            raise DataError("Nothing to train on: no user has two items before the held-out ones.")
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index: int) -> Window:
-        return self.windows[index]
-
-
-def _cut(row: int, items: int, length: int) -> list[Window]:
-    # One item before the first target, so that every target has a history; only a history's very
-    # first item has none, as new users do.
-    firsts = [(max(0, stop - length), stop) for stop in range(items, 0, -length)]
-    return [Window(row, max(0, first - 1), first, stop) for first, stop in firsts]
-
-
-def _cut_one_target(row: int, items: int, length: int) -> list[Window]:
-    return [Window(row, max(0, stop - 1 - length), stop - 1, stop) for stop in range(items, 1, -1)]
-
-
-class Collator:
-    """Turns windows into padded token batches with the decisions to train."""
-
-    def __init__(
-        self,
-        model: CatalogueLikelihood,
-        prompts: Prompts,
-        histories: Histories,
-        prior: Prior | None,
-        *,
-        all_tokens: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.model, self.prompts, self.histories, self.prior = model, prompts, histories, prior
-        self.all_tokens = all_tokens
-        self.seed = seed
-
-    def __call__(self, windows: list[Window]) -> dict[str, Any]:
-        sequences, rows, starts, items, masses = [], [], [], [], []
-        for number, window in enumerate(windows):
-            history = self.histories[window.row]
-            tokens, window_starts = self._tokens(window)
-            count = len(window_starts)  # the oldest targets may not fit into the context
-            sequences.append(tokens)
-            rows += [number] * count
-            starts += window_starts
-            items.append(history[window.stop - count : window.stop])
-            if self.prior is not None:
-                masses.append(
-                    self.prior.training_probabilities(history, window.stop - count, window.stop)
-                )
-        input_ids = _pad(sequences, 0)
-        if self.all_tokens:
-            labels = _pad([sequence[1:] for sequence in sequences], -100, input_ids.shape[1])
-            return {"input_ids": input_ids, "targets": None, "labels": labels}
-        target_items = np.concatenate(items)
-        sums = cumulative_mass(self.model.trie, np.concatenate(masses)) if masses else None
-        targets = locate_targets(
-            self.model.trie, target_items, np.array(rows), np.array(starts), sums
-        )
-        labels = torch.from_numpy(target_items.astype(np.int64))
-        return {"input_ids": input_ids, "targets": targets, "labels": labels}
-
-    def _tokens(self, window: Window) -> tuple[list[int], list[int]]:
-        """A window's tokens and where each of its target titles starts."""
-        titles, history = self.prompts.titles, self.histories[window.row]
-        if self.prompts.every_position:
-            tokens = self.prompts.encode(history[window.start : window.stop])
-            lengths = [len(titles[item]) for item in history[window.first : window.stop]]
-            starts = (len(tokens) - np.cumsum(lengths[::-1])[::-1]).tolist()
-            return tokens, [start for start in starts if start >= len(self.prompts.prefixes[0])]
-        target = titles[history[window.first]]
-        # By place, not by turn: a resumed run then draws what an uninterrupted one draws.
-        draw = np.random.default_rng((self.seed, window.row, window.stop))
-        variant = int(draw.integers(len(self.prompts.prefixes)))
-        before = history[window.start : window.first]
-        tokens = self.prompts.encode(before, variant=variant, reserve=len(target))
-        return [*tokens, *map(int, target)], [len(tokens)]
-
-
-def _pad(sequences: list[list[int]], value: int, length: int | None = None) -> torch.Tensor:
-    length = length or max(map(len, sequences))
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in sequences])
-
-
-class Budget(TrainerCallback):
-    """Ends training after a wall-clock budget, which a resumed run continues to spend."""
-
-    def __init__(self, seconds: float | None, warmup_steps: int) -> None:
-        self.seconds, self.warmup_steps = seconds, warmup_steps
-        self.total_steps, self.spent = 1, 0.0
-        self.started = self.saved = time.monotonic()
+    def __init__(self, seconds: float | None, config: Config) -> None:
+        self.seconds, self.config = seconds, config
+        self.total_steps, self.started = 1, time.monotonic()
+        self.spent = self.clock = self.saved_at = 0.0
 
     def elapsed(self) -> float:
         """Seconds of training so far, earlier runs included."""
@@ -184,27 +76,39 @@ class Budget(TrainerCallback):
 
     def progress(self, step: int) -> float:
         """Share of the budget used, by steps or by time, whichever is further; 0 to 1."""
-        by_time = self.elapsed() / self.seconds if self.seconds else 0.0
+        by_time = self.clock / self.seconds if self.seconds else 0.0
         return min(1.0, max(step / self.total_steps, by_time))
 
     def learning_rate(self, step: int) -> float:
-        """Factor of the peak rate: linear warm-up, then linear decay to zero with the budget."""
-        return min(1.0, (step + 1) / (self.warmup_steps + 1)) * (1.0 - self.progress(step))
+        """Factor of the peak rate: linear warm-up, then the schedule down to the budget's end."""
+        done = self.progress(step)
+        factor = {
+            "linear": 1.0 - done,
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+            "constant": 1.0,
+        }[self.config.schedule]
+        return min(1.0, (step + 1) / (self.config.warmup_steps + 1)) * factor
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.total_steps = max(1, state.max_steps)
-        self.started = self.saved = time.monotonic()
+        self.started = time.monotonic()
+        self.clock = self.saved_at = self.spent
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self.clock = agree(self.elapsed())
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        now = time.monotonic()
-        if self.seconds and self.elapsed() >= self.seconds:
+        over = self.seconds is not None and self.clock >= self.seconds
+        if over:
             control.should_training_stop = control.should_save = True
-        elif now - self.saved > SAVE_SECONDS:  # steps can be slow: a kill costs a minute at most
-            control.should_save, self.saved = True, now
+        elif self.clock - self.saved_at > SAVE_SECONDS:  # a kill costs a minute at most
+            control.should_save, self.saved_at = True, self.clock
+        if over or state.global_step >= state.max_steps:  # the end is looked at, too
+            control.should_evaluate = self.config.patience is not None
 
 
 class ProgressBar(TrainerCallback):
@@ -240,12 +144,27 @@ class ProgressBar(TrainerCallback):
 
 
 class LikelihoodTrainer(Trainer):
-    """HF Trainer whose checkpoints hold only what is trained, not the frozen backbone."""
+    """HF Trainer whose checkpoints hold only what is trained, not the frozen backbone.
 
-    def __init__(self, *, budget: Budget, **arguments: Any) -> None:
+    Args:
+        order: the order of the windows in each epoch.
+        look: metrics on validation users, for early stopping.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        order: Sampler[int],
+        look: Callable[[], dict[str, float]] | None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
-        self.budget = budget
-        self.targets_seen = self.targets_before = 0
+        self.budget, self.order, self.look = budget, order, look
+        self.targets_seen = self.targets_before = 0.0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.order
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -257,10 +176,23 @@ class LikelihoodTrainer(Trainer):
             self.lr_scheduler = LambdaLR(chosen, self.budget.learning_rate)
         return self.lr_scheduler
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
-        targets: Targets | None = inputs["targets"]
-        self.targets_seen += targets.titles if targets is not None else len(inputs["input_ids"])
-        return super().training_step(model, inputs, *args)
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        # An optimiser step's targets over all processes, in equal parts for its forward passes.
+        self.targets_seen += float(num_items_in_batch) / self.current_gradient_accumulation_steps
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """One look at the validation users; the main process looks, the others take its word."""
+        assert self.look is not None
+        found = agree(self.look() if is_main() else {})
+        metrics = {f"eval_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def items_per_second(self) -> float:
         """Supervised items per second since this process began to train."""
@@ -270,41 +202,48 @@ class LikelihoodTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        assert self.model is not None
-        save_file(trainable_state(self.model), folder / TRAINABLE)
+        save_file(self._likelihood.trained(), folder / TRAINABLE)
         spent = {"seconds": self.budget.elapsed(), "targets": self.targets_seen}
         (folder / BUDGET).write_text(json.dumps(spent))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         try:
-            module = model or self.model
-            assert isinstance(module, torch.nn.Module)
-            module.load_state_dict(load_file(folder / TRAINABLE), strict=False)
+            self._load_trainable(folder)
             spent = json.loads((folder / BUDGET).read_text())
             self.budget.spent = float(spent["seconds"])
-            self.targets_seen = self.targets_before = int(spent["targets"])
+            self.targets_seen = self.targets_before = float(spent["targets"])
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"{folder}: cannot resume from this checkpoint ({error}). "
                 "Delete it to go on from an earlier one, or start over with --restart."
             ) from None
 
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        self._load_trainable(Path(self.state.best_model_checkpoint))
 
-def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Tensors that training changes, by parameter name."""
-    return {
-        name: tensor.detach().contiguous()
-        for name, tensor in model.named_parameters()
-        if tensor.requires_grad
-    }
+    def _load_trainable(self, folder: Path) -> None:
+        self._likelihood.load_state_dict(load_file(folder / TRAINABLE), strict=False)
+
+    @property
+    def _likelihood(self) -> CatalogueLikelihood:
+        return cast(CatalogueLikelihood, self.model)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run did: its log (one entry per logged step) and its totals."""
+    """What a training run did.
+
+    Attributes:
+        log: one entry per optimiser step, with its loss.
+        looks: one entry per look at the validation users.
+        best_step: the step whose weights were kept, if training looked at the validation users.
+    """
 
     log: list[dict[str, float]]
+    looks: list[dict[str, float]]
+    best_step: int | None
     steps: int
     seconds: float
     targets: int
@@ -319,15 +258,19 @@ def train(
     *,
     checkpoints: Path,
     fingerprint: str,
+    look: Callable[[], dict[str, float]] | None = None,
     progress: bool = True,
 ) -> TrainingResult:
     """Train the adapter, the residual and the prior's weight on the histories' windows.
 
+    In several processes (torchrun) each takes its share of every batch, and only the main one
+    writes.
+
     Args:
         checkpoints: folder for checkpoints; training goes on from the last one in it.
         fingerprint: of the training data; checkpoints made from other data are refused.
+        look: metrics on validation users, with :data:`LOOK`; needed if ``config.patience`` is set.
     """
-    _claim(checkpoints, {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint})
     length = config.window if prompts.every_position else config.history_length
     windows = Windows(
         histories,
@@ -335,49 +278,74 @@ def train(
         every_position=prompts.every_position,
         last=config.windows_per_user,
     )
-    collate = Collator(
-        model, prompts, histories, prior, all_tokens=config.loss == "all-tokens", seed=config.seed
-    )
+    collate = Collator(model, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
         sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
         batch = collate([windows[int(index)] for index in sample])
         model.calibrate(batch["input_ids"], batch["targets"])
-    budget = Budget(config.minutes and config.minutes * 60, config.warmup_steps)
+    arguments = _arguments(config, checkpoints, len(windows))
+    identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
+    arguments.output_dir = _claim(checkpoints, identity)
+    microbatch = arguments.per_device_train_batch_size
+    step = microbatch * arguments.gradient_accumulation_steps * process_count()
+    budget = Budget(config.minutes and config.minutes * 60, config)
     trainer = LikelihoodTrainer(
         budget=budget,
+        order=ByLength(windows.title_tokens(prompts.titles), microbatch, step, config.seed),
+        look=look,
         model=model,
-        args=_arguments(config, checkpoints, len(windows)),
+        args=arguments,
         train_dataset=windows,
+        eval_dataset=windows,  # not read: the looks are our own
         data_collator=collate,
         callbacks=[budget, *_trackers(config, checkpoints.parent / LOGS)],
     )
     trainer.remove_callback(PrinterCallback)
+    if config.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
     bar = ProgressBar(budget, trainer.items_per_second)
-    if progress:
+    if progress and is_main():
         trainer.add_callback(bar)
     try:
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(Path(arguments.output_dir)))
     finally:
         bar.stop()
     model.eval()
+    return _result(trainer)
+
+
+def _result(trainer: LikelihoodTrainer) -> TrainingResult:
     state = trainer.state
-    log = [entry for entry in state.log_history if "loss" in entry]
-    return TrainingResult(log, state.global_step, budget.elapsed(), trainer.targets_seen)
+    return TrainingResult(
+        log=[entry for entry in state.log_history if "loss" in entry],
+        looks=[entry for entry in state.log_history if f"eval_{LOOK}" in entry],
+        best_step=state.best_global_step,
+        steps=state.global_step,
+        seconds=trainer.budget.elapsed(),
+        targets=round(trainer.targets_seen),
+    )
 
 
-def _claim(checkpoints: Path, identity: dict[str, Any]) -> None:
-    """Note whose checkpoints these are, or refuse those of a different run."""
+def _claim(checkpoints: Path, identity: dict[str, Any]) -> str:
+    """Note whose checkpoints these are, or refuse those of a different run.
+
+    Returns:
+        The folder for all processes, the main one's.
+    """
     path = checkpoints / IDENTITY
-    if path.is_file() and _last_whole_checkpoint(checkpoints):
-        noted = json.loads(path.read_text())
-        differing = sorted(key for key in identity if noted.get(key) != identity[key])
-        if differing:
-            raise RunError(
-                f"{checkpoints}: a run with other settings ({', '.join(differing)}) was cut off "
-                "here. Repeat its settings to go on, or drop its checkpoints with --restart."
-            )
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(identity))
+    if is_main():
+        if path.is_file() and _last_whole_checkpoint(checkpoints):
+            noted = json.loads(path.read_text())
+            differing = sorted(key for key in identity if noted.get(key) != identity[key])
+            if differing:
+                raise RunError(
+                    f"{checkpoints}: a run with other settings ({', '.join(differing)}) was cut "
+                    "off here. Repeat its settings to go on, or drop its checkpoints with "
+                    "--restart."
+                )
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(identity))
+    return agree(str(checkpoints))
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> str | None:
@@ -394,7 +362,7 @@ def _last_whole_checkpoint(checkpoints: Path) -> str | None:
 
 def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
     """TensorBoard's files belong beside the checkpoints, which go when a run is complete."""
-    if "tensorboard" not in config.report_to:
+    if "tensorboard" not in config.report_to or not is_main():
         return []
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -406,27 +374,42 @@ def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
 
 
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
-    microbatch = min(config.microbatch_size, config.batch_size, windows)
+    batch = min(config.batch_size, windows)
+    microbatch = max(1, min(config.microbatch_size, batch // process_count()))
+    looks: dict[str, Any] = {}
+    if config.patience is not None:
+        looks = {
+            "eval_strategy": "steps",
+            "eval_steps": config.look_steps,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": LOOK,
+            "greater_is_better": True,
+        }
+    device = choose_device().type
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=microbatch,
-        gradient_accumulation_steps=max(1, config.batch_size // config.microbatch_size),
+        gradient_accumulation_steps=max(1, batch // (microbatch * process_count())),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         num_train_epochs=config.epochs or (ENDLESS if config.minutes else 1.0),
         logging_steps=1,
-        save_steps=config.save_steps,
+        save_steps=config.look_steps if looks else config.save_steps,
         save_total_limit=2,
         seed=config.seed,
         data_seed=config.seed,
         report_to=[name for name in config.report_to if name != "tensorboard"] or "none",
-        use_cpu=choose_device().type == "cpu",
+        use_cpu=device == "cpu",
         fp16=config.dtype == "float16",
-        remove_unused_columns=False,
+        dataloader_num_workers=LOADERS if device == "cuda" else 0,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",
+        **looks,
     )
     if arguments.n_gpu > 1:  # several GPUs are for torchrun; DataParallel cannot split our targets
         arguments._n_gpu = 1

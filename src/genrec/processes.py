@@ -1,0 +1,38 @@
+"""Several processes train one model (torchrun, accelerate launch): who writes, what they share.
+
+Alone, a process is the main one and agrees with itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def process_count() -> int:
+    """Processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def agree(value: T) -> T:
+    """The main process's value, in all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    shared = [value]
+    dist.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
+def wait() -> None:
+    """Go on when all processes are here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
