@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -25,10 +27,23 @@ def make_titles(count: int, seed: int = 0) -> list[str]:
     return list(titles)
 
 
-@pytest.fixture(scope="session")
-def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a random two-layer LLaMA, float32."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
+TINY = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.4,  # large, so that a random model has clear preferences
+    "eos_token_id": 0,
+    "bos_token_id": 0,
+    "pad_token_id": 0,
+}
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer of :data:`TINY`'s vocabulary."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -40,21 +55,15 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     tokenizer.train_from_iterator(make_titles(200), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random two-layer LLaMA, float32."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    save_tokenizer(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.4,  # large, so that a random model has clear preferences
-        eos_token_id=0,
-        bos_token_id=0,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**TINY)).save_pretrained(folder)
     return str(folder)
 
 

@@ -614,11 +614,14 @@ def _slices(rows: int, size: int) -> list[tuple[int, int]]:
 
 
 def _training_info(result: TrainingResult) -> dict[str, Any]:
+    looks = [{key: look[key] for key in look if key != "epoch"} for look in result.looks]
     return {
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
         "targets": result.targets,
+        "processes": result.processes,
         "log": [{"step": entry["step"], "loss": entry["loss"]} for entry in result.log],
+        **({"looks": looks, "best_step": result.best_step} if looks else {}),
     }
 
 

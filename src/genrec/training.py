@@ -247,6 +247,7 @@ class TrainingResult:
     steps: int
     seconds: float
     targets: int
+    processes: int
 
 
 def train(
@@ -323,6 +324,7 @@ def _result(trainer: LikelihoodTrainer) -> TrainingResult:
         steps=state.global_step,
         seconds=trainer.budget.elapsed(),
         targets=round(trainer.targets_seen),
+        processes=process_count(),
     )
 
 
