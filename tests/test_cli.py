@@ -120,7 +120,14 @@ def test_evaluate_writes_metrics_report_and_card(
     assert code == 0
     assert "cooccurrence" in out
     metrics = json.loads((trained / "metrics.json").read_text())
-    assert list(metrics) == ["popularity", "cooccurrence", "kernel", "genrec"]
+    assert list(metrics) == [
+        "popularity",
+        "cooccurrence",
+        "kernel",
+        "ease",
+        "pooled",
+        "genrec",
+    ]
     for entry in metrics.values():
         assert {"HR@5", "HR@10", "NDCG@5", "NDCG@10", "users", "intervals"} <= set(entry)
         assert entry["users"] == 20

@@ -23,7 +23,7 @@ def split() -> Split:
     return leave_last_out(make_dataset())
 
 
-@pytest.fixture(scope="module", params=["none", "popularity", "cooccurrence", "kernel"])
+@pytest.fixture(scope="module", params=["none", "popularity", "cooccurrence", "pooled"])
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str, split: Split) -> GenRec:
     model = GenRec(backbone=tiny_backbone, prior=request.param, **SMALL)
     return model.fit(split.train, epochs=1, progress=False)
@@ -230,6 +230,7 @@ def test_public_names_are_pinned() -> None:
         "Catalogue",
         "Cooccurrence",
         "Dataset",
+        "Ease",
         "Evaluation",
         "GenRec",
         "GenRecError",
@@ -238,6 +239,7 @@ def test_public_names_are_pinned() -> None:
         "Influence",
         "Interactions",
         "Kernel",
+        "Pooled",
         "Popularity",
         "Recommendation",
         "Recommender",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genrec._version import __version__
 
 if TYPE_CHECKING:
-    from genrec.baselines import Cooccurrence, Kernel, Popularity
+    from genrec.baselines import Cooccurrence, Ease, Kernel, Pooled, Popularity
     from genrec.catalogue import Catalogue
     from genrec.data import load_dataset
     from genrec.errors import GenRecError
@@ -35,6 +35,7 @@ _HOME = {
     "Catalogue": "catalogue",
     "Cooccurrence": "baselines",
     "Dataset": "histories",
+    "Ease": "baselines",
     "Evaluation": "evaluation",
     "GenRec": "model",
     "GenRecError": "errors",
@@ -43,6 +44,7 @@ _HOME = {
     "Influence": "recommender",
     "Interactions": "interactions",
     "Kernel": "baselines",
+    "Pooled": "baselines",
     "Popularity": "baselines",
     "Recommendation": "recommender",
     "Recommender": "recommender",
@@ -61,6 +63,7 @@ __all__ = [
     "Catalogue",
     "Cooccurrence",
     "Dataset",
+    "Ease",
     "Evaluation",
     "GenRec",
     "GenRecError",
@@ -69,6 +72,7 @@ __all__ = [
     "Influence",
     "Interactions",
     "Kernel",
+    "Pooled",
     "Popularity",
     "Recommendation",
     "Recommender",

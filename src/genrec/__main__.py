@@ -1,5 +1,7 @@
 """``python -m genrec``: what launchers of several processes start."""
 
+from __future__ import annotations
+
 from genrec.cli import main
 
 main()

@@ -37,7 +37,7 @@ from genrec.histories import Dataset, Histories, Holdout
 from genrec.index import TitleIndex
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
 from genrec.metrics import ndcg, target_ranks
-from genrec.priors import Prior, fit_prior, load_prior, save_prior
+from genrec.priors import Prior, choose_prior, fit_prior, load_prior, save_prior
 from genrec.prompts import build_prompts, end_token
 from genrec.recommender import Influence, Recommendation, TopK, recommendations
 from genrec.run_folder import FORMAT, checkpoint_folder, data_info, read_run, replace_run
@@ -139,6 +139,8 @@ class GenRec:
             quantization=self.config.quantization,
         )
         check_architecture(backbone, self.config.max_tokens)
+        kind = choose_prior(self.config.prior, len(train.catalogue))
+        self.config = self.config.model_copy(update={"prior": kind})
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         index = TitleIndex.build(
             backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)

@@ -1,4 +1,4 @@
-"""Item distributions that cost no language model: popularity and directed co-occurrence.
+"""Item distributions that cost no language model: popularity, co-occurrence, EASE, their pool.
 
 A prior gives every item a probability q(item | history). The trie turns it into a mass for each
 child by a prefix-sum difference, which the language model's logits then correct.
@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from genrec.errors import RunError
+from genrec.ease import MOST_ITEMS, invert, speaks_for, without
+from genrec.errors import ConfigError, RunError
 from genrec.histories import Histories
 from genrec.kernel import (
     FIXED,
     HISTORY,
+    POSITIONS_PER_USER,
     SHRINKAGE,
     Kernel,
     combine,
@@ -32,9 +34,17 @@ from genrec.kernel import (
     seen_before,
     share,
 )
+from genrec.pool import fit_pool
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
+
+DECAYS = (1.0, 0.9)
+"""What a step back in the history takes from an item's say in EASE."""
+POOLED_POSITIONS, POOLED_PER_USER, POOLED_CELLS = 3000, 4, 2**24
+"""Training positions a pool is fitted on, in all and of each user; positions x items at most."""
+FLOOR = -60.0
+"""Lowest logit beside the highest: no item is impossible."""
 
 
 class Prior(Protocol):
@@ -145,11 +155,23 @@ class CooccurrencePrior:
             total = total + sp.csr_array((weight, (rows, recent.items)), shape=shape) @ transitions
         return sp.csr_array(total)
 
+    def all_votes(self, histories: Histories) -> Floats:
+        """Votes and popularity, dense, shape [rows, items]."""
+        return cast(
+            Floats, self.votes(histories).toarray() + self.kernel.popularity * share(self.counts)
+        )
+
     def probabilities(self, histories: Histories) -> Floats:
-        votes = self.votes(histories).toarray() + self.kernel.popularity * share(self.counts)
-        return _discount_repeats(votes, histories.seen(len(self.counts)), self.repeat_share)
+        seen = histories.seen(len(self.counts))
+        return _discount_repeats(self.all_votes(histories), seen, self.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
+        seen = seen_before(history, start, stop, len(self.counts))
+        votes = self.training_votes(history, start, stop)
+        return _discount_repeats(votes, seen, self.repeat_share)
+
+    def training_votes(self, history: Items, start: int, stop: int) -> Floats:
+        """:meth:`all_votes` at positions of a training history, the user's own left out."""
         n_items = len(self.counts)
         counts = self.counts - np.bincount(history, minlength=n_items)
         first = max(0, start - HISTORY)
@@ -163,19 +185,12 @@ class CooccurrencePrior:
             weight = np.where((age >= 0) & (age < HISTORY), recency[age.clip(0, HISTORY - 1)], 0.0)
             others = (transitions[voters] - mine[voters]).toarray()
             votes += weight / (counts + SHRINKAGE)[voters] @ np.maximum(others, 0.0)
-        seen = seen_before(history, start, stop, n_items)
-        return _discount_repeats(votes, seen, self.repeat_share)
+        return votes
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
         longer.counts = _extended_counts(self.counts, like)
-        nothing = len(self.counts)  # a row and a column without transitions
-        source = [*range(nothing), *(nothing if item is None else item for item in like)]
-        longer.transitions = []
-        for matrix in self.transitions:
-            parts = (matrix.data, matrix.indices, np.append(matrix.indptr, matrix.nnz))
-            padded = sp.csr_array(parts, shape=(nothing + 1, nothing + 1))
-            longer.transitions.append(sp.csr_array(padded[source][:, source]))
+        longer.transitions = [_extended_matrix(matrix, like) for matrix in self.transitions]
         return longer
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -218,11 +233,114 @@ class KernelPrior(CooccurrencePrior):
         return fit_kernel(histories, by_gap, self.counts)
 
 
-PRIORS: dict[str, type[PopularityPrior] | type[CooccurrencePrior]] = {
+class PooledPrior:
+    """The kernel's votes, EASE's and popularity, pooled log-linearly with fitted weights.
+
+    The kernel knows order and time, EASE which items go together and which exclude each other;
+    EASE hears the whole history twice, evenly and with its end louder. Popularity, which all of
+    them contain, gets a weight of its own, mostly below zero.
+    """
+
+    kind: ClassVar[str] = "pooled"
+    weights: Floats
+    inverse: npt.NDArray[np.float32] | None
+
+    def fit(self, histories: Histories, n_items: int) -> Self:
+        if n_items > MOST_ITEMS:
+            raise ConfigError(
+                f"prior=pooled inverts an items x items matrix: {n_items} items are too many (at "
+                f"most {MOST_ITEMS}); set prior=kernel."
+            )
+        self.kernel = KernelPrior().fit(histories, n_items)
+        self.inverse = invert(histories, n_items)
+        self.says = speaks_for(self.inverse)
+        self.weights = self._fit_weights(histories, n_items)
+        return self
+
+    def probabilities(self, histories: Histories) -> Floats:
+        experts = [np.log(self.kernel.all_votes(histories))]
+        experts += [_decayed(histories, decay, self.says) for decay in DECAYS]
+        experts.append(np.log(share(self.kernel.counts))[None])
+        return self._pooled(experts, histories.seen(len(self.kernel.counts)))
+
+    def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
+        seen = seen_before(history, start, stop, len(self.kernel.counts))
+        return self._pooled(self._training_experts(history, start, stop), seen)
+
+    def _pooled(self, experts: list[Floats], seen: npt.NDArray[np.bool_]) -> Floats:
+        logits = np.zeros(seen.shape)
+        for weight, scores in zip(self.weights, experts, strict=True):
+            logits += weight * scores
+        logits -= logits.max(axis=1, keepdims=True)
+        votes: Floats = np.exp(np.maximum(logits, FLOOR))
+        return _discount_repeats(votes, seen, self.kernel.repeat_share)
+
+    def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
+        assert self.inverse is not None, "a loaded prior cannot be trained with"
+        age = np.arange(start, stop)[:, None] - 1 - np.arange(len(history))
+        ease = without(self.inverse, history)
+        experts = [np.log(self.kernel.training_votes(history, start, stop))]
+        for decay in DECAYS:
+            experts.append(ease(np.where(age >= 0, decay ** age.clip(0), 0.0)))
+        others = self.kernel.counts - np.bincount(history, minlength=len(self.kernel.counts))
+        return [*experts, np.log(share(others))[None]]
+
+    def _fit_weights(self, histories: Histories, n_items: int) -> Floats:
+        """On late positions of users drawn at random, each user's own left out."""
+        scores: list[npt.NDArray[np.float32]] = []
+        targets: list[int] = []
+        unseen: list[npt.NDArray[np.bool_]] = []
+        room = min(POOLED_POSITIONS, POOLED_CELLS // n_items)
+        random = np.random.default_rng(0)
+        for user in random.permutation(len(histories)):
+            history = histories[int(user)]
+            start, stop = max(1, len(history) - POSITIONS_PER_USER), len(history)
+            if len(targets) >= room or start >= stop:
+                continue
+            seen = seen_before(history, start, stop, n_items)
+            new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
+            drawn = random.permutation(new)[:POOLED_PER_USER]
+            experts = self._training_experts(history, start, stop)
+            rows = [np.broadcast_to(expert, seen.shape)[drawn] for expert in experts]
+            scores.append(np.array(rows, np.float32))
+            targets += history[start + drawn].tolist()
+            unseen.append(~seen[drawn])
+        if not targets:
+            return np.array([1.0] + [0.0] * (len(DECAYS) + 1))
+        return fit_pool(np.concatenate(scores, axis=1), np.array(targets), np.concatenate(unseen))
+
+    def extended(self, like: Sequence[int | None]) -> Self:
+        longer = copy(self)
+        longer.kernel = self.kernel.extended(like)
+        longer.says, longer.inverse = _extended_matrix(self.says, like), None
+        return longer
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        says = {f"says_{part}": getattr(self.says, part) for part in ("data", "indices", "indptr")}
+        return {**self.kernel.arrays(), **says, "weights": self.weights}
+
+    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+        self.kernel = KernelPrior().restore(arrays)
+        size = len(self.kernel.counts)
+        parts = tuple(arrays[f"says_{part}"] for part in ("data", "indices", "indptr"))
+        self.says = sp.csr_array(parts, shape=(size, size))
+        self.weights, self.inverse = arrays["weights"], None
+        return self
+
+
+PRIORS: dict[str, type[PopularityPrior | CooccurrencePrior | PooledPrior]] = {
     "popularity": PopularityPrior,
     "cooccurrence": CooccurrencePrior,
     "kernel": KernelPrior,
+    "pooled": PooledPrior,
 }
+
+
+def choose_prior(kind: str, n_items: int) -> str:
+    """Resolve ``"auto"``: the pool, or the kernel where the catalogue is too large for EASE."""
+    if kind != "auto":
+        return kind
+    return "pooled" if n_items <= MOST_ITEMS else "kernel"
 
 
 def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
@@ -258,6 +376,25 @@ def load_prior(path: Path) -> Prior:
 def _extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
     mean = float(counts.mean())
     return np.append(counts, [mean if item is None else counts[item] for item in like])
+
+
+def _extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp.csr_array[Any]:
+    """Rows and columns for further items, those of the items they are like, or empty ones."""
+    nothing = matrix.shape[0]
+    source = [*range(nothing), *(nothing if item is None else item for item in like)]
+    parts = (matrix.data, matrix.indices, np.append(matrix.indptr, matrix.nnz))
+    padded = sp.csr_array(parts, shape=(nothing + 1, nothing + 1))
+    return sp.csr_array(padded[source][:, source])
+
+
+def _decayed(histories: Histories, decay: float, matrix: sp.csr_array[Any]) -> Floats:
+    """What the items of each history say, an item at age a with weight ``decay ** a``."""
+    lengths = histories.lengths
+    row = np.repeat(np.arange(len(histories)), lengths)
+    age = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
+    shape = (len(histories), matrix.shape[0])
+    weights = sp.csr_array((decay**age, (row, histories.items)), shape=shape)
+    return cast(Floats, (weights @ matrix).toarray())
 
 
 def _repeat_share(histories: Histories) -> float:

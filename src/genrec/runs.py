@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from genrec.baselines import BASELINES
+from genrec.baselines import baselines
 from genrec.config import Config
 from genrec.data import load_dataset
 from genrec.doctor import diagnose
@@ -131,7 +131,8 @@ def evaluate_run(
 
 def evaluate_baselines(split: Split, test: Holdout, seed: int) -> list[Evaluation]:
     """Fit the counting baselines on the training split and evaluate them."""
-    return [evaluate(kind().fit(split.train), test, CUTOFFS, seed=seed) for kind in BASELINES]
+    fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
+    return [evaluate(each, test, CUTOFFS, seed=seed) for each in fitted]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from conftest import make_dataset
-from genrec import Cooccurrence, GenRec, Histories, Kernel, Popularity, Recommender, leave_last_out
+from genrec import (
+    Cooccurrence,
+    Ease,
+    GenRec,
+    Histories,
+    Kernel,
+    Pooled,
+    Popularity,
+    Recommender,
+    leave_last_out,
+)
 from genrec.errors import ConfigError
 
 Make = Callable[[str], Recommender]
@@ -17,6 +27,8 @@ RECOMMENDERS: dict[str, Make] = {
     "popularity": lambda backbone: Popularity(),
     "cooccurrence": lambda backbone: Cooccurrence(),
     "kernel": lambda backbone: Kernel(),
+    "ease": lambda backbone: Ease(),
+    "pooled": lambda backbone: Pooled(),
     "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
     "genrec-no-prior": lambda backbone: GenRec(
         backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from genrec.baselines.counting import Cooccurrence, Kernel, Popularity
+from genrec.baselines.counting import Cooccurrence, Ease, Kernel, Pooled, Popularity
+from genrec.ease import MOST_ITEMS
+from genrec.recommender import Recommender
 
-BASELINES = (Popularity, Cooccurrence, Kernel)
-"""What every run is compared with, weakest first."""
+__all__ = ["Cooccurrence", "Ease", "Kernel", "Pooled", "Popularity", "baselines"]
 
-__all__ = ["BASELINES", "Cooccurrence", "Kernel", "Popularity"]
+
+def baselines(n_items: int) -> list[Recommender]:
+    """What a run on a catalogue of this size is compared with; its own prior comes last."""
+    small: list[Recommender] = [Popularity(), Cooccurrence(), Kernel()]
+    return [*small, Ease(), Pooled()] if n_items <= MOST_ITEMS else small

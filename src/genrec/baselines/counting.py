@@ -1,4 +1,4 @@
-"""The priors as recommenders of their own."""
+"""The priors and their parts as recommenders of their own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from genrec.ease import invert, ones, speaks_for
 from genrec.histories import Dataset, Histories, Holdout
-from genrec.priors import CooccurrencePrior, KernelPrior, PopularityPrior, Prior
+from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior, Prior
 from genrec.recommender import TopK, top_k
 
 
@@ -47,9 +48,34 @@ class Cooccurrence(_Counting):
 
 
 class Kernel(_Counting):
-    """Co-occurrence in both directions with fitted weights; GenRec's default prior by itself."""
+    """Co-occurrence in both directions with fitted weights; see the prior for the formula."""
 
     name = "kernel"
 
     def __init__(self) -> None:
         self._prior = KernelPrior()
+
+
+class Pooled(_Counting):
+    """Kernel, EASE and popularity in a log-linear pool; GenRec's default prior by itself."""
+
+    name = "pooled"
+
+    def __init__(self) -> None:
+        self._prior = PooledPrior()
+
+
+class Ease:
+    """EASE (arXiv 1905.03375), which hears a history as a set."""
+
+    name = "ease"
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Invert the Gram matrix of the training split; ``valid`` is not looked at."""
+        self._says = speaks_for(invert(train.histories, len(train.catalogue)))
+        return self
+
+    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
+        """The k items that the history speaks for most; see :class:`.Recommender`."""
+        scores = (ones(histories, self._says.shape[0]) @ self._says).toarray()
+        return top_k(scores, k, histories if exclude_seen else None)
