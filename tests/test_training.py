@@ -56,6 +56,7 @@ def test_batch_scores_equal_the_inference_scores(tiny_backbone: str, template: s
     count = len(history) if template == "list" else 1
     window = Window(0, 0, len(history) - count, len(history))
     batch = Collator(model._likelihood, model._prompts, data.histories, None)([window])
+    assert batch.pop("titles") == count
     loss = float(model._likelihood(**batch)["loss"])
     before = Histories.from_lists([history[:t] for t in range(len(history) - count, len(history))])
     scores = model.log_likelihood(before, history[len(history) - count :])

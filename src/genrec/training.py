@@ -38,7 +38,7 @@ from genrec.files import LOGS, write_text
 from genrec.histories import Histories
 from genrec.likelihood import CatalogueLikelihood
 from genrec.priors import Prior
-from genrec.processes import agree, is_main, process_count
+from genrec.processes import agree, is_main, process_count, total
 from genrec.prompts import Prompts
 from genrec.windows import ByLength, Collator, Windows
 
@@ -161,7 +161,8 @@ class LikelihoodTrainer(Trainer):
     ) -> None:
         super().__init__(**arguments)
         self.budget, self.order, self.look = budget, order, look
-        self.targets_seen = self.targets_before = 0.0
+        self.targets_seen = self.targets_before = 0
+        self.targets_open = 0  # of the current step, in this process
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.order
@@ -179,8 +180,10 @@ class LikelihoodTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        # An optimiser step's targets over all processes, in equal parts for its forward passes.
-        self.targets_seen += float(num_items_in_batch) / self.current_gradient_accumulation_steps
+        self.targets_open += inputs.pop("titles")
+        if self.accelerator.sync_gradients:
+            self.targets_seen += total(self.targets_open)
+            self.targets_open = 0
         return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -212,7 +215,7 @@ class LikelihoodTrainer(Trainer):
             self._load_trainable(folder)
             spent = json.loads((folder / BUDGET).read_text())
             self.budget.spent = float(spent["seconds"])
-            self.targets_seen = self.targets_before = float(spent["targets"])
+            self.targets_seen = self.targets_before = int(spent["targets"])
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"{folder}: cannot resume from this checkpoint ({error}). "
@@ -323,7 +326,7 @@ def _result(trainer: LikelihoodTrainer) -> TrainingResult:
         best_step=state.best_global_step,
         steps=state.global_step,
         seconds=trainer.budget.elapsed(),
-        targets=round(trainer.targets_seen),
+        targets=trainer.targets_seen,
         processes=process_count(),
     )
 

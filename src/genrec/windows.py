@@ -123,14 +123,14 @@ class Collator:
                 firsts = dict(zip(reversed(rows), reversed(starts), strict=True))
                 for row, start in firsts.items():
                     labels[row, : start - 1] = -100
-            return {"input_ids": input_ids, "targets": None, "labels": labels}
+            return {"input_ids": input_ids, "targets": None, "labels": labels, "titles": len(rows)}
         target_items = np.concatenate(items)
         sums = cumulative_mass(self.model.trie, np.concatenate(masses)) if masses else None
         targets = locate_targets(
             self.model.trie, target_items, np.array(rows), np.array(starts), sums
         )
         labels = torch.from_numpy(target_items.astype(np.int64))
-        return {"input_ids": input_ids, "targets": targets, "labels": labels}
+        return {"input_ids": input_ids, "targets": targets, "labels": labels, "titles": len(rows)}
 
     def _tokens(self, window: Window) -> tuple[list[int], list[int]]:
         """A window's tokens and where each of its target titles starts."""
