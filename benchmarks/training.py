@@ -24,8 +24,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genrec import GenRec, leave_last_out, load_dataset
-from genrec.backbone import choose_device, choose_dtype
-from genrec.windows import ByLength, Collator, Windows
+from genrec.backbone import choose_device, choose_dtype, make_trainable
+from genrec.training import training_windows
+from genrec.windows import ByLength, Collator
 from output import show
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -108,19 +109,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def count(model: GenRec, train: Any) -> dict[str, float]:
     """Tokens, padding, arithmetic and collating time of real microbatches."""
-    from genrec.backbone import make_trainable
-
     model._prepare(train)
     make_trainable(model._backbone, model.config)
     model._build_likelihood()
     config, prompts, likelihood = model.config, model._prompts, model._likelihood.train()
-    length = config.window if prompts.every_position else config.history_length
-    windows = Windows(
-        train.histories,
-        length,
-        every_position=prompts.every_position,
-        last=config.windows_per_user,
-    )
+    windows = training_windows(train.histories, prompts, config)
     collate = Collator(likelihood, prompts, train.histories, model._prior, loss=config.loss)
     lengths = windows.title_tokens(prompts.titles)
     size = config.microbatch_size

@@ -275,13 +275,7 @@ def train(
         fingerprint: of the training data; checkpoints made from other data are refused.
         look: metrics on validation users, with :data:`LOOK`; needed if ``config.patience`` is set.
     """
-    length = config.window if prompts.every_position else config.history_length
-    windows = Windows(
-        histories,
-        length,
-        every_position=prompts.every_position,
-        last=config.windows_per_user,
-    )
+    windows = training_windows(histories, prompts, config)
     collate = Collator(model, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
         sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
@@ -290,24 +284,10 @@ def train(
     arguments = _arguments(config, checkpoints, len(windows))
     identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
     arguments.output_dir = _claim(checkpoints, identity)
-    microbatch = arguments.per_device_train_batch_size
-    step = microbatch * arguments.gradient_accumulation_steps * process_count()
-    budget = Budget(config.minutes and config.minutes * 60, config)
-    trainer = LikelihoodTrainer(
-        budget=budget,
-        order=ByLength(windows.title_tokens(prompts.titles), microbatch, step, config.seed),
-        look=look,
-        model=model,
-        args=arguments,
-        train_dataset=windows,
-        eval_dataset=windows,  # not read: the looks are our own
-        data_collator=collate,
-        callbacks=[budget, *_trackers(config, checkpoints.parent / LOGS)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    if config.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(config.patience))
-    bar = ProgressBar(budget, trainer.items_per_second)
+    trainer = _trainer(model, windows, collate, config, arguments, look)
+    for tracker in _trackers(config, checkpoints.parent / LOGS):
+        trainer.add_callback(tracker)
+    bar = ProgressBar(trainer.budget, trainer.items_per_second)
     if progress and is_main():
         trainer.add_callback(bar)
     try:
@@ -316,6 +296,47 @@ def train(
         bar.stop()
     model.eval()
     return _result(trainer)
+
+
+def training_windows(histories: Histories, prompts: Prompts, config: Config) -> Windows:
+    """The windows that a configuration trains on."""
+    length = config.window if prompts.every_position else config.history_length
+    last = config.windows_per_user
+    return Windows(histories, length, every_position=prompts.every_position, last=last)
+
+
+def _trainer(
+    model: CatalogueLikelihood,
+    windows: Windows,
+    collate: Collator,
+    config: Config,
+    arguments: TrainingArguments,
+    look: Callable[[], dict[str, float]] | None,
+) -> LikelihoodTrainer:
+    microbatch = arguments.per_device_train_batch_size
+    step = microbatch * arguments.gradient_accumulation_steps * process_count()
+    lengths = windows.title_tokens(collate.prompts.titles)
+    budget = Budget(config.minutes and config.minutes * 60, config)
+    try:
+        trainer = LikelihoodTrainer(
+            budget=budget,
+            order=ByLength(lengths, microbatch, step, config.seed),
+            look=look,
+            model=model,
+            args=arguments,
+            train_dataset=windows,
+            eval_dataset=windows,  # not read: the looks are our own
+            data_collator=collate,
+            callbacks=[budget],
+        )
+    except (RuntimeError, ImportError) as error:  # a tracker that is not installed
+        if not config.report_to:
+            raise
+        raise ConfigError(f"report_to={','.join(config.report_to)}: {error}") from None
+    trainer.remove_callback(PrinterCallback)
+    if config.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    return trainer
 
 
 def _result(trainer: LikelihoodTrainer) -> TrainingResult:
