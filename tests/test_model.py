@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from peft import PeftModel
 from safetensors.torch import load
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import genrec
 from conftest import make_dataset
@@ -288,3 +289,27 @@ def test_a_wide_beam_finds_what_the_exact_search_finds(fitted: GenRec, split: Sp
     assert (narrow.scores <= exact.scores + 1e-5).all()
     with pytest.raises(GenRecError, match="width must be at least 1"):
         fitted.recommend([], exact=False, width=0)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_an_exported_model_is_a_plain_one(
+    tiny_backbone: str, split: Split, tuning: str, tmp_path: Path
+) -> None:
+    """Plain transformers gives the title probabilities that the run gives."""
+    model = GenRec(backbone=tiny_backbone, prior="none", tuning=tuning, **SMALL)
+    model.fit(split.train, epochs=1, progress=False)
+    model.export(tmp_path / "plain")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    titles = model.catalogue.titles[:3]
+    prompt = model.prompt_text(titles)
+    assert prompt.count("\n") == 1 + len(titles)
+    with torch.inference_mode():
+        ids = torch.tensor([tokenizer.encode(prompt)])
+        logits = plain(ids).logits[0, -1]
+        hidden = model._backbone.hidden(ids)[0, -1]
+    torch.testing.assert_close(
+        logits, hidden @ model._backbone.output_weight.T, atol=1e-4, rtol=1e-4
+    )
+    with pytest.raises(GenRecError, match="exists; name a new folder"):
+        model.export(tmp_path / "plain")

@@ -8,6 +8,7 @@ import torch
 
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec.backbone import Backbone
 from genrec.training import CHECKPOINT_PREFIX
 from genrec.windows import Collator, Window, Windows
 
@@ -148,6 +149,89 @@ def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_
     GenRec(**settings).fit(train, epochs=1, output=tmp_path, progress=False)
     with pytest.raises(GenRecError, match=r"other settings \(learning_rate\).*--restart"):
         GenRec(**{**settings, "learning_rate": 0.5}).fit(train, output=tmp_path, progress=False)
+
+
+def test_the_best_of_the_looks_is_kept(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks get worse after the second one: training stops, and goes back to it."""
+    split = leave_last_out(make_dataset())
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(self: GenRec, holdout: object) -> dict[str, float]:
+        seen.append({key: value.clone() for key, value in self._likelihood.trained().items()})
+        return {"NDCG@10": [0.1, 0.3, 0.2, 0.2][len(seen) - 1], "nats": 1.0}
+
+    monkeypatch.setattr(GenRec, "_look", look)
+    kept: list[dict[str, torch.Tensor]] = []
+    freeze = Backbone.freeze
+    monkeypatch.setattr(
+        Backbone, "freeze", lambda self: (kept.append(model._likelihood.trained()), freeze(self))
+    )
+    model = GenRec(backbone=tiny_backbone, patience=2, look_steps=2, **SMALL)
+    model.fit(split.train, split.valid, epochs=9, progress=False)
+    assert (model.training.steps, model.training.best_step, len(seen)) == (8, 4, 4)
+    assert [look["eval_NDCG@10"] for look in model.training.looks] == [0.1, 0.3, 0.2, 0.2]
+    for name, value in seen[1].items():
+        torch.testing.assert_close(kept[-1][name], value)
+
+
+def test_patience_needs_validation_users(tiny_backbone: str) -> None:
+    with pytest.raises(GenRecError, match="patience needs validation users"):
+        GenRec(backbone=tiny_backbone, patience=1).fit(make_dataset(), progress=False)
+
+
+@pytest.mark.parametrize("layers", [1, None])
+def test_full_tuning_saves_loads_and_resumes_as_a_model_of_its_own(
+    tiny_backbone: str, layers: int | None, tmp_path: Path
+) -> None:
+    split = leave_last_out(make_dataset())
+    settings = {**SMALL, "backbone": tiny_backbone, "tuning": "full", "trained_layers": layers}
+    model = GenRec(**settings).fit(split.train, split.valid, epochs=2, progress=False)
+    before, after = model.info["valid_log_likelihood"]
+    assert after > before
+    model.save_pretrained(tmp_path / "run")
+    assert not (tmp_path / "run" / "adapter").exists()
+    loaded = GenRec.from_pretrained(tmp_path / "run")
+    found = loaded.recommend_batch(split.test.histories, 5)
+    expected = model.recommend_batch(split.test.histories, 5)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone: str) -> None:
+    train = leave_last_out(make_dataset()).train
+    plain, saving = (
+        GenRec(backbone=tiny_backbone, gradient_checkpointing=saving, trained_layers=None, **SMALL)
+        .fit(train, epochs=1, progress=False)
+        .training.log
+        for saving in (False, True)
+    )
+    losses = [[entry["loss"] for entry in log] for log in (plain, saving)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "full-vocabulary"},
+        {"loss_temperature": 2.0},
+        {"loss_temperature": "adaptive"},
+        {"schedule": "cosine", "rslora": True, "lora_targets": ("q_proj", "v_proj")},
+    ],
+)
+def test_other_recipes_learn_too(tiny_backbone: str, settings: dict[str, object]) -> None:
+    split = leave_last_out(make_dataset(users=120))
+    model = GenRec(
+        backbone=tiny_backbone, prior="none", learning_rate=1e-2, **{**SMALL, **settings}
+    )
+    model.fit(split.train, split.valid, epochs=4, progress=False)
+    before, after = model.info["valid_log_likelihood"]
+    assert after > before + 0.1
+
+
+def test_a_tracker_that_is_missing_is_named(tiny_backbone: str) -> None:
+    model = GenRec(backbone=tiny_backbone, report_to="wandb", **SMALL)
+    with pytest.raises(GenRecError, match=r"report_to=wandb.*wandb"):
+        model.fit(make_dataset(users=8), epochs=1, progress=False)
 
 
 def test_the_wall_clock_ends_training(tiny_backbone: str) -> None:

@@ -273,7 +273,7 @@ def make_trainable(backbone: Backbone, config: Config) -> None:
     else:
         _add_lora(backbone, config, first)
     if config.gradient_checkpointing:
-        backbone.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
     # No gradient reaches the layers below the first trained one: they only run forward.
     for layer in backbone.blocks[:first]:
         pack_linear(layer)

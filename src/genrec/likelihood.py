@@ -168,7 +168,7 @@ class CatalogueLikelihood(nn.Module):
             self.residual = Residual(weight.shape[1], rank).to(weight.device)
             tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
             # Kept with the weights: a catalogue that grows later must not change their scale.
-            self.register_buffer("row_norm", weight[tokens].float().norm(dim=1).mean())
+            self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
 
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None

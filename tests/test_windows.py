@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import make_dataset
+from genrec import GenRec
+from genrec.windows import ByLength, Collator, Window, Windows
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 5), st.integers(1, 4)
+)
+def test_an_epoch_holds_every_window_in_full_steps(
+    lengths: list[int], microbatch: int, accumulated: int
+) -> None:
+    step = microbatch * accumulated
+    order = ByLength(np.array(lengths), microbatch, step, seed=0)
+    drawn = np.array(list(order))
+    counts = np.bincount(drawn, minlength=len(lengths))
+    assert len(drawn) == len(order) == -(-len(lengths) // step) * step
+    assert counts.min() >= 1
+    assert counts.sum() - len(lengths) < step  # what fills the last step
+
+
+def test_microbatches_hold_windows_of_about_one_length() -> None:
+    lengths = np.random.default_rng(0).integers(20, 200, 512)
+    order = np.array(list(ByLength(lengths, 8, 16, seed=0))).reshape(-1, 8)
+    longest = lengths[order].max(axis=1)
+    padding = 1 - lengths.sum() / (8 * longest).sum()
+    assert padding < 0.08
+    assert np.corrcoef(longest, np.arange(len(longest)))[0, 1] ** 2 < 0.1  # in no order of length
+
+
+def test_an_epoch_is_the_same_whoever_draws_it_and_the_next_another() -> None:
+    lengths = np.arange(1, 41)
+    first, again = (ByLength(lengths, 4, 8, seed=1) for _ in range(2))
+    again.set_epoch(1)
+    again.set_epoch(0)
+    assert list(first) == list(again)
+    again.set_epoch(1)
+    assert list(first) != list(again)
+
+
+def test_title_tokens_of_each_window(tiny_backbone: str) -> None:
+    data = make_dataset(users=4)
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(data)
+    windows = Windows(data.histories, 3, every_position=True)
+    collate = Collator(model._likelihood, model._prompts, data.histories, None)
+    prefix = len(model._prompts.prefixes[0])
+    expected = [len(collate._tokens(window)[0]) - prefix for window in windows.windows]
+    assert windows.title_tokens(model._prompts.titles).tolist() == expected
+
+
+def test_labels_of_the_full_vocabulary_are_the_targets_tokens(tiny_backbone: str) -> None:
+    data = make_dataset(users=4)
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(data)
+    collate = Collator(
+        model._likelihood, model._prompts, data.histories, None, loss="full-vocabulary"
+    )
+    batch = collate([Window(0, 0, 1, 4), Window(1, 0, 1, 3)])
+    titles = model._prompts.titles
+    for row, stop in ((0, 4), (1, 3)):
+        wanted = batch["labels"][row][batch["labels"][row] != -100].tolist()
+        targets = data.histories[row][1:stop]
+        assert wanted == [int(token) for item in targets for token in titles[item]]
+    assert batch["titles"] == 5
