@@ -14,8 +14,8 @@ def test_unknown_setting_is_named_with_the_known_ones() -> None:
 def test_value_out_of_range_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'learning_rate'.*greater than 0.*got -1"):
         Config.create(learning_rate=-1)
-    with pytest.raises(ConfigError, match="'prior'"):
-        Config.create(prior="svd")
+    with pytest.raises(ConfigError, match="'template'"):
+        Config.create(template="poem")
 
 
 def test_paper_recipe_and_overrides() -> None:

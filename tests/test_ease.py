@@ -46,6 +46,8 @@ def test_too_many_items_for_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_prior("auto", 30) == "pooled"
     assert choose_prior("auto", 10**6) == "kernel"
     assert choose_prior("none", 30) == "none"
+    with pytest.raises(ConfigError, match="Unknown prior 'svd'; known are auto, none, popularity"):
+        choose_prior("svd", 30)
     monkeypatch.setattr("genrec.priors.MOST_ITEMS", 20)
     with pytest.raises(ConfigError, match=r"30 items are too many.*prior=kernel"):
         PooledPrior().fit(make_dataset().histories, 30)

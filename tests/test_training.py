@@ -228,6 +228,13 @@ def test_other_recipes_learn_too(tiny_backbone: str, settings: dict[str, object]
     assert after > before + 0.1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there it works")
+def test_four_bits_need_a_gpu(tiny_backbone: str) -> None:
+    model = GenRec(backbone=tiny_backbone, quantization="4bit", **SMALL)
+    with pytest.raises(GenRecError, match="needs a CUDA GPU; set quantization=none"):
+        model.fit(make_dataset(users=8), progress=False)
+
+
 def test_a_tracker_that_is_missing_is_named(tiny_backbone: str) -> None:
     model = GenRec(backbone=tiny_backbone, report_to="wandb", **SMALL)
     with pytest.raises(GenRecError, match=r"report_to=wandb.*wandb"):

@@ -365,6 +365,8 @@ def _keep_layers(backbone: Backbone, layers: int) -> None:
 def _quantization(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     if name == "none":
         return {}
+    if device.type != "cuda":
+        raise BackboneError("quantization=4bit needs a CUDA GPU; set quantization=none.")
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

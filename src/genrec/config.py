@@ -60,8 +60,10 @@ class Config(BaseModel):
     history_length: int = Field(20, ge=1, description="most recent items in a prompt")
     max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
 
-    prior: Literal["auto", "pooled", "kernel", "cooccurrence", "popularity", "none"] = Field(
-        "auto", description="auto: pooled, or kernel where the catalogue is too large for it"
+    prior: str = Field(
+        "auto",
+        description="pooled, kernel, cooccurrence, popularity, sasrec or none; auto: pooled, or "
+        "kernel where the catalogue is too large for it",
     )
     lm_weight: float = Field(0.5, ge=0, description="factor of the LM's residual beside a prior")
     residual_rank: int = Field(32, ge=1, description="rank of that residual")

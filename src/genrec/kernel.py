@@ -118,6 +118,26 @@ def seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDAr
     return np.logical_or.accumulate(seen, axis=0)
 
 
+def repeat_share(histories: Histories) -> float:
+    """Share of interactions with an item the user had before, with one pseudo-count each way."""
+    row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets)).astype(np.int64)
+    distinct = len(np.unique(row << 32 | histories.items))
+    return (len(row) - distinct + 1) / (len(row) + 2)
+
+
+def discount_repeats(votes: Floats, seen: npt.NDArray[np.bool_], share: float) -> Floats:
+    """Votes as a distribution in which items of the history keep the log's share of repeats."""
+    votes[seen] *= share
+    votes /= votes.sum(axis=1, keepdims=True)
+    return votes
+
+
+def extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
+    """Counts for further items too; one like nothing known gets the mean."""
+    mean = float(counts.mean())
+    return np.append(counts, [mean if item is None else counts[item] for item in like])
+
+
 def fit_kernel(histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats) -> Kernel:
     """Maximum-likelihood weights for the next unseen item, each user's own counts subtracted."""
     both = [*by_gap, *(sp.csr_array(counted.T) for counted in by_gap)]

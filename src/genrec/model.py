@@ -132,6 +132,8 @@ class GenRec:
     def _prepare(self, train: Dataset) -> None:
         quiet_transformers()
         torch.manual_seed(self.config.seed)
+        kind = choose_prior(self.config.prior, len(train.catalogue))
+        self.config = self.config.model_copy(update={"prior": kind})
         backbone = load_backbone(
             self.config.backbone,
             dtype=_training_dtype(self.config),
@@ -139,8 +141,6 @@ class GenRec:
             quantization=self.config.quantization,
         )
         check_architecture(backbone, self.config.max_tokens)
-        kind = choose_prior(self.config.prior, len(train.catalogue))
-        self.config = self.config.model_copy(update={"prior": kind})
         prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         index = TitleIndex.build(
             backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)

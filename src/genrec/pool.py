@@ -1,15 +1,67 @@
-"""How much each of several experts weighs in a log-linear pool: ``log q = weights . scores``."""
+"""Several experts as one distribution, by a log-linear pool: ``log q = weights . scores``."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-Floats = npt.NDArray[np.float64]
+from genrec.histories import Histories
+from genrec.kernel import POSITIONS_PER_USER, seen_before
 
+Floats = npt.NDArray[np.float64]
+Items = npt.NDArray[np.int32]
+
+POSITIONS, PER_USER, CELLS = 3000, 4, 2**24
+"""Training positions for the fit, in all and of each user; positions x items at most."""
 RIDGE = 1e-4
 """Pull towards the first expert alone; it only matters where the data say nothing."""
+FLOOR = -60.0
+"""Lowest log-odds beside the likeliest item: none is impossible."""
+
+
+def pooled(weights: Floats, experts: Sequence[Floats], shape: tuple[int, ...]) -> Floats:
+    """Unnormalised probabilities, the likeliest item of a row at 1, shape [rows, items]."""
+    logits = np.zeros(shape)
+    for weight, scores in zip(weights, experts, strict=True):
+        logits += weight * scores
+    logits -= logits.max(axis=1, keepdims=True)
+    odds: Floats = np.exp(np.maximum(logits, FLOOR))
+    return odds
+
+
+def fit_weights(
+    histories: Histories, n_items: int, experts: Callable[[Items, int, int], list[Floats]]
+) -> Floats:
+    """Weights that fit late positions of users drawn at random.
+
+    Args:
+        experts: scores at positions ``start:stop`` of a training history, from experts that have
+            not seen its user, each of shape [positions or 1, items].
+    """
+    scores: list[npt.NDArray[np.float32]] = []
+    targets: list[int] = []
+    unseen: list[npt.NDArray[np.bool_]] = []
+    room = min(POSITIONS, CELLS // n_items)
+    random = np.random.default_rng(0)
+    for user in random.permutation(len(histories)):
+        history = histories[int(user)]
+        start, stop = max(1, len(history) - POSITIONS_PER_USER), len(history)
+        if len(targets) >= room or start >= stop:
+            continue
+        seen = seen_before(history, start, stop, n_items)
+        new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
+        drawn = random.permutation(new)[:PER_USER]
+        rows = [np.broadcast_to(each, seen.shape)[drawn] for each in experts(history, start, stop)]
+        scores.append(np.array(rows, np.float32))
+        targets += history[start + drawn].tolist()
+        unseen.append(~seen[drawn])
+    if not targets:
+        count = len(experts(np.zeros(2, np.int32), 1, 2))
+        return np.array([1.0] + [0.0] * (count - 1))
+    return fit_pool(np.concatenate(scores, axis=1), np.array(targets), np.concatenate(unseen))
 
 
 def fit_pool(

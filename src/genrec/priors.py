@@ -18,33 +18,32 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from genrec.crossfit import SasrecPrior
 from genrec.ease import MOST_ITEMS, invert, speaks_for, without
 from genrec.errors import ConfigError, RunError
 from genrec.histories import Histories
 from genrec.kernel import (
     FIXED,
     HISTORY,
-    POSITIONS_PER_USER,
     SHRINKAGE,
     Kernel,
     combine,
     count_by_gap,
+    discount_repeats,
+    extended_counts,
     fit_kernel,
     own_transitions,
+    repeat_share,
     seen_before,
     share,
 )
-from genrec.pool import fit_pool
+from genrec.pool import fit_weights, pooled
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
 
 DECAYS = (1.0, 0.9)
 """What a step back in the history takes from an item's say in EASE."""
-POOLED_POSITIONS, POOLED_PER_USER, POOLED_CELLS = 3000, 4, 2**24
-"""Training positions a pool is fitted on, in all and of each user; positions x items at most."""
-FLOOR = -60.0
-"""Lowest logit beside the highest: no item is impossible."""
 
 
 class Prior(Protocol):
@@ -105,7 +104,7 @@ class PopularityPrior:
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
-        longer.counts = _extended_counts(self.counts, like)
+        longer.counts = extended_counts(self.counts, like)
         return longer
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -133,7 +132,7 @@ class CooccurrencePrior:
 
     def fit(self, histories: Histories, n_items: int) -> Self:
         self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
-        self.repeat_share = _repeat_share(histories)
+        self.repeat_share = repeat_share(histories)
         by_gap = count_by_gap(histories, n_items)
         self.kernel = self._choose_kernel(histories, by_gap)
         self.transitions = combine(by_gap, self.kernel)
@@ -163,12 +162,12 @@ class CooccurrencePrior:
 
     def probabilities(self, histories: Histories) -> Floats:
         seen = histories.seen(len(self.counts))
-        return _discount_repeats(self.all_votes(histories), seen, self.repeat_share)
+        return discount_repeats(self.all_votes(histories), seen, self.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         seen = seen_before(history, start, stop, len(self.counts))
         votes = self.training_votes(history, start, stop)
-        return _discount_repeats(votes, seen, self.repeat_share)
+        return discount_repeats(votes, seen, self.repeat_share)
 
     def training_votes(self, history: Items, start: int, stop: int) -> Floats:
         """:meth:`all_votes` at positions of a training history, the user's own left out."""
@@ -189,7 +188,7 @@ class CooccurrencePrior:
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
-        longer.counts = _extended_counts(self.counts, like)
+        longer.counts = extended_counts(self.counts, like)
         longer.transitions = [_extended_matrix(matrix, like) for matrix in self.transitions]
         return longer
 
@@ -254,26 +253,22 @@ class PooledPrior:
         self.kernel = KernelPrior().fit(histories, n_items)
         self.inverse = invert(histories, n_items)
         self.says = speaks_for(self.inverse)
-        self.weights = self._fit_weights(histories, n_items)
+        self.weights = fit_weights(histories, n_items, self._training_experts)
         return self
 
     def probabilities(self, histories: Histories) -> Floats:
         experts = [np.log(self.kernel.all_votes(histories))]
         experts += [_decayed(histories, decay, self.says) for decay in DECAYS]
         experts.append(np.log(share(self.kernel.counts))[None])
-        return self._pooled(experts, histories.seen(len(self.kernel.counts)))
+        return self._distribution(experts, histories.seen(len(self.kernel.counts)))
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         seen = seen_before(history, start, stop, len(self.kernel.counts))
-        return self._pooled(self._training_experts(history, start, stop), seen)
+        return self._distribution(self._training_experts(history, start, stop), seen)
 
-    def _pooled(self, experts: list[Floats], seen: npt.NDArray[np.bool_]) -> Floats:
-        logits = np.zeros(seen.shape)
-        for weight, scores in zip(self.weights, experts, strict=True):
-            logits += weight * scores
-        logits -= logits.max(axis=1, keepdims=True)
-        votes: Floats = np.exp(np.maximum(logits, FLOOR))
-        return _discount_repeats(votes, seen, self.kernel.repeat_share)
+    def _distribution(self, experts: list[Floats], seen: npt.NDArray[np.bool_]) -> Floats:
+        votes = pooled(self.weights, experts, seen.shape)
+        return discount_repeats(votes, seen, self.kernel.repeat_share)
 
     def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
         assert self.inverse is not None, "a loaded prior cannot be trained with"
@@ -284,30 +279,6 @@ class PooledPrior:
             experts.append(ease(np.where(age >= 0, decay ** age.clip(0), 0.0)))
         others = self.kernel.counts - np.bincount(history, minlength=len(self.kernel.counts))
         return [*experts, np.log(share(others))[None]]
-
-    def _fit_weights(self, histories: Histories, n_items: int) -> Floats:
-        """On late positions of users drawn at random, each user's own left out."""
-        scores: list[npt.NDArray[np.float32]] = []
-        targets: list[int] = []
-        unseen: list[npt.NDArray[np.bool_]] = []
-        room = min(POOLED_POSITIONS, POOLED_CELLS // n_items)
-        random = np.random.default_rng(0)
-        for user in random.permutation(len(histories)):
-            history = histories[int(user)]
-            start, stop = max(1, len(history) - POSITIONS_PER_USER), len(history)
-            if len(targets) >= room or start >= stop:
-                continue
-            seen = seen_before(history, start, stop, n_items)
-            new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
-            drawn = random.permutation(new)[:POOLED_PER_USER]
-            experts = self._training_experts(history, start, stop)
-            rows = [np.broadcast_to(expert, seen.shape)[drawn] for expert in experts]
-            scores.append(np.array(rows, np.float32))
-            targets += history[start + drawn].tolist()
-            unseen.append(~seen[drawn])
-        if not targets:
-            return np.array([1.0] + [0.0] * (len(DECAYS) + 1))
-        return fit_pool(np.concatenate(scores, axis=1), np.array(targets), np.concatenate(unseen))
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
@@ -328,18 +299,26 @@ class PooledPrior:
         return self
 
 
-PRIORS: dict[str, type[PopularityPrior | CooccurrencePrior | PooledPrior]] = {
+PRIORS: dict[str, type[Prior]] = {
     "popularity": PopularityPrior,
     "cooccurrence": CooccurrencePrior,
     "kernel": KernelPrior,
     "pooled": PooledPrior,
+    "sasrec": SasrecPrior,
 }
+"""Priors by the name that ``Config.prior`` and a saved prior carry; another one may be put here."""
 
 
 def choose_prior(kind: str, n_items: int) -> str:
-    """Resolve ``"auto"``: the pool, or the kernel where the catalogue is too large for EASE."""
-    if kind != "auto":
+    """Resolve ``"auto"``: the pool, or the kernel where the catalogue is too large for EASE.
+
+    Raises:
+        ConfigError: no prior of that name.
+    """
+    if kind in PRIORS or kind == "none":
         return kind
+    if kind != "auto":
+        raise ConfigError(f"Unknown prior {kind!r}; known are auto, none, {', '.join(PRIORS)}.")
     return "pooled" if n_items <= MOST_ITEMS else "kernel"
 
 
@@ -347,7 +326,7 @@ def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
     """Fit the named prior, or return ``None`` for ``"none"``."""
     if kind == "none":
         return None
-    return cast(Prior, PRIORS[kind]().fit(histories, n_items))
+    return PRIORS[kind]().fit(histories, n_items)
 
 
 def save_prior(prior: Prior, path: Path) -> None:
@@ -368,14 +347,9 @@ def load_prior(path: Path) -> Prior:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        return cast(Prior, PRIORS[str(arrays.pop("kind"))]().restore(arrays))
+        return PRIORS[str(arrays.pop("kind"))]().restore(arrays)
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
-
-
-def _extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
-    mean = float(counts.mean())
-    return np.append(counts, [mean if item is None else counts[item] for item in like])
 
 
 def _extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp.csr_array[Any]:
@@ -395,16 +369,3 @@ def _decayed(histories: Histories, decay: float, matrix: sp.csr_array[Any]) -> F
     shape = (len(histories), matrix.shape[0])
     weights = sp.csr_array((decay**age, (row, histories.items)), shape=shape)
     return cast(Floats, (weights @ matrix).toarray())
-
-
-def _repeat_share(histories: Histories) -> float:
-    """Share of interactions with an item the user had before, with one pseudo-count each way."""
-    row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets)).astype(np.int64)
-    distinct = len(np.unique(row << 32 | histories.items))
-    return (len(row) - distinct + 1) / (len(row) + 2)
-
-
-def _discount_repeats(votes: Floats, seen: npt.NDArray[np.bool_], repeat_share: float) -> Floats:
-    votes[seen] *= repeat_share
-    votes /= votes.sum(axis=1, keepdims=True)
-    return votes
