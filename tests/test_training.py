@@ -113,34 +113,40 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.parametrize("step", [3, 5, 7])
 def test_a_killed_run_resumes_to_the_same_result(
-    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    train = leave_last_out(make_dataset()).train
+    split = leave_last_out(make_dataset())
+    train, valid = split.train, split.valid
     settings = {**SMALL, "backbone": tiny_backbone, "save_steps": 2, "seed": 5}
-    whole = GenRec(**settings).fit(train, epochs=2, progress=False)
+    if step == 7:  # a look at every second step; that there were three in vain is not forgotten
+        settings |= {"patience": 3, "look_steps": 2}
+    whole = GenRec(**settings).fit(train, valid, epochs=2, progress=False)
 
     import genrec.training as training
 
     real = training.LikelihoodTrainer.training_step
 
     def dying(self: training.LikelihoodTrainer, *args: object) -> torch.Tensor:
-        if self.state.global_step == 5:
+        if self.state.global_step == step:
             raise KilledError
         return real(self, *args)
 
     monkeypatch.setattr(training.LikelihoodTrainer, "training_step", dying)
     with pytest.raises(KilledError):
-        GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
+        GenRec(**settings).fit(train, valid, epochs=2, output=tmp_path, progress=False)
     assert list((tmp_path / "checkpoints").glob(f"{CHECKPOINT_PREFIX}*"))
     half = tmp_path / "checkpoints" / f"{CHECKPOINT_PREFIX}99"  # killed while it was written
     half.mkdir()
     (half / "trainable.safetensors").write_bytes(b"half")
     monkeypatch.setattr(training.LikelihoodTrainer, "training_step", real)
-    resumed = GenRec(**settings).fit(train, epochs=2, output=tmp_path, progress=False)
+    resumed = GenRec(**settings).fit(train, valid, epochs=2, output=tmp_path, progress=False)
     expected = [entry["loss"] for entry in whole.training.log]
     assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)
     assert resumed.training.targets == whole.training.targets
+    assert resumed.training.best_step == whole.training.best_step
+    assert len(resumed.training.looks) == len(whole.training.looks)
 
 
 def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_path: Path) -> None:

@@ -410,6 +410,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
             "load_best_model_at_end": True,
             "metric_for_best_model": LOOK,
             "greater_is_better": True,
+            "restore_callback_states_from_checkpoint": True,  # how patient it still is
         }
     device = choose_device().type
     arguments = TrainingArguments(
@@ -431,7 +432,6 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         dataloader_num_workers=LOADERS if device == "cuda" else 0,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",
