@@ -135,6 +135,18 @@ def test_evaluate_writes_metrics_report_and_card(
     assert "<html" in (trained / "report.html").read_text()
 
 
+def test_export_writes_a_plain_model_with_a_card(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, "export", trained, "--out", tmp_path / "plain")
+    assert code == 0
+    assert "AutoModelForCausalLM" in out
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
+        path.name for path in (tmp_path / "plain").iterdir()
+    }
+    assert "corrects the prior" in (tmp_path / "plain" / "README.md").read_text()
+
+
 def test_a_finished_run_can_be_trained_anew(
     capsys: pytest.CaptureFixture[str], trained: Path, tiny_backbone: str, tmp_path: Path
 ) -> None:
@@ -144,6 +156,9 @@ def test_a_finished_run_can_be_trained_anew(
     assert run(capsys, *arguments, *TINY, "--prior", "none")[0] == 0
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "prior.npz").exists()
+
+
+FOUR_BITS = ("--set", "quantization=4bit", "--set", "tuning=full")
 
 
 def wrong(name: str, *arguments: object, says: str) -> object:
@@ -171,6 +186,13 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("split", "train", "DATA", "--out", "OUT", "--split", "random", says="'random'"),
         wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
         wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
+        wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="known are auto"),
+        wrong(
+            "patience", "train", "DATA", "--out", "OUT", "--set", "patience=0", says="'patience'"
+        ),
+        wrong("4 bits", "train", "DATA", "--out", "OUT", *FOUR_BITS, says="tuning=lora"),
+        wrong("no run to export", "export", "nowhere", "--out", "OUT", says="not a run folder"),
+        wrong("export over it", "export", "RUN", "--out", "DATA", says="exists; name a new"),
         wrong("users", "evaluate", "RUN", "--users", 0, says="users must be at least 1"),
         wrong("clash", "train", "DATA", "--out", "OUT", "--set", "split=x", says="'split'"),
         wrong("yaml", "train", "DATA", "--out", "OUT", "--set", "titles=[a", says="titles"),
