@@ -95,7 +95,7 @@ def single_batches(model: GenRec, train: Any) -> dict[str, float]:
     model._build_likelihood()
     config, prompts, likelihood = model.config, model._prompts, model._likelihood.train()
     windows = training_windows(train.histories, prompts, config)
-    collate = Collator(likelihood, prompts, train.histories, model._prior, loss=config.loss)
+    collate = Collator(likelihood.trie, prompts, train.histories, model._prior, loss=config.loss)
     size = config.microbatch_size
     order = np.array(list(ByLength(windows.title_tokens(prompts.titles), size, size, config.seed)))
     dtype = choose_dtype(config.dtype, choose_device())

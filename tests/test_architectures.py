@@ -13,7 +13,7 @@ import transformers as hf
 from conftest import TINY, make_dataset, save_tokenizer
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 
-GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024}
 SPECIAL = {key: TINY[key] for key in ("vocab_size", "eos_token_id", "bos_token_id", "pad_token_id")}
 WORKING = {
     "llama": hf.LlamaConfig(**TINY),
@@ -31,6 +31,7 @@ REFUSED = {
     "4-D": hf.MambaConfig(**SPECIAL, hidden_size=32, num_hidden_layers=2, state_size=4),
     "soft cap": hf.Gemma2Config(**TINY, head_dim=8, final_logit_softcapping=2.0),
     "scale": hf.GraniteConfig(**TINY, logits_scaling=3.0),
+    "only 300 tokens back": hf.GPT2Config(**SPECIAL, **{**GPT2, "n_positions": 300}),
     "only 64 tokens back": hf.MistralConfig(**TINY, sliding_window=64),
 }
 SMALL: dict[str, Any] = {"dtype": "float32", "lora_rank": 4, "batch_size": 8, "max_tokens": 512}

@@ -5,6 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+import torch
 
 from conftest import make_dataset
 from genrec.crossfit import CrossFittedPrior, SasrecPrior
@@ -62,6 +64,25 @@ def test_a_parrot_that_is_no_use_gets_no_weight() -> None:
     assert abs(prior.weights[0]) < 0.5
     longer = prior.extended([4, None])
     assert longer.probabilities(Histories.from_lists([[30, 31]])).shape == (1, 32)
+
+
+def test_sasrec_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sasrec, "epochs", 2)
+    rows = [[3], [], [1, 2, 3, 4, 5, 6, 7, 8] * 9, [9, 8]]
+    sasrec = Sasrec().fit(make_dataset().histories, 30)
+    together = sasrec.scores(Histories.from_lists(rows))
+    for row, scores in zip(rows, together, strict=True):
+        np.testing.assert_allclose(sasrec.scores(Histories.from_lists([row]))[0], scores, atol=1e-5)
+    assert sasrec.scores(Histories.from_lists([])).shape == (0, 30)
+
+
+def test_fitting_sasrec_draws_from_nobodys_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sasrec, "epochs", 1)
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    Sasrec().fit(make_dataset(users=5).histories, 30)
+    assert torch.rand(1) == expected
 
 
 def test_sasrec_learns_the_walk() -> None:

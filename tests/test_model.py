@@ -291,6 +291,12 @@ def test_a_wide_beam_finds_what_the_exact_search_finds(fitted: GenRec, split: Sp
         fitted.recommend([], exact=False, width=0)
 
 
+def test_what_is_not_fitted_is_not_saved(tmp_path: Path) -> None:
+    for save in (GenRec().save_pretrained, GenRec().export):
+        with pytest.raises(GenRecError, match="knows no catalogue yet"):
+            save(tmp_path / "run")
+
+
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_an_exported_model_is_a_plain_one(
     tiny_backbone: str, split: Split, tuning: str, tmp_path: Path

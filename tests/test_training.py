@@ -56,7 +56,7 @@ def test_batch_scores_equal_the_inference_scores(tiny_backbone: str, template: s
     history = data.histories[0]
     count = len(history) if template == "list" else 1
     window = Window(0, 0, len(history) - count, len(history))
-    batch = Collator(model._likelihood, model._prompts, data.histories, None)([window])
+    batch = Collator(model._likelihood.trie, model._prompts, data.histories, None)([window])
     assert batch.pop("titles") == count
     loss = float(model._likelihood(**batch)["loss"])
     before = Histories.from_lists([history[:t] for t in range(len(history) - count, len(history))])
@@ -70,7 +70,7 @@ def test_a_window_longer_than_the_context_drops_its_oldest_targets(tiny_backbone
     model.prepare(data)
     row = int(np.argmax(data.histories.lengths))
     stop = len(data.histories[row])
-    collate = Collator(model._likelihood, model._prompts, data.histories, model._prior)
+    collate = Collator(model._likelihood.trie, model._prompts, data.histories, model._prior)
     batch = collate([Window(row, 0, 0, stop)])
     targets = batch["labels"].tolist()
     assert batch["input_ids"].shape[1] <= 80

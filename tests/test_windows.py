@@ -47,7 +47,7 @@ def test_title_tokens_of_each_window(tiny_backbone: str) -> None:
     data = make_dataset(users=4)
     model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(data)
     windows = Windows(data.histories, 3, every_position=True)
-    collate = Collator(model._likelihood, model._prompts, data.histories, None)
+    collate = Collator(model._likelihood.trie, model._prompts, data.histories, None)
     prefix = len(model._prompts.prefixes[0])
     expected = [len(collate._tokens(window)[0]) - prefix for window in windows.windows]
     assert windows.title_tokens(model._prompts.titles).tolist() == expected
@@ -57,7 +57,7 @@ def test_labels_of_the_full_vocabulary_are_the_targets_tokens(tiny_backbone: str
     data = make_dataset(users=4)
     model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(data)
     collate = Collator(
-        model._likelihood, model._prompts, data.histories, None, loss="full-vocabulary"
+        model._likelihood.trie, model._prompts, data.histories, None, loss="full-vocabulary"
     )
     batch = collate([Window(0, 0, 1, 4), Window(1, 0, 1, 3)])
     titles = model._prompts.titles

@@ -212,19 +212,20 @@ def load_backbone(
 
 
 @torch.inference_mode()
-def check_architecture(backbone: Backbone, max_tokens: int) -> None:
+def check_architecture(backbone: Backbone, max_tokens: int, longest: int) -> None:
     """Make sure of what search and likelihood rely on, by asking the model itself.
 
     Raises:
         BackboneError: its logits are more than a projection of the hidden states, it ignores a
-            4-D attention mask, or it forgets what is ``max_tokens`` tokens ago.
+            4-D attention mask, or it does not reach over a prompt of ``max_tokens`` tokens and a
+            title of the ``longest``.
     """
     kind = type(backbone.causal_lm).__name__
-    window = getattr(backbone.causal_lm.config, "sliding_window", None)
-    if window is not None and window < max_tokens:
+    reach = _reach(backbone.causal_lm)
+    if reach is not None and reach < max_tokens + longest:
         raise BackboneError(
-            f"Backbone {backbone.name!r} ({kind}) sees only {window} tokens back: "
-            f"set max_tokens={window} or less."
+            f"Backbone {backbone.name!r} ({kind}) sees only {reach} tokens back: "
+            f"set max_tokens={max(0, reach - longest)} or less."
         )
     device, weight = backbone.device, backbone.output_weight
     branches = torch.tensor([[1, 2, 3], [1, 2, 4]], device=device)
@@ -253,6 +254,15 @@ def check_architecture(backbone: Backbone, max_tokens: int) -> None:
             f"Backbone {backbone.name!r} ({kind}) does not work with 4-D attention masks, "
             "which the exact search needs; choose another architecture (Llama, Qwen, Mistral, …)."
         )
+
+
+def _reach(model: PreTrainedModel) -> int | None:
+    """Tokens that a sliding window or learned positions cover; ``None`` where nothing ends."""
+    config, found = model.config, [getattr(model.config, "sliding_window", None)]
+    tables = [m for m in model.get_decoder().modules() if isinstance(m, nn.Embedding)]
+    if len(tables) > 1:  # one of tokens, another of positions
+        found.append(getattr(config, "max_position_embeddings", None))
+    return min((limit for limit in found if limit is not None), default=None)
 
 
 def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:

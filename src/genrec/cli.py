@@ -113,7 +113,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder; a run cut off there goes on.")],
     recipe: Annotated[str, typer.Option(help="default or paper.")] = "default",
     prior: Annotated[
-        str | None, typer.Option(help="auto, pooled, kernel, cooccurrence, popularity or none.")
+        str | None,
+        typer.Option(help="auto, pooled, kernel, cooccurrence, popularity, sasrec, none."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Known name, Hub id or folder.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,

@@ -150,6 +150,8 @@ class Config(BaseModel):
             raise ValueError("loss_temperature must be positive, or adaptive")
         if self.loss_temperature != 1.0 and self.loss != "catalogue":
             raise ValueError("loss_temperature is for loss=catalogue")
+        if self.tuning == "full" and self.dtype not in ("auto", "float32"):
+            raise ValueError("weights that are trained themselves need dtype=float32")
         if self.quantization != "none" and self.tuning == "full":
             raise ValueError("quantized weights cannot be trained: set tuning=lora")
         return self

@@ -124,7 +124,7 @@ class Temperature(nn.Module):
         right = logits[torch.from_numpy(targets.target).to(logits.device)][inner == 0]
         offered = logits[(inner == 0)[decision]]
         gap, variance = right.mean() - offered.mean(), offered.var()
-        level = math.log(self.ETA * len(offered) / len(right))
+        level = max(1e-6, math.log(self.ETA * len(offered) / len(right)))
         root = (gap**2 - 2 * level * variance).clamp_min(0).sqrt()
         wanted = ((gap + root) / (2 * level)).clamp(self.LOW, self.HIGH)
         self.value.lerp_(wanted.to(self.value.device), self.PACE)
@@ -194,7 +194,7 @@ class CatalogueLikelihood(nn.Module):
             hidden = factor * residual(hidden, self.is_inner(chosen))
         tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
         rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
-        dense = hidden.float() @ rows.float().T
+        dense = (hidden.float() @ rows.float().T).float()  # autocast would leave it in float16
         decision = torch.from_numpy(chosen.decision).to(device)
         logits = dense[decision, torch.from_numpy(column).to(device)]
         if self.prior_weight is not None:
@@ -228,8 +228,8 @@ class CatalogueLikelihood(nn.Module):
 
     def head(self) -> dict[str, torch.Tensor]:
         """What belongs to the model beside backbone and adapter."""
-        outside = self.state_dict()
-        return {k: v for k, v in outside.items() if not k.startswith("language_model.")}
+        both = (*self.named_parameters(), *self.named_buffers())
+        return {k: v.detach() for k, v in both if not k.startswith("language_model.")}
 
     def forward(
         self,

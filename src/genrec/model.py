@@ -20,6 +20,8 @@ from genrec._version import __version__
 from genrec.backbone import (
     Backbone,
     check_architecture,
+    choose_device,
+    choose_dtype,
     load_adapter,
     load_backbone,
     make_trainable,
@@ -38,6 +40,7 @@ from genrec.index import TitleIndex
 from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets, title_log_probs
 from genrec.metrics import ndcg, target_ranks
 from genrec.priors import Prior, choose_prior, fit_prior, load_prior, save_prior
+from genrec.processes import agree, start
 from genrec.prompts import build_prompts, end_token
 from genrec.recommender import Influence, Recommendation, TopK, recommendations
 from genrec.run_folder import FORMAT, checkpoint_folder, data_info, read_run, replace_run
@@ -133,18 +136,22 @@ class GenRec:
         quiet_transformers()
         torch.manual_seed(self.config.seed)
         kind = choose_prior(self.config.prior, len(train.catalogue))
-        self.config = self.config.model_copy(update={"prior": kind})
+        device = choose_device()
+        start(cpu=device.type == "cpu")
+        dtype = agree(_training_dtype(self.config, device))
+        self.config = self.config.model_copy(update={"prior": kind, "dtype": dtype})
         backbone = load_backbone(
             self.config.backbone,
-            dtype=_training_dtype(self.config),
+            dtype=dtype,
             layers=self.config.layers,
             quantization=self.config.quantization,
         )
-        check_architecture(backbone, self.config.max_tokens)
-        prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         index = TitleIndex.build(
             backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)
         )
+        longest = int(index.titles.lengths.max(initial=0))
+        check_architecture(backbone, self.config.max_tokens, longest)
+        prior = fit_prior(self.config.prior, train.histories, len(train.catalogue))
         self._assemble(backbone, train.catalogue, prior, index)
         self.info["data"] = data_info(train)
 
@@ -518,6 +525,7 @@ class GenRec:
         Raises:
             RunError: the folder exists and is not empty.
         """
+        assert len(self.catalogue)  # raises where nothing is fitted or loaded
         write_new_folder(Path(folder), self._backbone.export)
 
     @property
@@ -525,9 +533,9 @@ class GenRec:
         return self.config.tuning == "full" and "training" in self.info
 
     def _write(self, folder: Path) -> None:
-        settings = self.config.model_dump(mode="json") | {"dtype": self._backbone.dtype_name}
-        (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         self.catalogue.save(folder / "catalogue.parquet")
+        settings = self.config.model_dump(mode="json")
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         self._index.save(folder / "index")
         if self._backbone.adapter:
             self._backbone.save_adapter(folder / "adapter")
@@ -551,8 +559,8 @@ class GenRec:
         """Load a run folder.
 
         Args:
-            dtype: as in :class:`Config`; by default that of training, but float32 on a CPU that
-                would only emulate bfloat16.
+            dtype: as in :class:`Config`; by default that of training, but on a CPU the
+                faster of float32 and bfloat16 in the place of other types than float32.
 
         Raises:
             RunError: it is missing, incomplete, damaged or from an incompatible version.
@@ -601,9 +609,11 @@ def _load_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
     return catalogue, index
 
 
-def _training_dtype(config: Config) -> str:
+def _training_dtype(config: Config, device: torch.device) -> str:
     """Weights that are trained themselves need float32: steps are too small for bfloat16."""
-    return "float32" if config.tuning == "full" else config.dtype
+    if config.tuning == "full":
+        return "float32"
+    return str(choose_dtype(config.dtype, device)).removeprefix("torch.")
 
 
 def _title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:

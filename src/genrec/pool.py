@@ -49,11 +49,15 @@ def fit_weights(
     for user in random.permutation(len(histories)):
         history = histories[int(user)]
         start, stop = max(1, len(history) - POSITIONS_PER_USER), len(history)
-        if len(targets) >= room or start >= stop:
+        if len(targets) >= room:
+            break
+        if start >= stop:
             continue
         seen = seen_before(history, start, stop, n_items)
         new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
         drawn = random.permutation(new)[:PER_USER]
+        if not len(drawn):
+            continue
         rows = [np.broadcast_to(each, seen.shape)[drawn] for each in experts(history, start, stop)]
         scores.append(np.array(rows, np.float32))
         targets += history[start + drawn].tolist()

@@ -47,7 +47,7 @@ DECAYS = (1.0, 0.9)
 
 
 class Prior(Protocol):
-    """A distribution over the catalogue that is fitted by counting."""
+    """A distribution over the catalogue that no language model is needed for."""
 
     kind: ClassVar[str]
 
@@ -299,6 +299,8 @@ class PooledPrior:
         return self
 
 
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error)
+
 PRIORS: dict[str, type[Prior]] = {
     "popularity": PopularityPrior,
     "cooccurrence": CooccurrencePrior,
@@ -348,7 +350,7 @@ def load_prior(path: Path) -> Prior:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return PRIORS[str(arrays.pop("kind"))]().restore(arrays)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
 
 

@@ -9,6 +9,7 @@ import os
 from typing import TypeVar
 
 import torch.distributed as dist
+from accelerate import PartialState
 
 T = TypeVar("T")
 
@@ -21,6 +22,12 @@ def is_main() -> bool:
 def process_count() -> int:
     """Processes that train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def start(*, cpu: bool) -> None:
+    """Let the processes know of each other, if there are several."""
+    if process_count() > 1:
+        PartialState(cpu=cpu)
 
 
 def agree(value: T) -> T:

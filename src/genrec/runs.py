@@ -15,7 +15,7 @@ from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
-from genrec.files import CHECKPOINTS, write_new_folder, write_text
+from genrec.files import CHECKPOINTS, write_text
 from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
 from genrec.model import GenRec
 from genrec.processes import is_main
@@ -69,12 +69,8 @@ def save_run(model: GenRec, out: Path, evaluations: Sequence[Evaluation] = ()) -
 def export_run(folder: Path, out: Path) -> None:
     """Write a run's language model for plain transformers, with a card that says what it is."""
     model = GenRec.from_pretrained(folder)
-
-    def write(new: Path) -> None:
-        model.export(new)
-        write_text(new / "README.md", _export_card(model, folder))
-
-    write_new_folder(out, write)
+    model.export(out)
+    write_text(out / "README.md", _export_card(model, folder))
 
 
 def load_run(folder: Path) -> tuple[GenRec, Dataset]:
@@ -220,8 +216,8 @@ transformers does not know. For recommendations load the run itself with `GenRec
     )
     return f"""# The language model of {folder.name}
 
-{model.config.backbone} with the adapter of a GenRec run on {model.info["data"]["name"]} merged in;
-plain transformers loads it.
+{model.config.backbone} as a GenRec run on {model.info["data"]["name"]} trained it, an adapter
+merged in; plain transformers loads it.
 {beside}
 A prompt of the run, which a title and a line break continue:
 

@@ -34,13 +34,19 @@ class Sasrec:
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
     ) -> Self:
         """Train for ``epochs``, or until ``loss`` of itself, asked each epoch, stops falling."""
-        torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):  # whoever calls has a seed of their own
+            torch.manual_seed(0)
+            return self._fit(histories, n_items, loss)
+
+    def _fit(
+        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None
+    ) -> Self:
         self.network = _Network(n_items)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=RATE)
-        sequences = _sequences(histories)
+        ids, lengths = _sequences(histories, LENGTH + 1)
         best, kept = np.inf, self.network.state_dict()
         for epoch in range(1, self.epochs + 1):
-            self._train_epoch(sequences, optimizer)
+            self._train_epoch(ids, lengths, optimizer)
             if loss is None:
                 continue
             if (found := loss(self)) < best:
@@ -53,14 +59,15 @@ class Sasrec:
             self.epochs = at
         return self
 
-    def _train_epoch(self, sequences: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def _train_epoch(
+        self, ids: torch.Tensor, lengths: torch.Tensor, optimizer: torch.optim.Optimizer
+    ) -> None:
         self.network.train()
-        for rows in torch.split(torch.randperm(len(sequences)), BATCH):
-            batch = sequences[rows]
-            logits = self.network(batch[:, :-1])
-            wanted = batch[:, 1:] - 1  # places before a history's start become -1
+        for rows in torch.split(torch.randperm(len(ids)), BATCH):
+            states = self.network(ids[rows, :-1], lengths[rows] - 1)
+            wanted = ids[rows, 1:] - 1  # padding becomes -1
             loss = nn.functional.cross_entropy(
-                logits.flatten(0, 1), wanted.flatten(), ignore_index=-1
+                self.network.logits(states[wanted >= 0]), wanted[wanted >= 0]
             )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -70,10 +77,12 @@ class Sasrec:
     def scores(self, histories: Histories) -> Floats:
         """Shape [rows, items]."""
         self.network.eval()
-        parts = [
-            self.network(_sequences(histories.select(rows), LENGTH))[:, -1]
-            for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // BATCH))
-        ]
+        parts = []
+        for start in range(0, max(1, len(histories)), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(histories)))
+            ids, lengths = _sequences(histories.select(rows), LENGTH)
+            states = self.network(ids, lengths)
+            parts.append(self.network.logits(states[torch.arange(len(ids)), lengths - 1]))
         return cast(Floats, torch.cat(parts).double().numpy())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -101,20 +110,26 @@ class _Network(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.places.weight, std=0.02)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits of all items after each place, shape [rows, places, items]; 0 pads on the left."""
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """States after each place, shape [rows, places, width]; rows are padded on the right.
+
+        A place is counted from its row's end, so that a row's states do not depend on the others.
+        """
         length = ids.shape[1]
-        states = self.items(ids) * WIDTH**0.5 + self.places.weight[-length:]
+        age = (lengths[:, None] - 1 - torch.arange(length)).clamp_min(0)
+        states = self.items(ids) * WIDTH**0.5 + self.places(age)
         causal = torch.ones(length, length, dtype=torch.bool).triu(1)
-        states = self.layers(self.dropout(states), mask=causal)
-        return cast(torch.Tensor, self.norm(states) @ self.items.weight[1:].T)
+        return cast(torch.Tensor, self.norm(self.layers(self.dropout(states), mask=causal)))
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Of all items, shape [states, items]."""
+        return states @ self.items.weight[1:].T
 
 
-def _sequences(histories: Histories, most: int = LENGTH + 1) -> torch.Tensor:
-    """The ends of the histories, ids from 1, zeros on the left, shape [rows, length]."""
-    length = min(most, max(2, int(histories.lengths.max(initial=0))))
-    table = np.zeros((len(histories), length), np.int64)
+def _sequences(histories: Histories, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ends of the histories: ids from 1, zeros on the right, and lengths, at least 1."""
+    lengths = np.clip(histories.lengths, 1, most)
+    table = np.zeros((len(histories), max(2, int(lengths.max(initial=0)))), np.int64)
     for row, history in enumerate(histories):
-        if len(history):
-            table[row, -len(history[-length:]) :] = history[-length:] + 1
-    return torch.from_numpy(table)
+        table[row, : len(history[-most:])] = history[-most:] + 1
+    return torch.from_numpy(table), torch.from_numpy(lengths)

@@ -48,7 +48,7 @@ IDENTITY = "run.json"
 SAVE_SECONDS = 60.0
 LOOK = "NDCG@10"
 """What early stopping looks at."""
-MAY_CHANGE = {"minutes", "epochs", "save_steps", "report_to"}
+MAY_CHANGE = {"minutes", "epochs", "report_to"}
 """Settings that a resumed run may change."""
 BUDGET = "budget.json"
 CALIBRATION = 32
@@ -109,6 +109,18 @@ class Budget(TrainerCallback):
             control.should_save, self.saved_at = True, self.clock
         if over or state.global_step >= state.max_steps:  # the end is looked at, too
             control.should_evaluate = self.config.patience is not None
+
+
+class Epochs(TrainerCallback):
+    """Tells the order which epoch it is; a data loader that skips a cut-off part does not."""
+
+    def __init__(self, order: ByLength, steps: int) -> None:
+        self.order, self.steps = order, steps
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.order.set_epoch(state.global_step // self.steps)
 
 
 class ProgressBar(TrainerCallback):
@@ -276,7 +288,7 @@ def train(
         look: metrics on validation users, with :data:`LOOK`; needed if ``config.patience`` is set.
     """
     windows = training_windows(histories, prompts, config)
-    collate = Collator(model, prompts, histories, prior, loss=config.loss, seed=config.seed)
+    collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
         sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
         batch = collate([windows[int(index)] for index in sample])
@@ -316,18 +328,19 @@ def _trainer(
     microbatch = arguments.per_device_train_batch_size
     step = microbatch * arguments.gradient_accumulation_steps * process_count()
     lengths = windows.title_tokens(collate.prompts.titles)
+    order = ByLength(lengths, microbatch, step, config.seed)
     budget = Budget(config.minutes and config.minutes * 60, config)
     try:
         trainer = LikelihoodTrainer(
             budget=budget,
-            order=ByLength(lengths, microbatch, step, config.seed),
+            order=order,
             look=look,
             model=model,
             args=arguments,
             train_dataset=windows,
             eval_dataset=windows,  # not read: the looks are our own
             data_collator=collate,
-            callbacks=[budget],
+            callbacks=[budget, Epochs(order, len(order) // step)],
         )
     except (RuntimeError, ImportError) as error:  # a tracker that is not installed
         if not config.report_to:
@@ -400,6 +413,11 @@ def _trackers(config: Config, logs: Path) -> list[TrainerCallback]:
 
 
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
+    if config.batch_size % process_count():
+        raise ConfigError(
+            f"batch_size={config.batch_size} cannot be shared by {process_count()} processes: "
+            "make it a multiple."
+        )
     batch = min(config.batch_size, windows)
     microbatch = max(1, min(config.microbatch_size, batch // process_count()))
     looks: dict[str, Any] = {}

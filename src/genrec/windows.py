@@ -14,10 +14,11 @@ from torch.utils.data import Sampler
 
 from genrec.errors import DataError
 from genrec.histories import Histories
-from genrec.likelihood import CatalogueLikelihood, cumulative_mass, locate_targets
+from genrec.likelihood import cumulative_mass, locate_targets
 from genrec.priors import Prior
 from genrec.prompts import Prompts
 from genrec.titles import TitleTokens
+from genrec.trie import Trie
 
 POOL = 16
 """Microbatches that are drawn together and filled by length."""
@@ -90,7 +91,7 @@ class Collator:
 
     def __init__(
         self,
-        model: CatalogueLikelihood,
+        trie: Trie,
         prompts: Prompts,
         histories: Histories,
         prior: Prior | None,
@@ -99,7 +100,7 @@ class Collator:
         seed: int = 0,
     ) -> None:
         """Collate for one of ``Config.loss``."""
-        self.model, self.prompts, self.histories, self.prior = model, prompts, histories, prior
+        self.trie, self.prompts, self.histories, self.prior = trie, prompts, histories, prior
         self.loss, self.seed = loss, seed
 
     def __call__(self, windows: list[Window]) -> dict[str, Any]:
@@ -125,10 +126,8 @@ class Collator:
                     labels[row, : start - 1] = -100
             return {"input_ids": input_ids, "targets": None, "labels": labels, "titles": len(rows)}
         target_items = np.concatenate(items)
-        sums = cumulative_mass(self.model.trie, np.concatenate(masses)) if masses else None
-        targets = locate_targets(
-            self.model.trie, target_items, np.array(rows), np.array(starts), sums
-        )
+        sums = cumulative_mass(self.trie, np.concatenate(masses)) if masses else None
+        targets = locate_targets(self.trie, target_items, np.array(rows), np.array(starts), sums)
         labels = torch.from_numpy(target_items.astype(np.int64))
         return {"input_ids": input_ids, "targets": targets, "labels": labels, "titles": len(rows)}
 
@@ -167,7 +166,7 @@ class ByLength(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; the data loader calls it."""
+        """Say which epoch comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -20,7 +20,18 @@ from genrec import (
     Recommender,
     leave_last_out,
 )
+from genrec.crossfit import SasrecPrior
 from genrec.errors import ConfigError
+from genrec.priors import Prior
+from genrec.sasrec import Sasrec
+
+
+class Counting(Kernel):
+    """A prior that has no recommender of its own."""
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+
 
 Make = Callable[[str], Recommender]
 RECOMMENDERS: dict[str, Make] = {
@@ -29,6 +40,7 @@ RECOMMENDERS: dict[str, Make] = {
     "kernel": lambda backbone: Kernel(),
     "ease": lambda backbone: Ease(),
     "pooled": lambda backbone: Pooled(),
+    "sasrec": lambda backbone: Counting(SasrecPrior()),
     "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
     "genrec-no-prior": lambda backbone: GenRec(
         backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"
@@ -38,7 +50,9 @@ RECOMMENDERS: dict[str, Make] = {
 
 @pytest.fixture(scope="module", params=list(RECOMMENDERS))
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
-    return RECOMMENDERS[request.param](tiny_backbone).fit(leave_last_out(make_dataset()).train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sasrec, "epochs", 3)
+        return RECOMMENDERS[request.param](tiny_backbone).fit(leave_last_out(make_dataset()).train)
 
 
 @pytest.fixture(scope="module")

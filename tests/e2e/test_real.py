@@ -65,3 +65,9 @@ def test_search_equals_scoring_every_title(split: Split) -> None:
     np.testing.assert_allclose(scores[:10], found.scores[0], atol=1e-3)
     better = some[scores > found.scores[0, -1] + 1e-3]
     assert set(better.tolist()) <= set(found.items[0].tolist())
+
+
+def test_the_committed_model_recommends_at_once() -> None:
+    model = genrec.GenRec.from_pretrained(Path(__file__).parents[2] / "models" / "ml-100k")
+    found = model.recommend(["Star Wars (1977)", "Empire Strikes Back, The (1980)"], k=5)
+    assert "Return of the Jedi (1983)" in [item.title for item in found]

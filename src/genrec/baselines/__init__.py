@@ -10,6 +10,6 @@ __all__ = ["Cooccurrence", "Ease", "Kernel", "Pooled", "Popularity", "baselines"
 
 
 def baselines(n_items: int) -> list[Recommender]:
-    """What a run on a catalogue of this size is compared with; its own prior comes last."""
+    """What a run on a catalogue of this size is compared with; the default prior comes last."""
     small: list[Recommender] = [Popularity(), Cooccurrence(), Kernel()]
     return [*small, Ease(), Pooled()] if n_items <= MOST_ITEMS else small
