@@ -353,6 +353,7 @@ def _adapter_files(model: PeftModel, name: str) -> dict[str, bytes]:
         settings.base_model_name_or_path = name
     with tempfile.TemporaryDirectory(prefix="genrec-") as folder:
         model.save_pretrained(folder, save_embedding_layers=False)
+        (Path(folder) / "README.md").unlink(missing_ok=True)  # a form, with a local path in it
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 

@@ -192,6 +192,12 @@ def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
     }
 
 
+def _kept(training: Mapping[str, Any]) -> str:
+    if "looks" not in training:
+        return ""
+    return f"; kept is step {training['best_step']}, the best of {len(training['looks'])} looks"
+
+
 def _weights(config: Config) -> str:
     if config.tuning == "full":
         return "weights: trained themselves, in `backbone/` (plain transformers files)"
@@ -239,7 +245,7 @@ prior {config.prior}), exactly over {len(model.catalogue)} items.
 - data: {data["name"]}, split {data.get("split")}, ties {data.get("tie_rule")}, fingerprint
   `{data["fingerprint"][:16]}`
 - training: {training.get("steps")} steps, {training.get("targets")} targets,
-  {training.get("seconds")} s, seed {config.seed}
+  {training.get("seconds")} s, seed {config.seed}{_kept(training)}
 - {_weights(config)}
 - versions: {versions}
 - written: {datetime.now(UTC):%Y-%m-%d}
