@@ -17,13 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genrec.histories import Histories
-from genrec.kernel import (
-    discount_repeats,
-    extended_counts,
-    repeat_share,
-    seen_before,
-    share,
-)
+from genrec.kernel import extended_counts, repeat_share, seen_before, share
 from genrec.pool import fit_weights, pooled
 from genrec.sasrec import Sasrec
 
@@ -80,15 +74,12 @@ class CrossFittedPrior:
 
     def probabilities(self, histories: Histories) -> Floats:
         experts = [self._scores(histories), np.log(share(self.counts))[None]]
-        return self._distribution(experts, histories.seen(len(self.counts)))
+        return pooled(self.weights, experts, histories.seen(len(self.counts)), self.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         seen = seen_before(history, start, stop, len(self.counts))
-        return self._distribution(self._training_experts(history, start, stop), seen)
-
-    def _distribution(self, experts: list[Floats], seen: npt.NDArray[np.bool_]) -> Floats:
-        votes = pooled(self.weights, experts, seen.shape)
-        return discount_repeats(votes, seen, self.repeat_share)
+        experts = self._training_experts(history, start, stop)
+        return pooled(self.weights, experts, seen, self.repeat_share)
 
     def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
         assert self.parts, "a loaded prior cannot be trained with"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from genrec.histories import Histories
-from genrec.kernel import POSITIONS_PER_USER, seen_before
+from genrec.kernel import POSITIONS_PER_USER, discount_repeats, seen_before
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
@@ -22,14 +22,20 @@ FLOOR = -60.0
 """Lowest log-odds beside the likeliest item: none is impossible."""
 
 
-def pooled(weights: Floats, experts: Sequence[Floats], shape: tuple[int, ...]) -> Floats:
-    """Unnormalised probabilities, the likeliest item of a row at 1, shape [rows, items]."""
-    logits = np.zeros(shape)
+def pooled(
+    weights: Floats, experts: Sequence[Floats], seen: npt.NDArray[np.bool_], repeat_share: float
+) -> Floats:
+    """The pool's distribution, in which items that a row has ``seen`` keep the share of repeats.
+
+    Args:
+        experts: scores, each of shape [rows or 1, items].
+        seen: shape [rows, items].
+    """
+    logits = np.zeros(seen.shape)
     for weight, scores in zip(weights, experts, strict=True):
         logits += weight * scores
     logits -= logits.max(axis=1, keepdims=True)
-    odds: Floats = np.exp(np.maximum(logits, FLOOR))
-    return odds
+    return discount_repeats(np.exp(np.maximum(logits, FLOOR)), seen, repeat_share)
 
 
 def fit_weights(

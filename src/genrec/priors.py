@@ -260,15 +260,13 @@ class PooledPrior:
         experts = [np.log(self.kernel.all_votes(histories))]
         experts += [_decayed(histories, decay, self.says) for decay in DECAYS]
         experts.append(np.log(share(self.kernel.counts))[None])
-        return self._distribution(experts, histories.seen(len(self.kernel.counts)))
+        seen = histories.seen(len(self.kernel.counts))
+        return pooled(self.weights, experts, seen, self.kernel.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
         seen = seen_before(history, start, stop, len(self.kernel.counts))
-        return self._distribution(self._training_experts(history, start, stop), seen)
-
-    def _distribution(self, experts: list[Floats], seen: npt.NDArray[np.bool_]) -> Floats:
-        votes = pooled(self.weights, experts, seen.shape)
-        return discount_repeats(votes, seen, self.kernel.repeat_share)
+        experts = self._training_experts(history, start, stop)
+        return pooled(self.weights, experts, seen, self.kernel.repeat_share)
 
     def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
         assert self.inverse is not None, "a loaded prior cannot be trained with"
