@@ -10,7 +10,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +48,17 @@ class Evaluation:
     users: int
     k: tuple[int, ...]
     """The cut-offs, ascending."""
+    items: NDArray[np.int32] = field(repr=False)
+    """[users, max(k)] the lists, -1 where they end; [runs, users, max(k)] of several runs."""
     ranks: NDArray[np.int32]
-    """[users] 1-based rank of the target, 0 if it is not among the first max(k)."""
+    """[users] 1-based rank of the target, 0 if it is not among the first max(k); [runs, users] of
+    several runs."""
     metrics: dict[str, float]
     """"HR@5", "NDCG@5", "MRR@5", ... for each k: means over users."""
     intervals: dict[str, tuple[float, float]]
     """Ends of the user-bootstrap interval of each metric; empty if it was switched off."""
+    spread: dict[str, float]
+    """Standard deviation of each metric over the runs; empty for a single run."""
     coverage: dict[str, float]
     """"coverage@5", ...: share of the catalogue that was recommended to anybody."""
     counts: dict[str, int]
@@ -69,13 +74,14 @@ class Evaluation:
     judged the same users on the same task, so they can be paired."""
 
     def values(self, metric: str) -> Values:
-        """Per-user values, float64 [users], of a metric such as "NDCG@10"."""
+        """Per-user values, float64 [users], of a metric such as "NDCG@10"; means over runs."""
         name, at, cut = metric.partition("@")
         if name not in METRICS or not at or not cut.isdecimal():
             raise ConfigError(f"Unknown metric {metric!r}; use e.g. {', '.join(self.metrics)}.")
         if int(cut) > max(self.k):
             raise ConfigError(f"{metric} needs lists of {cut}; these stop at {max(self.k)}.")
-        return METRICS[name](self.ranks, int(cut))
+        values = METRICS[name](self.ranks, int(cut))
+        return values if values.ndim == 1 else np.asarray(values.mean(axis=0))
 
     def to_json(self) -> dict[str, Any]:
         """The model's entry in metrics.json: plain numbers, strings, lists and dicts."""
@@ -83,6 +89,7 @@ class Evaluation:
             **self.metrics,
             "users": self.users,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            **({"spread": dict(self.spread)} if self.spread else {}),
             "seconds": self.seconds,
             "split": self.split,
             **self.coverage,
@@ -127,23 +134,82 @@ def evaluate(
     items, seconds = _recommend_all(
         recommender, holdout.histories, max(cuts), exclude_seen, progress, batch_rows
     )
+    return judge(
+        recommender.name,
+        items,
+        holdout,
+        cuts,
+        seconds=seconds,
+        exclude_seen=exclude_seen,
+        seed=seed,
+        bootstrap=bootstrap,
+    )
+
+
+def judge(
+    name: str,
+    items: NDArray[np.int32],
+    holdout: Holdout,
+    k: Sequence[int],
+    *,
+    seconds: float,
+    exclude_seen: bool = True,
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> Evaluation:
+    """Measure lists that were made before, int32 [users, max(k)]; see :func:`evaluate`."""
+    cuts = _cut_offs(k)
     ranks = metrics.target_ranks(items, holdout.targets)
     values = {f"{name}@{cut}": of(ranks, cut) for cut in cuts for name, of in METRICS.items()}
     size = len(holdout.catalogue)
     return Evaluation(
-        name=recommender.name,
+        name=name,
         split=holdout.name,
         users=len(holdout),
         k=cuts,
+        items=items,
         ranks=ranks,
         metrics={name: float(each.mean()) for name, each in values.items()},
         intervals=_intervals(values, seed, bootstrap),
+        spread={},
         coverage={f"coverage@{cut}": metrics.coverage(items[:, :cut], size) for cut in cuts},
         counts=_counts(items, holdout, size),
         seconds=seconds,
         definition=_definition(holdout, exclude_seen, seed, bootstrap),
         fingerprint=_fingerprint(holdout, exclude_seen),
     )
+
+
+def combine(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000) -> Evaluation:
+    """Several runs of one recommender, with other seeds, as one: means over the runs.
+
+    Intervals are of the users' mean values; ``spread`` tells how far the runs lie apart.
+    Raises DataError if they did not judge the same users on the same task.
+    """
+    first = runs[0]
+    if len({each.fingerprint for each in runs}) > 1:
+        raise DataError(f"The runs of {first.name} were evaluated on different users or protocols.")
+    if len(runs) == 1:
+        return first
+    ranks = np.stack([each.ranks for each in runs])
+    values = {name: np.mean([each.values(name) for each in runs], axis=0) for name in first.metrics}
+    return replace(
+        first,
+        items=np.stack([each.items for each in runs]),
+        ranks=ranks,
+        metrics={name: float(each.mean()) for name, each in values.items()},
+        intervals=_intervals(values, seed, bootstrap),
+        spread={
+            name: float(np.std([each.metrics[name] for each in runs], ddof=1)) for name in values
+        },
+        coverage=_means([each.coverage for each in runs]),
+        counts={name: sum(each.counts[name] for each in runs) for name in first.counts},
+        seconds=float(np.mean([each.seconds for each in runs])),
+    )
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def compare_paired(

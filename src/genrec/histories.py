@@ -190,7 +190,7 @@ class Dataset:
 def _read_histories(folder: Path) -> Histories:
     users = pl.read_parquet(folder / "users.parquet")
     table = pl.read_parquet(folder / "histories.parquet")
-    return _histories(table, users["length"].to_numpy(), users["user_id"].to_list())
+    return histories_of(table, users["length"].to_numpy(), users["user_id"].to_list())
 
 
 def _version() -> str:
@@ -269,10 +269,10 @@ def _chronological(
     keys = pl.DataFrame({"user": users, "order": order, "item": items.astype(np.int32)})
     table = keys.hstack(log.select("timestamp", pl.col("^(rating|review)$")))
     table = table.sort("user", "timestamp", "order")
-    return _histories(table, np.bincount(users), user_ids), item_ids
+    return histories_of(table, np.bincount(users), user_ids), item_ids
 
 
-def _histories(table: pl.DataFrame, lengths: Ints, user_ids: list[str]) -> Histories:
+def histories_of(table: pl.DataFrame, lengths: Ints, user_ids: list[str]) -> Histories:
     """Histories of a table with one row per interaction; the arrays are writable, for torch."""
     items, times = (table[name].to_numpy(writable=True) for name in ("item", "timestamp"))
     ratings = None
@@ -305,12 +305,14 @@ class Holdout:
     """One question per row: after this history, which item came next?
 
     histories: all that was known before the target. targets: int32[rows], indices of `catalogue`.
+    times: float64[rows], when the targets came, or None where that is unknown.
     """
 
     name: str
     histories: Histories
     targets: NDArray[np.int32]
     catalogue: Catalogue
+    times: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -321,7 +323,9 @@ class Holdout:
             raise ConfigError(f"a sample of {users} users is empty; give 1 or more")
         drawn = np.random.default_rng(seed).permutation(len(self))[:users]
         rows = np.sort(drawn)
-        return Holdout(self.name, self.histories.select(rows), self.targets[rows], self.catalogue)
+        times = None if self.times is None else self.times[rows]
+        histories = self.histories.select(rows)
+        return Holdout(self.name, histories, self.targets[rows], self.catalogue, times)
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,7 +350,7 @@ def leave_last_out(data: Dataset) -> Split:
     short = len(lengths) - len(asked)
     info = {"split": "leave-last-out", "users_with_fewer_than_3_items": short}
     known = lengths[asked]
-    return _split(data, train, [(asked, known - 2), (asked, known - 1)], info)
+    return split_at(data, train, [(asked, known - 2), (asked, known - 1)], info)
 
 
 def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Split:
@@ -371,7 +375,7 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
         info[f"{name}_later_items_not_asked"] = int((until - known)[asked].sum()) - len(asked)
         parts.append((asked, known[asked]))
     rows = np.flatnonzero(before[0])
-    return _split(data, histories.head(rows, before[0][rows]), parts, info)
+    return split_at(data, histories.head(rows, before[0][rows]), parts, info)
 
 
 def _check_clock(data: Dataset) -> None:
@@ -388,17 +392,22 @@ def _count_before(histories: Histories, time: float) -> NDArray[np.int64]:
     return running[histories.offsets[1:]] - running[histories.offsets[:-1]]
 
 
-def _split(
+def split_at(
     data: Dataset, train: Histories, parts: Sequence[tuple[Ints, Ints]], info: dict[str, object]
 ) -> Split:
-    """Parts: rows and how many of their items are known, for valid and test; the next is asked."""
+    """A split of `data` into `train` and two holdouts.
+
+    parts: rows and how many of their items are known, for valid and test; the next is asked.
+    Raises DataError where a holdout would be empty.
+    """
     histories, holdouts = data.histories, []
     for name, (rows, known) in zip(("valid", "test"), parts, strict=True):
         if len(rows) == 0:
             remedy = "use more data, smaller k-core minima or another split"
             raise DataError(f"{data.name}: the {info['split']} {name} set is empty; {remedy}")
-        targets = histories.items[histories.offsets[rows] + known]
-        holdouts.append(Holdout(name, histories.head(rows, known), targets, data.catalogue))
+        places = histories.offsets[rows] + known
+        targets, times = histories.items[places], histories.timestamps[places]
+        holdouts.append(Holdout(name, histories.head(rows, known), targets, data.catalogue, times))
         info[f"{name}_users"] = len(rows)
     noted = {"split": info, "of": data.fingerprint}
     statistics = _statistics(train, len(data.catalogue))

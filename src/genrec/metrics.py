@@ -1,4 +1,4 @@
-"""HR@k, NDCG@k, MRR@k and coverage on full rankings with one target per user, and their intervals.
+"""HR@k, NDCG@k, MRR@k on full rankings with one target per user, what the lists cover, intervals.
 
 Everything works on ranks: the 1-based position of a user's target in the list made for that user,
 0 where the list lacks it. The metrics return one value per user; their mean is the number in a
@@ -66,6 +66,28 @@ def coverage(items: Indices, n_items: int) -> float:
     if n_items < 1:
         raise DataError("Coverage needs a catalogue with at least one item.")
     return float(np.unique(items[items >= 0]).size / n_items)
+
+
+def gini(items: Indices, n_items: int) -> float:
+    """Gini coefficient of how often each of the `n_items` items is recommended (-1 is ignored).
+
+    0: all equally often; towards 1: the same few for everybody. Items that nobody gets count.
+    """
+    counts = np.sort(np.bincount(items[items >= 0], minlength=n_items))
+    if not counts.sum():
+        raise DataError("The Gini coefficient needs at least one recommended item.")
+    below = np.cumsum(counts) / counts.sum()  # Lorenz curve at 1/n, 2/n, ..., 1
+    return float((n_items + 1 - 2 * below.sum()) / n_items)
+
+
+def novelty(items: Indices, counts: Indices) -> float:
+    """Mean surprise of the recommended items, in bits: -log2 of an item's share of interactions.
+
+    counts: [items] training interactions, of which each item gets one more, so that items without
+    any have a surprise, too. Source: the mean self-information of doi 10.1145/2043932.2043955.
+    """
+    shares = (counts + 1.0) / (counts.sum() + len(counts))
+    return float(-np.log2(shares[items[items >= 0]]).mean())
 
 
 def bootstrap_interval(

@@ -16,23 +16,16 @@ from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation import Evaluation, Progress, evaluate
 from genrec.files import CHECKPOINTS, write_text
-from genrec.histories import Dataset, Holdout, Split, global_time, leave_last_out
+from genrec.histories import Dataset, Holdout, Split
 from genrec.model import GenRec
 from genrec.processes import is_main
 from genrec.report import write_report
 from genrec.run_folder import check_folder
+from genrec.splits import split_dataset
 
-SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
 CUTOFFS = (5, 10)
 SAMPLES = 3
 """Users shown in a report."""
-
-
-def split_dataset(data: Dataset, name: str) -> Split:
-    """Split by the name that the command line and ``genrec.json`` use."""
-    if name not in SPLITS:
-        raise DataError(f"Unknown split {name!r}; known are {', '.join(SPLITS)}.")
-    return SPLITS[name](data)
 
 
 def train_run(

@@ -1,0 +1,170 @@
+"""Who can take part in a comparison: baselines, four forms of GenRec, and run folders, by name."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrec.baselines import BASELINES, make_baseline
+from genrec.errors import ConfigError, RunError
+from genrec.histories import Dataset, Split
+from genrec.leakage import Finding, check_counts, check_numbers
+from genrec.model import GenRec
+from genrec.recommender import Recommender
+from genrec.runs import save_run
+
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "genrec-zero-shot": {"prior": "none"},
+    "genrec-paper": {"recipe": "paper"},
+    "genrec-no-prior": {"prior": "none"},
+    "genrec": {},
+}
+"""Settings of GenRec's forms; the first one is not trained."""
+SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
+"""Those that another seed makes another model of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a contender is given.
+
+    settings: of GenRec's forms. minutes: training of each form and of P5. folder: where runs of
+    GenRec are kept, so that a comparison that was cut off goes on.
+    """
+
+    data: Dataset
+    split: Split
+    settings: Mapping[str, Any]
+    minutes: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model by name. `run` is a run folder that was trained before, or None."""
+
+    name: str
+    run: Path | None = None
+
+    @property
+    def seeded(self) -> bool:
+        return self.run is None and self.name in SEEDED
+
+    def identity(self, task: Task, seed: int) -> dict[str, Any]:
+        """What its results depend on beside data, split and users."""
+        if self.run is not None:
+            state = (self.run / "genrec.json").read_bytes()
+            return {"run": str(self.run), "state": zlib.crc32(state)}
+        own: dict[str, Any] = {"seed": seed if self.seeded else 0}
+        if self.name in FORMS:
+            own |= {"settings": {**FORMS[self.name], **task.settings}}
+        if self.seeded and self.name != "sasrec":
+            own |= {"minutes": task.minutes}
+        return own
+
+    def fit(self, task: Task, seed: int) -> Recommender:
+        """Fit on the training split, or load what was fitted before."""
+        if self.run is not None:
+            return _loaded(self, task)
+        if self.name in FORMS:
+            return _form(self.name, task, seed)
+        return _baseline(self.name, task, seed).fit(task.split.train, task.split.valid)
+
+
+def contender(name: str) -> Contender:
+    """A baseline, a form of GenRec, or a run folder.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    if name in FORMS or name in BASELINES:
+        return Contender(name)
+    if (Path(name) / "genrec.json").is_file():
+        return Contender(Path(name).name, Path(name))
+    known = ", ".join([*BASELINES, *FORMS])
+    raise ConfigError(f"Unknown model {name!r}; give a run folder, or one of {known}.")
+
+
+def check_model(model: Recommender, split: Split) -> Iterator[Finding]:
+    """Leaks of one model: counts of other data, item numbers in the order of the log."""
+    prior = getattr(model, "_prior", None)
+    if (counts := getattr(getattr(prior, "kernel", prior), "counts", None)) is not None:
+        yield from check_counts(model.name, counts, split.train)
+    if (numbers := getattr(model, "numbers", None)) is not None:
+        yield from check_numbers(np.asarray(numbers), split, f"{model.name}'s items")
+
+
+def note(model: Recommender) -> str:
+    """What a table says beside a model's name."""
+    if not isinstance(model, GenRec):
+        return str(getattr(model, "note", ""))
+    config, training = model.config, model.info.get("training")
+    parts = [config.backbone, f"prior {config.prior}"]
+    if training is None:
+        return ", ".join([*parts, "not trained"])
+    parts.append(f"{training['targets']:,} targets in {training['seconds'] / 60:.0f} min")
+    return ", ".join(parts)
+
+
+def _baseline(name: str, task: Task, seed: int) -> Recommender:
+    if not name.startswith("p5-"):
+        return make_baseline(name, seed)
+    from genrec.baselines.p5 import P5
+
+    # The whole log's order is what P5 as published numbers items by; the report names the leak.
+    indexing = name.removeprefix("p5-")
+    order = task.data.histories
+    return P5(indexing=indexing, order=order, minutes=task.minutes, seed=seed)
+
+
+def _form(name: str, task: Task, seed: int) -> GenRec:
+    settings = {**FORMS[name], "seed": seed, **task.settings}
+    model = GenRec.create(settings)
+    model.name = name
+    if name == "genrec-zero-shot":
+        return model.prepare(task.split.train)
+    folder = task.folder / f"{name}-seed{seed}"
+    if (kept := _kept_run(folder, model, task)) is not None:
+        kept.name = name
+        return kept
+    model.fit(task.split.train, task.split.valid, minutes=task.minutes, output=folder)
+    save_run(model, folder)
+    return model
+
+
+def _kept_run(folder: Path, wanted: GenRec, task: Task) -> GenRec | None:
+    """The run of an earlier comparison, if it is the same: then only evaluation was cut off."""
+    if not (folder / "genrec.json").is_file():
+        return None
+    kept = GenRec.from_pretrained(folder)
+    same = wanted.config.model_copy(update={"minutes": task.minutes, "prior": kept.config.prior})
+    if kept.config != same or not _trained_on(kept, task):
+        return None
+    return kept
+
+
+def _loaded(which: Contender, task: Task) -> GenRec:
+    assert which.run is not None
+    model = GenRec.from_pretrained(which.run)
+    if not _trained_on(model, task):
+        noted = model.info["data"]
+        raise RunError(
+            f"{which.run}: was trained on {noted['name']}, split {noted.get('split')}, fingerprint "
+            f"{noted['fingerprint'][:16]}; this comparison tests on {task.data.name}, split "
+            f"{task.split.info['split']}, fingerprint {task.data.fingerprint[:16]}: it may have "
+            "seen the answers. Train it on this split."
+        )
+    model.name = which.name
+    return model
+
+
+def _trained_on(model: GenRec, task: Task) -> bool:
+    noted = model.info["data"]
+    split = json.loads(json.dumps(task.split.info["split"]))
+    return bool(noted["fingerprint"] == task.data.fingerprint and noted.get("split") == split)

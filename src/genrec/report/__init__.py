@@ -1,0 +1,8 @@
+"""Pages that people read: of a run, and of a comparison; one HTML and one Markdown file each."""
+
+from __future__ import annotations
+
+from genrec.report.comparison import write_comparison
+from genrec.report.run import write_report
+
+__all__ = ["write_comparison", "write_report"]

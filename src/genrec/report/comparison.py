@@ -1,0 +1,246 @@
+"""A comparison on one page: who is better, for whom, at what cost, and what to be wary of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrec.comparison import Comparison, Entry
+from genrec.evaluation import LEVEL, cell, decimals, default_columns, short
+from genrec.report.charts import bars, difference_row, differences, scatter
+from genrec.report.pages import flat, write_pages
+from genrec.slices import Slice
+
+USERS_SHOWN = 3
+"""Users on which the reference does best, and as many on which it does worst."""
+ITEMS_SHOWN = 5
+HISTORY_SHOWN = 10
+
+BEYOND = (
+    "Coverage@k: share of the catalogue that is in anybody's list. Gini@k: 0 if all items are "
+    "recommended equally often, towards 1 if few are. Novelty@k: mean of -log2 of an item's share "
+    "of training interactions, in bits."
+)
+TIMES = "Times are of one machine, shared by all models, in batches; fitting is not in them."
+KINDS = (
+    "Long tail: items outside the most popular fifth of the catalogue; cold: items without a "
+    "training interaction."
+)
+NATS = (
+    "Nats: mean of -log p(target | history), for models with a distribution over the catalogue; "
+    "lower is better."
+)
+SEEDS = (
+    "Models with several seeds: mean over the runs; ± is the standard deviation over runs, the "
+    "brackets are over users."
+)
+
+
+def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
+    """Write report.html and report.md into a folder and return the path of the former."""
+    evaluations = [each.evaluation for each in comparison.entries]
+    columns = default_columns(evaluations)
+    places = decimals(evaluations, columns)
+    reference = comparison.reference
+    charted = [name for name in columns if name.endswith(f"@{comparison.cut}")]
+    paired = [
+        (each.name, comparison.paired(each)) for each in comparison.entries if each is not reference
+    ]
+    rows, zero = differences(paired)
+    page = {
+        "title": f"{len(evaluations)} recommenders on {comparison.data}",
+        "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} test users · "
+        f"{len(comparison.train.catalogue):,} items",
+        "cards": _cards(comparison, charted, places),
+        "level": f"{LEVEL:.0%}",
+        "metric": comparison.metric,
+        "reference": reference.name,
+        "columns": columns,
+        "with_nats": any(each.nats is not None for each in comparison.entries),
+        "with_price": comparison.price is not None,
+        "rows": [_row(each, comparison, columns, places) for each in comparison.entries],
+        "charts": [
+            (name, bars(evaluations, name, places, reference.evaluation)) for name in charted
+        ],
+        "paired": rows,
+        "zero": zero,
+        "paired_nats": _paired_nats(comparison),
+        "scatter": scatter(
+            [
+                (e.name, e.milliseconds, e.evaluation.metrics[comparison.metric])
+                for e in comparison.entries
+            ]
+        ),
+        "warnings": _warnings(comparison),
+        "slices": _slices(comparison, places),
+        "users": _users(comparison),
+        "cut": comparison.cut,
+        "definition": [*reference.evaluation.definition, *_definitions(comparison)],
+        "facts": [
+            ("Data and split", flat(comparison.facts)),
+            ("Environment", flat(comparison.environment)),
+        ],
+    }
+    return write_pages(Path(folder), "comparison", page)
+
+
+def _cards(comparison: Comparison, names: Sequence[str], places: int) -> list[tuple[str, str, str]]:
+    best = comparison.reference
+    accuracy = [(f"{name} · {best.name}", *cell(best.evaluation, name, places)) for name in names]
+    fastest = min(comparison.entries, key=lambda each: each.milliseconds)
+    covered = best.evaluation.coverage[f"coverage@{comparison.cut}"]
+    return [
+        *accuracy,
+        (f"Coverage@{comparison.cut} · {best.name}", f"{covered:.1%}", "of the catalogue"),
+        (
+            "Time per list",
+            f"{best.milliseconds:.3g} ms",
+            f"{fastest.name}: {fastest.milliseconds:.2g} ms",
+        ),
+    ]
+
+
+def _row(
+    entry: Entry, comparison: Comparison, columns: Sequence[str], places: int
+) -> dict[str, Any]:
+    honest = [each for each in comparison.entries if not each.leaks] or comparison.entries
+    best = {name: max(each.evaluation.metrics[name] for each in honest) for name in columns}
+    beyond, rates = comparison.beyond_accuracy(entry), comparison.rates(entry)
+    cost, cut = comparison.cost(entry), comparison.cut
+    measured = entry.evaluation
+    return {
+        "name": entry.name,
+        "note": entry.note,
+        "subject": entry is comparison.reference,
+        "leaks": entry.leaks,
+        "cells": [
+            (*cell(measured, name, places), measured.metrics[name] == best[name])
+            for name in columns
+        ],
+        "spread": _spread(entry, comparison.metric),
+        "nats": "–" if entry.nats is None else f"{entry.nats.mean():.3f}",
+        "coverage": f"{beyond[f'coverage@{cut}']:.1%}",
+        "gini": short(beyond[f"gini@{cut}"]),
+        "novelty": f"{beyond[f'novelty@{cut}']:.1f}",
+        "rates": [f"{rates[name]:.2%}" for name in rates],
+        "milliseconds": f"{entry.milliseconds:.3g}",
+        "fit": f"{entry.fit_seconds:.3g}",
+        "price": f"{cost.get('cost_per_1000', 0.0):.2g}",
+    }
+
+
+def _spread(entry: Entry, metric: str) -> str:
+    spread = entry.evaluation.spread
+    return f"{entry.runs} seeds, ±{short(spread[metric], 4)}" if spread else "1 run"
+
+
+def _warnings(comparison: Comparison) -> list[dict[str, Any]]:
+    own = [(None, each) for each in comparison.findings]
+    of_models = [(entry.name, each) for entry in comparison.entries for each in entry.findings]
+    return [
+        {"leak": each.leak, "check": each.check, "text": each.text, "model": name}
+        for name, each in [*own, *of_models]
+    ]
+
+
+def _paired_nats(comparison: Comparison) -> list[dict[str, Any]]:
+    found = (
+        (each.name, comparison.paired_nats(each))
+        for each in comparison.entries
+        if each is not comparison.reference
+    )
+    return [difference_row(name, difference) for name, difference in found if difference]
+
+
+def _slices(comparison: Comparison, places: int) -> list[dict[str, Any]]:
+    """A table for each group: models down, slices across."""
+    return [
+        _slice_table(comparison, group, list(parts), places)
+        for group, parts in groupby(comparison.slices, key=lambda part: part.group)
+    ]
+
+
+def _slice_table(
+    comparison: Comparison, group: str, parts: Sequence[Slice], places: int
+) -> dict[str, Any]:
+    rows = [
+        (entry, [comparison.in_slice(entry, part, comparison.metric) for part in parts])
+        for entry in comparison.entries
+    ]
+    honest = [found for entry, found in rows if not entry.leaks] or [found for _, found in rows]
+    best = [max(found[n][0] for found in honest) for n in range(len(parts))]
+    return {
+        "group": group,
+        "heads": [(part.name, part.definition, f"{part.rows.sum():,}") for part in parts],
+        "rows": [
+            {
+                "name": entry.name,
+                "subject": entry is comparison.reference,
+                "cells": [
+                    (
+                        short(mean, places),
+                        f"[{short(low, places)}, {short(high, places)}]",
+                        0 < mean == best[n],
+                    )
+                    for n, (mean, low, high) in enumerate(found)
+                ],
+            }
+            for entry, found in rows
+        ],
+    }
+
+
+def _users(comparison: Comparison) -> list[dict[str, Any]]:
+    """Users whom the reference serves much better, or worse, than the others do on average."""
+    others = [each for each in comparison.entries if each is not comparison.reference]
+    if not others:
+        return []
+    values = comparison.reference.evaluation.values(comparison.metric)
+    rest = np.mean([each.evaluation.values(comparison.metric) for each in others], axis=0)
+    order = np.argsort(rest - values, kind="stable")
+    shown = [("best", row) for row in order[:USERS_SHOWN] if values[row] > rest[row]]
+    shown += [("worst", row) for row in order[::-1][:USERS_SHOWN] if values[row] < rest[row]]
+    return [{"kind": kind, **_user(comparison, int(row))} for kind, row in shown]
+
+
+def _user(comparison: Comparison, row: int) -> dict[str, Any]:
+    test, titles = comparison.test, comparison.test.catalogue.titles
+    history = [titles[item] for item in test.histories[row]]
+    return {
+        "user": test.histories.user_ids[row],
+        "history": history[-HISTORY_SHOWN:],
+        "older": max(0, len(history) - HISTORY_SHOWN),
+        "target": titles[test.targets[row]],
+        "lists": [_list(entry, row, int(test.targets[row]), titles) for entry in _told(comparison)],
+    }
+
+
+def _told(comparison: Comparison) -> list[Entry]:
+    """The reference, and the three best others."""
+    others = [each for each in comparison.entries if each is not comparison.reference]
+    metric = comparison.metric
+    best = sorted(others, key=lambda each: -each.evaluation.metrics[metric])
+    return [comparison.reference, *best[:3]]
+
+
+def _list(entry: Entry, row: int, target: int, titles: Sequence[str]) -> dict[str, Any]:
+    lists, ranks = entry.evaluation.items, entry.evaluation.ranks
+    items, rank = (lists[row], ranks[row]) if lists.ndim == 2 else (lists[0, row], ranks[0, row])
+    known = [int(item) for item in items[:ITEMS_SHOWN] if 0 <= item < len(titles)]
+    return {
+        "name": entry.name,
+        "items": [(titles[item], item == target) for item in known],
+        "rank": f"place {rank}" if rank else "not in the list",
+    }
+
+
+def _definitions(comparison: Comparison) -> list[str]:
+    entries = comparison.entries
+    lines = {BEYOND: True, TIMES: True, KINDS: True}
+    lines[NATS] = any(each.nats is not None for each in entries)
+    lines[SEEDS] = any(each.runs > 1 for each in entries)
+    return [line for line, applies in lines.items() if applies]
