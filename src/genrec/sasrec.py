@@ -171,9 +171,7 @@ class _Network(nn.Module):
         """Of all items, shape [states, items]."""
         return states @ self.items.weight[1:].T
 
-    def sampled_loss(
-        self, states: torch.Tensor, wanted: torch.Tensor, count: int
-    ) -> torch.Tensor:
+    def sampled_loss(self, states: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
         """Cross-entropy of the wanted items against ``count`` items drawn for all states alike.
 
         A drawn item stands for its share of the catalogue, so that the sum over all items is met on
