@@ -19,7 +19,6 @@ import numpy.typing as npt
 from genrec.histories import Histories
 from genrec.kernel import extended_counts, repeat_share, seen_before, share
 from genrec.pool import fit_weights, pooled
-from genrec.sasrec import Sasrec
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
@@ -52,7 +51,7 @@ class CrossFittedPrior:
     """A :class:`Scorer` as a prior; a subclass names the two."""
 
     kind: ClassVar[str]
-    scorer: ClassVar[type[Scorer]]
+    scorer: ClassVar[Callable[[], Scorer]]
     parts: list[Scorer]
 
     def fit(self, histories: Histories, n_items: int) -> Self:
@@ -120,11 +119,17 @@ class CrossFittedPrior:
         return self
 
 
+def _sasrec() -> Scorer:
+    from genrec.sasrec import Sasrec  # torch, which the other priors do without
+
+    return Sasrec()
+
+
 class SasrecPrior(CrossFittedPrior):
     """SASRec (see :mod:`genrec.sasrec`), cross-fitted."""
 
     kind: ClassVar[str] = "sasrec"
-    scorer: ClassVar[type[Scorer]] = Sasrec
+    scorer = staticmethod(_sasrec)
 
 
 def _fold(history: Items) -> int:

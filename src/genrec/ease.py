@@ -27,7 +27,7 @@ MOST_ITEMS = 15_000
 BLOCK = 1024
 """Columns that are cut down at once."""
 NEIGHBOURS = 512
-"""Strongest entries of each column that are kept for inference."""
+"""Strongest entries of each column that the prior keeps for inference."""
 
 
 def ones(histories: Histories, n_items: int) -> sp.csr_array[Any]:
@@ -40,23 +40,30 @@ def ones(histories: Histories, n_items: int) -> sp.csr_array[Any]:
     return x
 
 
-def invert(histories: Histories, n_items: int) -> npt.NDArray[np.float32]:
+def invert(histories: Histories, n_items: int, ridge: float = RIDGE) -> npt.NDArray[np.float32]:
     """P for the histories, shape [items, items]."""
     x = ones(histories, n_items)
     gram = (x.T @ x).toarray()
-    gram[np.diag_indices(n_items)] += RIDGE
+    gram[np.diag_indices(n_items)] += ridge
     return cast(npt.NDArray[np.float32], np.linalg.inv(gram).astype(np.float32))
 
 
-def speaks_for(inverse: npt.NDArray[np.float32]) -> sp.csr_array[Any]:
-    """What each item (row) says for every other (column), strongest :data:`NEIGHBOURS` only."""
+def all_say(inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What each item (row) says for every other (column), written over the inverse."""
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0.0)
+    return inverse
+
+
+def speaks_for(inverse: npt.NDArray[np.float32], neighbours: int = NEIGHBOURS) -> sp.csr_array[Any]:
+    """:func:`all_say` of a copy, only the strongest ``neighbours`` entries of each column."""
     size, blocks = len(inverse), []
     for start in range(0, size, BLOCK):
         columns = np.arange(start, min(start + BLOCK, size))
         says = -inverse[:, columns] / np.diag(inverse)[columns]
         says[columns, columns - start] = 0.0
-        if size > NEIGHBOURS:
-            weaker = np.argpartition(np.abs(says), size - NEIGHBOURS, axis=0)[: size - NEIGHBOURS]
+        if (weak := size - neighbours) > 0:
+            weaker = np.argpartition(np.abs(says), weak, axis=0)[:weak]
             np.put_along_axis(says, weaker, 0.0, axis=0)
         blocks.append(sp.csc_array(says))
     return sp.csr_array(sp.hstack(blocks))

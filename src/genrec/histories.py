@@ -378,10 +378,15 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
     return split_at(data, histories.head(rows, before[0][rows]), parts, info)
 
 
+def common_clock(histories: Histories) -> bool:
+    """Whether timestamps are a time that users share, and not the positions of their own items."""
+    firsts = histories.timestamps[histories.offsets[:-1][histories.lengths > 0]]
+    return len(firsts) <= 1 or bool((firsts == firsts.min()).mean() <= 0.5)
+
+
 def _check_clock(data: Dataset) -> None:
     """Refuse timestamps that only count each user's items: users then share no clock."""
-    firsts = data.histories.timestamps[data.histories.offsets[:-1]]
-    if len(firsts) > 1 and (firsts == firsts.min()).mean() > 0.5:
+    if not common_clock(data.histories):
         what = "most users start at the same timestamp, so it is no common time but a position"
         raise DataError(f"{data.name}: {what}; use leave_last_out or prepare with real times")
 

@@ -1,12 +1,14 @@
 """SASRec: a small causal transformer over item ids, trained with a softmax over all items.
 
 Source: arXiv 1808.09781; the full softmax in the place of sampled negatives follows
-arXiv 2309.07602, which found it to be much of what later models gained.
+arXiv 2309.07602, which found it to be much of what later models gained. Where a catalogue is large,
+each step takes the softmax over its targets and a uniform sample of the other items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import numpy as np
@@ -17,12 +19,36 @@ from torch import nn
 from genrec.histories import Histories
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-WIDTH, HEADS, LAYERS, DROPOUT = 64, 2, 2, 0.3
-LENGTH = 50
-"""Most recent items that are read."""
-BATCH, RATE = 128, 1e-3
-MOST_EPOCHS, PATIENCE = 80, 6
+MOST_EPOCHS = 80
+SCORED = 128
+"""Histories that are scored at once."""
+
+
+@dataclass(frozen=True)
+class SasrecConfig:
+    """Size and training of the transformer; the defaults are those of the prior."""
+
+    width: int = 64
+    """Of embeddings and states."""
+    heads: int = 2
+    layers: int = 2
+    dropout: float = 0.3
+    length: int = 50
+    """Most recent items that are read."""
+    every_window: bool = False
+    """Train on all of a long history, cut at random places each epoch, or on its end alone."""
+    negatives: int = 0
+    """Items drawn for each step's softmax; 0 takes all items."""
+    batch: int = 128
+    """Sequences of a step."""
+    rate: float = 1e-3
+    """Learning rate of AdamW."""
+    weight_decay: float = 0.0
+    patience: int = 6
+    """Epochs without a better loss after which training ends."""
+    seed: int = 0
 
 
 class Sasrec:
@@ -30,57 +56,76 @@ class Sasrec:
 
     epochs: int = MOST_EPOCHS
 
+    def __init__(self, config: SasrecConfig | None = None) -> None:
+        self.config = config or SasrecConfig()
+
     def fit(
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
     ) -> Self:
         """Train for ``epochs``, or until ``loss`` of itself, asked each epoch, stops falling."""
         with torch.random.fork_rng(devices=[]):  # whoever calls has a seed of their own
-            torch.manual_seed(0)
+            torch.manual_seed(self.config.seed)
             return self._fit(histories, n_items, loss)
 
     def _fit(
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None
     ) -> Self:
-        self.network = _Network(n_items)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=RATE)
-        ids, lengths = _sequences(histories, LENGTH + 1)
-        best, kept = np.inf, self.network.state_dict()
+        config = self.config
+        self.network = _Network(n_items, config)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.rate, weight_decay=config.weight_decay
+        )
+        best, at, kept = np.inf, 0, self.network.state_dict()
         for epoch in range(1, self.epochs + 1):
-            self._train_epoch(ids, lengths, optimizer)
+            self._train_epoch(histories, optimizer)
             if loss is None:
                 continue
             if (found := loss(self)) < best:
                 best, at = found, epoch
                 kept = {key: value.clone() for key, value in self.network.state_dict().items()}
-            elif epoch - at >= PATIENCE:
+            elif epoch - at >= config.patience:
                 break
         if loss is not None:
             self.network.load_state_dict(kept)
             self.epochs = at
         return self
 
-    def _train_epoch(
-        self, ids: torch.Tensor, lengths: torch.Tensor, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def _train_epoch(self, histories: Histories, optimizer: torch.optim.Optimizer) -> None:
         self.network.train()
-        for rows in torch.split(torch.randperm(len(ids)), BATCH):
-            states = self.network(ids[rows, :-1], lengths[rows] - 1)
-            wanted = ids[rows, 1:] - 1  # padding becomes -1
-            loss = nn.functional.cross_entropy(
-                self.network.logits(states[wanted >= 0]), wanted[wanted >= 0]
-            )
+        starts, lengths = self._windows(histories)
+        for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
+            ids = _table(histories.items, starts[rows.numpy()], lengths[rows.numpy()])
+            loss = self._loss(ids, torch.from_numpy(lengths[rows.numpy()]))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+
+    def _windows(self, histories: Histories) -> tuple[Ints, Ints]:
+        """Where the sequences of an epoch begin and how many items they have, one of them new."""
+        most = self.config.length + 1
+        if not self.config.every_window:
+            lengths = np.minimum(histories.lengths, most)
+            return histories.offsets[1:] - lengths, lengths
+        return _cut_at_random(histories, most)
+
+    def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
+        wanted = ids[:, 1:] - 1  # padding becomes -1
+        states, wanted = states[wanted >= 0], wanted[wanted >= 0]
+        if not self.config.negatives:
+            return nn.functional.cross_entropy(self.network.logits(states), wanted)
+        return self.network.sampled_loss(states, wanted, self.config.negatives)
 
     @torch.inference_mode()
     def scores(self, histories: Histories) -> Floats:
         """Shape [rows, items]."""
         self.network.eval()
         parts = []
-        for start in range(0, max(1, len(histories)), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(histories)))
-            ids, lengths = _sequences(histories.select(rows), LENGTH)
+        kept = np.minimum(histories.lengths, self.config.length)
+        for start in range(0, max(1, len(histories)), SCORED):
+            rows = slice(start, start + SCORED)
+            ids = _table(histories.items, histories.offsets[1:][rows] - kept[rows], kept[rows])
+            lengths = torch.from_numpy(kept[rows]).clamp_min(1)
             states = self.network(ids, lengths)
             parts.append(self.network.logits(states[torch.arange(len(ids)), lengths - 1]))
         return cast(Floats, torch.cat(parts).double().numpy())
@@ -91,22 +136,23 @@ class Sasrec:
 
     def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
         """Inverse of :meth:`arrays`."""
-        self.network = _Network(len(arrays["items.weight"]) - 1)
+        self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
         return self
 
 
 class _Network(nn.Module):
-    def __init__(self, n_items: int) -> None:
+    def __init__(self, n_items: int, config: SasrecConfig) -> None:
         super().__init__()
-        self.items = nn.Embedding(n_items + 1, WIDTH, padding_idx=0)
-        self.places = nn.Embedding(LENGTH, WIDTH)
-        self.dropout = nn.Dropout(DROPOUT)
+        width, dropout = config.width, config.dropout
+        self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.places = nn.Embedding(config.length, width)
+        self.dropout = nn.Dropout(dropout)
         layer = nn.TransformerEncoderLayer(
-            WIDTH, HEADS, 4 * WIDTH, DROPOUT, batch_first=True, norm_first=True
+            width, config.heads, 4 * width, dropout, batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(WIDTH)
+        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.places.weight, std=0.02)
 
@@ -117,7 +163,7 @@ class _Network(nn.Module):
         """
         length = ids.shape[1]
         age = (lengths[:, None] - 1 - torch.arange(length)).clamp_min(0)
-        states = self.items(ids) * WIDTH**0.5 + self.places(age)
+        states = self.items(ids) * self.items.embedding_dim**0.5 + self.places(age)
         causal = torch.ones(length, length, dtype=torch.bool).triu(1)
         return cast(torch.Tensor, self.norm(self.layers(self.dropout(states), mask=causal)))
 
@@ -125,11 +171,41 @@ class _Network(nn.Module):
         """Of all items, shape [states, items]."""
         return states @ self.items.weight[1:].T
 
+    def sampled_loss(self, states: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
+        """Cross-entropy of the wanted items against ``count`` items drawn for all states alike.
 
-def _sequences(histories: Histories, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ends of the histories: ids from 1, zeros on the right, and lengths, at least 1."""
-    lengths = np.clip(histories.lengths, 1, most)
-    table = np.zeros((len(histories), max(2, int(lengths.max(initial=0)))), np.int64)
-    for row, history in enumerate(histories):
-        table[row, : len(history[-most:])] = history[-most:] + 1
-    return torch.from_numpy(table), torch.from_numpy(lengths)
+        A drawn item stands for its share of the catalogue, so that the sum over all items is met on
+        average.
+        """
+        n_items = self.items.num_embeddings - 1
+        drawn = torch.randint(n_items, (count,))
+        target = (states * self.items(wanted + 1)).sum(1, keepdim=True)
+        others = states @ self.items(drawn + 1).T + np.log((n_items - 1) / count)
+        others = others.masked_fill(drawn == wanted[:, None], -torch.inf)
+        right = torch.zeros(len(states), dtype=torch.long)
+        return nn.functional.cross_entropy(torch.cat([target, others], dim=1), right)
+
+
+def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
+    """Sequences of at most ``most`` items in which every item but a history's first is new once.
+
+    The place of the first cut is drawn, so that no item is always short of context.
+    """
+    step, lengths = most - 1, histories.lengths
+    free = np.where(lengths > most, step, 1)
+    shift = (torch.rand(len(histories)).numpy() * free).astype(np.int64)
+    pieces = np.maximum(1, -(-(lengths - 1 + shift) // step))
+    row = np.repeat(np.arange(len(histories)), pieces)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = np.maximum(0, number * step - shift[row])
+    stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
+    return histories.offsets[row] + start, stop - start
+
+
+def _table(items: npt.NDArray[np.int32], starts: Ints, lengths: Ints) -> torch.Tensor:
+    """Sequences as rows: ids from 1, zeros on the right."""
+    place = np.arange(max(2, int(lengths.max(initial=0))))
+    inside = place < lengths[:, None]
+    table = np.zeros(inside.shape, np.int64)
+    table[inside] = items[(starts[:, None] + place)[inside]] + 1
+    return torch.from_numpy(table)

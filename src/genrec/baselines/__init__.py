@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from genrec.baselines.counting import Cooccurrence, Ease, Kernel, Pooled, Popularity
+from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
+from genrec.baselines.linear import Ease
+from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
+from genrec.baselines.registry import BASELINES, load_baseline, make_baseline, save_baseline
+from genrec.baselines.slim import Slim
+from genrec.baselines.title_search import TitleSearch
 from genrec.ease import MOST_ITEMS
 from genrec.recommender import Recommender
 
-__all__ = ["Cooccurrence", "Ease", "Kernel", "Pooled", "Popularity", "baselines"]
+__all__ = [
+    "BASELINES",
+    "Cooccurrence",
+    "Ease",
+    "ItemKnn",
+    "ItemKnnBm25",
+    "Kernel",
+    "P3Alpha",
+    "Pooled",
+    "Popularity",
+    "RecentPopularity",
+    "Slim",
+    "TitleSearch",
+    "baselines",
+    "load_baseline",
+    "make_baseline",
+    "save_baseline",
+]
 
 
 def baselines(n_items: int) -> list[Recommender]:

@@ -1,21 +1,21 @@
-"""The priors and their parts as recommenders of their own."""
+"""Popularity, and the priors as recommenders of their own."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
-from genrec.ease import invert, ones, speaks_for
-from genrec.histories import Dataset, Histories, Holdout
+from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
+from genrec.histories import Dataset, Histories, Holdout, common_clock
 from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior, Prior
-from genrec.recommender import TopK, top_k
 
 
-class _Counting:
+class _Counting(Scoring):
     """Ranks items by a prior's probabilities; scores are their logarithms."""
 
-    name: ClassVar[str]
     _prior: Prior
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
@@ -23,10 +23,15 @@ class _Counting:
         self._prior.fit(train.histories, len(train.catalogue))
         return self
 
-    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """The k most probable items of each history; see :class:`.Recommender`."""
-        scores = np.log(self._prior.probabilities(histories))
-        return top_k(scores, k, histories if exclude_seen else None)
+    def scores(self, histories: Histories) -> Scores:
+        return np.log(self._prior.probabilities(histories))
+
+    def arrays(self) -> Arrays:
+        return self._prior.arrays()
+
+    def restore(self, arrays: Arrays) -> Self:
+        self._prior.restore(arrays)
+        return self
 
 
 class Popularity(_Counting):
@@ -65,17 +70,47 @@ class Pooled(_Counting):
         self._prior = PooledPrior()
 
 
-class Ease:
-    """EASE (arXiv 1905.03375), which hears a history as a set."""
+@dataclass(eq=False)
+class RecentPopularity(Scoring):
+    """Popularity in which an interaction counts less the older it is.
 
-    name = "ease"
+    An interaction of age a weighs ``0.5 ** (a / half_life)``, where a is the share of the log's
+    time span that lies after it. Where timestamps are no common time but count each user's items, a
+    is the share of the user's own history that lies after it.
+    """
+
+    name = "popularity-recent"
+
+    half_life: float = 0.1
+    """Age at which an interaction weighs half, as a share of the time span."""
+
+    def __post_init__(self) -> None:
+        check_setting("half_life", self.half_life, above=0.0)
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Invert the Gram matrix of the training split; ``valid`` is not looked at."""
-        self._says = speaks_for(invert(train.histories, len(train.catalogue)))
+        """Add up the weights; ``valid`` is not looked at."""
+        weights = 0.5 ** (_ages(train.histories) / self.half_life)
+        self._weights = np.bincount(
+            train.histories.items, weights=weights, minlength=len(train.catalogue)
+        )
         return self
 
-    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """The k items that the history speaks for most; see :class:`.Recommender`."""
-        scores = (ones(histories, self._says.shape[0]) @ self._says).toarray()
-        return top_k(scores, k, histories if exclude_seen else None)
+    def scores(self, histories: Histories) -> Scores:
+        return np.tile(self._weights, (len(histories), 1))
+
+    def arrays(self) -> Arrays:
+        return {"weights": self._weights}
+
+    def restore(self, arrays: Arrays) -> Self:
+        self._weights = arrays["weights"]
+        return self
+
+
+def _ages(histories: Histories) -> npt.NDArray[np.float64]:
+    """Ages of all interactions from 0, the newest, to 1; see :class:`RecentPopularity`."""
+    times = histories.timestamps
+    if len(times) and common_clock(histories):
+        return (times.max() - times) / max(times.max() - times.min(), np.finfo(float).tiny)
+    lengths = np.repeat(histories.lengths, histories.lengths)
+    later = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(lengths))
+    return later / np.maximum(lengths - 1, 1)

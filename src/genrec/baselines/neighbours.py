@@ -1,0 +1,114 @@
+"""Item-based neighbours and random walks, on sparse matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from genrec.baselines.base import ItemToItem, check_setting, strongest, without_diagonal
+from genrec.ease import ones
+from genrec.histories import Dataset, Holdout
+
+
+@dataclass(eq=False)
+class ItemKnn(ItemToItem):
+    """Cosine of two items' users, for the nearest neighbours of each item of the history.
+
+    Source: Deshpande and Karypis, Item-based top-N recommendation algorithms (ACM TOIS, 2004).
+    """
+
+    name = "itemknn"
+
+    neighbours: int = 100
+    """Items that an item speaks for, the most similar ones."""
+    shrinkage: float = 0.0
+    """Added to the product of the two norms: pairs of rare items count less."""
+
+    def __post_init__(self) -> None:
+        check_setting("neighbours", self.neighbours, least=1)
+        check_setting("shrinkage", self.shrinkage)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Compare all pairs of items; ``valid`` is not looked at."""
+        x = ones(train.histories, len(train.catalogue)).astype(np.float64)
+        self.says = strongest(without_diagonal(self._similarity(x)), self.neighbours)
+        return self
+
+    def _similarity(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
+        products = sp.csr_array(x.T @ x)
+        norms = np.sqrt(products.diagonal())
+        row, column = products.tocoo().coords
+        products.data /= norms[row] * norms[column] + self.shrinkage
+        return products
+
+
+@dataclass(eq=False)
+class ItemKnnBm25(ItemKnn):
+    """Items as documents whose words are their users, weighted by BM25, compared by their product.
+
+    A user of many items says little, and a popular item's weights fall with its length, but by
+    less than the cosine's: what remains of popularity is what ``b`` decides.
+    """
+
+    name = "itemknn-bm25"
+
+    k1: float = 1.2
+    b: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_setting("k1", self.k1)
+        check_setting("b", self.b)
+
+    def _similarity(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
+        weighted = bm25(sp.csr_array(x.T), self.k1, self.b)
+        products = sp.csr_array(weighted @ weighted.T)
+        if self.shrinkage:
+            together = sp.csr_array(x.T @ x)
+            products.data *= together.data / (together.data + self.shrinkage)
+        return products
+
+
+@dataclass(eq=False)
+class P3Alpha(ItemToItem):
+    """Where a walk of two further steps ends: from the history's items to their users to items.
+
+    Each step's probability, one over the number of its choices, is raised to ``alpha``. Source:
+    Cooper et al., Random walks in recommender systems (WWW companion, 2014).
+    """
+
+    name = "p3alpha"
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_setting("alpha", self.alpha, above=0.0)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Walk from every item; ``valid`` is not looked at."""
+        x = ones(train.histories, len(train.catalogue)).astype(np.float64)
+        to_users, to_items = _step(sp.csr_array(x.T), self.alpha), _step(x, self.alpha)
+        self.says = without_diagonal(sp.csr_array(to_users @ to_items))
+        return self
+
+
+def bm25(documents: sp.csr_array[Any], k1: float, b: float) -> sp.csr_array[Any]:
+    """Weights of the words in each document, from their counts, shape [documents, words]."""
+    lengths = np.asarray(documents.sum(axis=1)).ravel()
+    average = max(lengths.mean(), np.finfo(float).tiny)
+    holding = np.bincount(documents.indices, minlength=documents.shape[1])
+    rarity = np.log1p((documents.shape[0] - holding + 0.5) / (holding + 0.5))
+    count, row = documents.data, np.repeat(np.arange(len(lengths)), np.diff(documents.indptr))
+    saturated = count * (k1 + 1) / (count + k1 * (1 - b + b * lengths[row] / average))
+    parts = (saturated * rarity[documents.indices], documents.indices, documents.indptr)
+    return sp.csr_array(parts, shape=documents.shape)
+
+
+def _step(x: sp.csr_array[Any], alpha: float) -> sp.csr_array[Any]:
+    """Probabilities of one step from each row, all choices alike, raised to a power."""
+    choices = np.diff(x.indptr)
+    data = np.repeat(np.maximum(choices, 1.0) ** -alpha, choices)
+    return sp.csr_array((data, x.indices, x.indptr), shape=x.shape)

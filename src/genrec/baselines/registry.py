@@ -1,0 +1,132 @@
+"""Baselines by name, and their files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, Self, runtime_checkable
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
+from genrec.baselines.linear import Ease
+from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
+from genrec.baselines.slim import Slim
+from genrec.baselines.title_search import TitleSearch
+from genrec.errors import ConfigError, GenRecError, RunError
+from genrec.recommender import Recommender
+
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, IndexError),
+    *(BadZipFile, zlib.error, AttributeError),
+)
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """A recommender of :data:`BASELINES` that can be written to a file."""
+
+    @property
+    def name(self) -> str:
+        """Its key in :data:`BASELINES`."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of its class, as JSON can hold them."""
+        ...
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What it has learnt."""
+        ...
+
+    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+        """Inverse of :meth:`arrays`; returns itself."""
+        ...
+
+
+def _sasrec(seed: int) -> Recommender:
+    from genrec.baselines.sequential import SasRec  # torch, which no other one needs
+
+    return SasRec(seed=seed)
+
+
+BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
+    {
+        "popularity": lambda seed: Popularity(),
+        "popularity-recent": lambda seed: RecentPopularity(),
+        "title-search": lambda seed: TitleSearch(),
+        "itemknn": lambda seed: ItemKnn(),
+        "itemknn-bm25": lambda seed: ItemKnnBm25(),
+        "p3alpha": lambda seed: P3Alpha(),
+        "ease": lambda seed: Ease(),
+        "slim": lambda seed: Slim(),
+        "cooccurrence": lambda seed: Cooccurrence(),
+        "kernel": lambda seed: Kernel(),
+        "pooled": lambda seed: Pooled(),
+        "sasrec": _sasrec,
+    }
+)
+"""From a name to what makes that baseline, unfitted, given a seed; in the order of a table."""
+
+
+def make_baseline(name: str, seed: int = 0) -> Recommender:
+    """An unfitted baseline with its default settings; most of them draw nothing from the seed.
+
+    Raises:
+        ConfigError: no baseline of that name.
+    """
+    if name not in BASELINES:
+        close = difflib.get_close_matches(name, BASELINES, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"Unknown baseline {name!r}; {meant}known are {', '.join(BASELINES)}.")
+    return BASELINES[name](seed)
+
+
+def save_baseline(recommender: Recommender, path: str | Path) -> None:
+    """Write a fitted baseline as one ``.npz`` without pickles; the file appears only when whole.
+
+    Raises:
+        ConfigError: the recommender is no baseline of :data:`BASELINES`.
+    """
+    if not (isinstance(recommender, Storable) and recommender.name in BASELINES):
+        raise ConfigError(f"{recommender.name} is no baseline; save it with its own method.")
+    path = Path(path)
+    head = {"kind": recommender.name, "settings": recommender.settings()}
+    arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **recommender.arrays()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_baseline(path: str | Path) -> Recommender:
+    """Read what :func:`save_baseline` wrote.
+
+    Raises:
+        RunError: the file is missing, damaged or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        head = json.loads(str(arrays.pop("head")))
+        kind: Any = type(make_baseline(head["kind"]))
+        restored: Recommender = kind(**head["settings"]).restore(arrays)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    except ConfigError as error:
+        raise _unreadable(path, error) from None
+    return restored
+
+
+def _unreadable(path: str | Path, error: Exception) -> GenRecError:
+    return RunError(f"{path}: no readable baseline ({error}); fit and save it again.")

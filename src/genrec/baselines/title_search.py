@@ -1,0 +1,82 @@
+"""What a search for the last title finds: the baseline that knows titles and nobody's taste."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
+from genrec.errors import GenRecError
+from genrec.histories import Dataset, Histories, Holdout
+
+
+@dataclass(eq=False)
+class TitleSearch(Scoring):
+    """BM25 over the catalogue's titles, asked with the titles of the last items."""
+
+    name = "title-search"
+
+    last: int = 1
+    """Most recent items whose titles are the query."""
+    k1: float = 1.2
+    b: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_setting("last", self.last, least=1)
+        check_setting("k1", self.k1)
+        check_setting("b", self.b)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Index the titles; interactions are not looked at.
+
+        Raises:
+            GenRecError: bm25s is not installed.
+        """
+        return self._index(train.catalogue.titles)
+
+    def scores(self, histories: Histories) -> Scores:
+        last = histories.tail(self.last)
+        asked, column = np.unique(last.items, return_inverse=True)
+        found = np.array([self._search(item) for item in asked.tolist()])
+        found = found.reshape(len(asked), len(self._titles))
+        parts = (np.ones(len(column)), column, last.offsets)
+        return cast(Scores, sp.csr_array(parts, shape=(len(last), len(asked))) @ found)
+
+    def arrays(self) -> Arrays:
+        return {"titles": np.frombuffer(json.dumps(self._titles).encode(), np.uint8)}
+
+    def restore(self, arrays: Arrays) -> Self:
+        return self._index(json.loads(arrays["titles"].tobytes()))
+
+    def _index(self, titles: Sequence[str]) -> Self:
+        bm25s = _bm25s()
+        self._titles = list(titles)
+        self._words = bm25s.tokenize(
+            self._titles, stopwords="en", return_ids=False, show_progress=False
+        )
+        self._searcher = bm25s.BM25(k1=self.k1, b=self.b)
+        if any(self._words):
+            self._searcher.index(self._words, show_progress=False)
+        return self
+
+    def _search(self, item: int) -> npt.NDArray[np.float32]:
+        """Each title's score for one title, shape [items]."""
+        if not self._words[item]:
+            return np.zeros(len(self._titles), np.float32)
+        return cast(npt.NDArray[np.float32], self._searcher.get_scores(self._words[item]))
+
+
+def _bm25s() -> Any:
+    try:
+        import bm25s
+    except ImportError:
+        raise GenRecError(
+            'title-search needs the extra "compare": pip install "genrec[compare]".'
+        ) from None
+    return bm25s
