@@ -163,6 +163,80 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
+    models: Annotated[
+        str,
+        typer.Option(help="Comma-separated: baselines, forms of GenRec, run folders; or `all`."),
+    ] = "popularity,itemknn,ease,cooccurrence,pooled,sasrec,genrec",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; a comparison cut off there goes on.")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(help="leave-last-out, global-time, or a folder with train, valid, test."),
+    ] = "leave-last-out",
+    users: Users = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each model that depends on a seed.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Training of each GenRec and P5.")] = 5.0,
+    cutoffs: Annotated[str, typer.Option("--k", help="Cut-offs.")] = "5,10",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of the GenRecs as key=value.")
+    ] = None,
+    nats: Annotated[
+        bool, typer.Option("--nats", help="Likelihood of the targets, too, where there is one.")
+    ] = False,
+    reference: Annotated[
+        str | None, typer.Option(help="Model the others are paired with; else the best one.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Of an hour on this machine, for costs per 1,000.")
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on where data or split leak.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare models on one split: tables, intervals, slices, leaks, costs, one report."""
+    from genrec.compare import Plan, notes
+    from genrec.compare import compare as run
+    from genrec.config import parse_assignments
+    from genrec.contenders import ALL
+
+    plan = Plan(
+        models=ALL if models == "all" else tuple(filter(None, models.split(","))),
+        split=split,
+        k=_numbers(cutoffs, "--k"),
+        users=users,
+        seed=seed,
+        seeds=seeds,
+        minutes=minutes,
+        settings=parse_assignments(assignments or []),
+        nats=nats,
+        reference=reference,
+        price=price,
+        allow_leaks=allow_leaks,
+    )
+    out = out or Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}"
+    progress = _progress("evaluating")
+    found = run(
+        dataset,
+        plan,
+        out,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=progress,
+    )
+    if as_json:
+        return _print_json(found.to_json())
+    _print_comparison([each.evaluation for each in found.entries])
+    for line in notes(found):
+        print(f"note: {line}")
+    print(f"{out / 'report.html'} shows it all")
+    return None
+
+
+@app.command()
 def recommend(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     history: Annotated[
@@ -317,6 +391,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"{option} takes whole numbers such as 5,10; got {text!r}.") from None
 
 
 def _mapping(value: object) -> dict[str, Any]:

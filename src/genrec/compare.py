@@ -25,7 +25,7 @@ from genrec.contenders import Contender, Task, check_model, contender, note
 from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError
-from genrec.evaluation import Evaluation, Progress, combine, evaluate, judge
+from genrec.evaluation import Progress, combine, evaluate, judge
 from genrec.files import write_text
 from genrec.histories import Dataset, Holdout, Split
 from genrec.leakage import Finding, check_split, refuse_leaks
@@ -40,6 +40,7 @@ KEPT = "models"
 RUNS = "runs"
 """Folder of GenRec's runs."""
 BATCH_ROWS = 64
+FAST_BATCH_ROWS = 1024
 """Users that are asked about between two signs of progress."""
 
 
@@ -274,9 +275,8 @@ def _make(
         and not plan.allow_leaks
     ):
         refuse_leaks(findings)
-    made: Evaluation = evaluate(
-        model, test, (max(plan.k),), bootstrap=0, progress=progress, batch_rows=BATCH_ROWS
-    )
+    rows = BATCH_ROWS if each.slow else FAST_BATCH_ROWS
+    made = evaluate(model, test, [max(plan.k)], bootstrap=0, progress=progress, batch_rows=rows)
     nats = _nats(model, test) if plan.nats else None
     return Kept(made.items, nats, made.seconds, fit_seconds, note(model), findings)
 

@@ -26,6 +26,8 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "genrec": {},
 }
 """Settings of GenRec's forms; the first one is not trained."""
+ALL = (*BASELINES, *FORMS)
+"""Everything that has a name."""
 SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
 """Those that another seed makes another model of."""
 
@@ -56,6 +58,11 @@ class Contender:
     def seeded(self) -> bool:
         return self.run is None and self.name in SEEDED
 
+    @property
+    def slow(self) -> bool:
+        """Whether a list takes long enough to show progress."""
+        return self.run is not None or self.name in FORMS or self.name.startswith("p5-")
+
     def identity(self, task: Task, seed: int) -> dict[str, Any]:
         """What its results depend on beside data, split and users."""
         if self.run is not None:
@@ -64,7 +71,7 @@ class Contender:
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**FORMS[self.name], **task.settings}}
-        if self.seeded and self.name != "sasrec":
+        if self.slow:
             own |= {"minutes": task.minutes}
         return own
 
@@ -87,7 +94,7 @@ def contender(name: str) -> Contender:
         return Contender(name)
     if (Path(name) / "genrec.json").is_file():
         return Contender(Path(name).name, Path(name))
-    known = ", ".join([*BASELINES, *FORMS])
+    known = ", ".join(ALL)
     raise ConfigError(f"Unknown model {name!r}; give a run folder, or one of {known}.")
 
 
