@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self, cast
 
-import numpy as np
-
 from genrec.baselines.base import Arrays, Scores, Scoring, check_setting, check_size
 from genrec.ease import all_say, invert, ones
 from genrec.histories import Dataset, Histories, Holdout
