@@ -51,8 +51,11 @@ class CrossFittedPrior:
     """A :class:`Scorer` as a prior; a subclass names the two."""
 
     kind: ClassVar[str]
-    scorer: ClassVar[Callable[[], Scorer]]
     parts: list[Scorer]
+
+    def scorer(self) -> Scorer:
+        """A new one, not yet fitted."""
+        raise NotImplementedError
 
     def fit(self, histories: Histories, n_items: int) -> Self:
         self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
@@ -119,17 +122,15 @@ class CrossFittedPrior:
         return self
 
 
-def _sasrec() -> Scorer:
-    from genrec.sasrec import Sasrec  # torch, which the other priors do without
-
-    return Sasrec()
-
-
 class SasrecPrior(CrossFittedPrior):
     """SASRec (see :mod:`genrec.sasrec`), cross-fitted."""
 
     kind: ClassVar[str] = "sasrec"
-    scorer = staticmethod(_sasrec)
+
+    def scorer(self) -> Scorer:
+        from genrec.sasrec import Sasrec  # torch, which the other priors do without
+
+        return Sasrec()
 
 
 def _fold(history: Items) -> int:

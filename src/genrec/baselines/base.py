@@ -21,7 +21,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(eq=False)
 class Scoring(ABC):
-    """A :class:`.Recommender` that gives every item a score; the fields of a subclass are settings."""
+    """A :class:`.Recommender` that gives every item a score; fields of subclasses are settings."""
 
     name: ClassVar[str]
 

@@ -81,7 +81,7 @@ class RecentPopularity(Scoring):
 
     name = "popularity-recent"
 
-    half_life: float = 0.1
+    half_life: float = 0.02
     """Age at which an interaction weighs half, as a share of the time span."""
 
     def __post_init__(self) -> None:
@@ -110,7 +110,8 @@ def _ages(histories: Histories) -> npt.NDArray[np.float64]:
     """Ages of all interactions from 0, the newest, to 1; see :class:`RecentPopularity`."""
     times = histories.timestamps
     if len(times) and common_clock(histories):
-        return (times.max() - times) / max(times.max() - times.min(), np.finfo(float).tiny)
+        span = max(float(np.ptp(times)), np.finfo(float).tiny)
+        return np.asarray((times.max() - times) / span)
     lengths = np.repeat(histories.lengths, histories.lengths)
     later = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(lengths))
-    return later / np.maximum(lengths - 1, 1)
+    return np.asarray(later / np.maximum(lengths - 1, 1))

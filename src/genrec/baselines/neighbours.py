@@ -22,7 +22,7 @@ class ItemKnn(ItemToItem):
 
     name = "itemknn"
 
-    neighbours: int = 100
+    neighbours: int = 50
     """Items that an item speaks for, the most similar ones."""
     shrinkage: float = 0.0
     """Added to the product of the two norms: pairs of rare items count less."""
@@ -33,43 +33,37 @@ class ItemKnn(ItemToItem):
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Compare all pairs of items; ``valid`` is not looked at."""
-        x = ones(train.histories, len(train.catalogue)).astype(np.float64)
-        self.says = strongest(without_diagonal(self._similarity(x)), self.neighbours)
+        x = self._weighted(ones(train.histories, len(train.catalogue)).astype(np.float64))
+        similar = _cosine(x, self.shrinkage)
+        self.says = strongest(without_diagonal(similar), self.neighbours)
         return self
 
-    def _similarity(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
-        products = sp.csr_array(x.T @ x)
-        norms = np.sqrt(products.diagonal())
-        row, column = products.tocoo().coords
-        products.data /= norms[row] * norms[column] + self.shrinkage
-        return products
+    def _weighted(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
+        """What each interaction counts, shape [users, items]."""
+        return x
 
 
 @dataclass(eq=False)
 class ItemKnnBm25(ItemKnn):
-    """Items as documents whose words are their users, weighted by BM25, compared by their product.
+    """:class:`ItemKnn` on interactions that BM25 weighs, users as documents and items as words.
 
-    A user of many items says little, and a popular item's weights fall with its length, but by
-    less than the cosine's: what remains of popularity is what ``b`` decides.
+    An item's rarity is the same for all its users, and the cosine takes it out again; what BM25
+    changes is that a user of many items says less about each pair of them.
     """
 
     name = "itemknn-bm25"
 
     k1: float = 1.2
     b: float = 0.75
+    """From 0, all users alike, to 1, a user's say falls with the full number of items."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_setting("k1", self.k1)
         check_setting("b", self.b)
 
-    def _similarity(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
-        weighted = bm25(sp.csr_array(x.T), self.k1, self.b)
-        products = sp.csr_array(weighted @ weighted.T)
-        if self.shrinkage:
-            together = sp.csr_array(x.T @ x)
-            products.data *= together.data / (together.data + self.shrinkage)
-        return products
+    def _weighted(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
+        return bm25(x, self.k1, self.b)
 
 
 @dataclass(eq=False)
@@ -83,20 +77,36 @@ class P3Alpha(ItemToItem):
     name = "p3alpha"
 
     alpha: float = 1.0
+    neighbours: int = 50
+    """Items that speak for an item, those from which most walks end at it."""
 
     def __post_init__(self) -> None:
         check_setting("alpha", self.alpha, above=0.0)
+        check_setting("neighbours", self.neighbours, least=1)
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Walk from every item; ``valid`` is not looked at."""
         x = ones(train.histories, len(train.catalogue)).astype(np.float64)
         to_users, to_items = _step(sp.csr_array(x.T), self.alpha), _step(x, self.alpha)
-        self.says = without_diagonal(sp.csr_array(to_users @ to_items))
+        walks = without_diagonal(sp.csr_array(to_users @ to_items))
+        self.says = sp.csr_array(strongest(sp.csr_array(walks.T), self.neighbours).T)
         return self
 
 
+def _cosine(x: sp.csr_array[Any], shrinkage: float) -> sp.csr_array[Any]:
+    """Of the columns, with ``shrinkage`` added to the product of their norms."""
+    products = sp.csr_array(x.T @ x)
+    norms = np.sqrt(products.diagonal())
+    row, column = products.tocoo().coords
+    products.data /= norms[row] * norms[column] + shrinkage
+    return products
+
+
 def bm25(documents: sp.csr_array[Any], k1: float, b: float) -> sp.csr_array[Any]:
-    """Weights of the words in each document, from their counts, shape [documents, words]."""
+    """Weights of the words in each document, from their counts, shape [documents, words].
+
+    Source: Robertson and Zaragoza, The probabilistic relevance framework (2009).
+    """
     lengths = np.asarray(documents.sum(axis=1)).ravel()
     average = max(lengths.mean(), np.finfo(float).tiny)
     holding = np.bincount(documents.indices, minlength=documents.shape[1])
