@@ -1,0 +1,536 @@
+"""P5: recommendation as text to text, with a T5 that reads item numbers and writes one.
+
+Source: arXiv 2203.13366, the sequential-recommendation family; numbering after arXiv 2305.06569.
+Lists are exact: every number of the catalogue is scored, in one pass over the tree of their
+pieces, where the published P5 decodes with beams.
+
+**The published numbering knows the answers.** Items are numbered in the order in which a walk
+through the users' whole sequences meets them, held-out items included. A user's held-out item that
+nobody before has had is therefore "my largest number plus one", and no recommender is needed to
+find it. ``P5("sequential", order=data.histories)`` reproduces that; ``P5("shuffled")`` is what the
+method does without it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from genrec.errors import BackboneError, ConfigError, DataError
+from genrec.histories import Dataset, Histories, Holdout
+from genrec.metrics import ndcg, target_ranks
+from genrec.recommender import TopK, top_k
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Indexing = Literal["sequential", "shuffled"]
+Pieces = tuple[int, ...]
+Example = tuple[list[int], list[int], Pieces]
+"""Pieces of the prompt, the word that each belongs to, pieces of the answer."""
+
+WITH_USER = (
+    "what will {user} buy after these items : {items}",
+    "{user} has so far chosen {items} and will choose next",
+    "the items of {user} in order of time are {items} continue the list",
+    "name the item that comes next for {user} whose history is {items}",
+)
+WITHOUT_USER = (
+    "what will be bought after these items : {items}",
+    "somebody has so far chosen {items} and will choose next",
+    "the items in order of time are {items} continue the list",
+    "name the item that comes next when the history is {items}",
+)
+FIRST = 1001
+"""Number of the first item, so that small catalogues have numbers of one length."""
+MOST_WORDS = 512
+WARM_UP = 0.05
+"""Share of the budget in which the learning rate rises; after it, it falls to zero."""
+PAD, END = 0, 1
+POOL = 50
+"""Batches that are sorted by length together."""
+POSITIONS = 8192
+"""Places of the decoder that are scored at once."""
+
+
+@dataclass(frozen=True)
+class P5Settings:
+    """What P5 is and how it is trained; the defaults suit one CPU core."""
+
+    backbone: str | None = None
+    """Hub id or folder of a pretrained T5, e.g. "t5-small"; a T5 from scratch if None."""
+    d_model: int = 128
+    """Width from scratch; heads have 32 dimensions, feed-forward layers four times the width."""
+    layers: int = 2
+    """Of encoder and of decoder, from scratch."""
+    dropout: float = 0.1
+    history: int = 20
+    """Most recent items in a prompt."""
+    last: int | None = None
+    """Targets per user and epoch, counted from the end; all if None."""
+    batch: int = 128
+    learning_rate: float = 2e-3
+    epochs: int = 20
+    minutes: float | None = None
+    """Of training, by the clock; the first of the two budgets to be reached ends it."""
+    looks: int = 20
+    """How often the validation users are asked on the way; the best look's weights are kept."""
+    look_users: int = 500
+    patience: int = 6
+    """Looks without a better NDCG@10 after which training ends."""
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        sizes = (self.d_model // 32, self.layers, self.history, self.batch, self.epochs)
+        if min(*sizes, self.looks, self.look_users, self.patience) < 1 or self.d_model % 32:
+            raise ConfigError("P5: sizes count from 1 and d_model is a multiple of 32; mend them.")
+        if self.last is not None and self.last < 1:
+            raise ConfigError(f"P5: last={self.last} leaves nothing to train on; give 1 or more.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ConfigError(f"P5: minutes={self.minutes} is no budget; give more than 0.")
+
+
+class P5:
+    """P5's sequential recommendation under the contract of :class:`.Recommender`.
+
+    Args:
+        indexing: "sequential" for the numbering of the publication, "shuffled" for the same numbers
+            permuted by the seed.
+        order: the histories that are walked through to number items and users. The whole log's
+            (``data.histories``) give the **leak** that the published numbers contain: held-out
+            items are often "last number plus one". None walks through the training histories
+            alone; items that they lack get the remaining numbers at random.
+        settings: sizes, budget, seed and device.
+    """
+
+    def __init__(
+        self,
+        indexing: Indexing = "sequential",
+        order: Histories | None = None,
+        settings: P5Settings | None = None,
+    ) -> None:
+        if indexing not in get_args(Indexing):
+            raise ConfigError(f"indexing is {indexing!r}; give 'sequential' or 'shuffled'.")
+        self.indexing: Indexing = indexing
+        self.settings = settings or P5Settings()
+        self._order = order
+
+    @property
+    def name(self) -> str:
+        """Either "p5-sequential" or "p5-shuffled"."""
+        return f"p5-{self.indexing}"
+
+    @property
+    def note(self) -> str:
+        """What a table has to say about it: pretrained or not, and how large."""
+        own = self.settings
+        if own.backbone is not None:
+            return f"pretrained {own.backbone}"
+        return f"from scratch, d_model {own.d_model}, {own.layers} + {own.layers} layers"
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Train until the budget ends; with ``valid``, stop early and keep the best weights."""
+        settings, histories = self.settings, train.histories
+        walked = histories if self._order is None else self._order
+        self._build(
+            number_items(walked, len(train.catalogue), self.indexing, settings.seed),
+            walked.user_ids,
+        )
+        with torch.random.fork_rng():  # whoever calls has a seed of their own
+            torch.manual_seed(settings.seed)
+            self._network = _Network(settings, self._pieces.size).to(settings.device)
+            self._train(histories, valid and valid.sample(settings.look_users, settings.seed))
+        return self
+
+    def _build(self, numbers: Ints, user_ids: Sequence[str]) -> None:
+        """Everything that follows from the numbers and is not learnt."""
+        self._numbers, self._user_ids = numbers, list(user_ids)
+        self._users = {user: place for place, user in enumerate(user_ids, start=1)}
+        self._pieces = _pieces(self.settings.backbone, max(len(numbers) + FIRST, len(user_ids)))
+        words = [str(FIRST + number) for number in numbers.tolist()]
+        self._words = [self._pieces(word) for word in words]
+        self._tree = IdTree(closed(self._words), self._pieces.start)
+
+    def _train(self, histories: Histories, looked: Holdout | None) -> None:
+        optimizer = torch.optim.AdamW(self._network.parameters(), lr=self.settings.learning_rate)
+        look = _Look(self, looked) if looked is not None else None
+        for share, batch in self._budgeted(histories):
+            if look is not None and look(share):
+                break
+            for group in optimizer.param_groups:
+                warm = min(share / WARM_UP, (1 - share) / (1 - WARM_UP))
+                group["lr"] = self.settings.learning_rate * max(warm, 1e-3)
+            self._network.train()
+            loss = self._network.loss(*self._tensors(batch))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+            optimizer.step()
+        if look is not None:
+            look.keep_best()
+
+    def _budgeted(self, histories: Histories) -> Iterator[tuple[float, list[Example]]]:
+        """Batches until a budget ends, each with the share of the budget that is gone."""
+        settings, random = self.settings, np.random.default_rng(self.settings.seed)
+        targets = _targets(histories, settings.last)
+        if not len(targets):
+            raise DataError(
+                "P5 has nothing to learn from: no history has two items; use more data."
+            )
+        began, done, steps = (
+            time.monotonic(),
+            0,
+            settings.epochs * -(-len(targets) // settings.batch),
+        )
+        for _ in range(settings.epochs):
+            for rows in _batches(targets, settings.batch, random):
+                spent = (time.monotonic() - began) / (60 * (settings.minutes or np.inf))
+                if spent >= 1:
+                    return
+                yield (
+                    max(spent, done / steps),
+                    [self._example(histories, *at, random) for at in rows],
+                )
+                done += 1
+
+    def _example(
+        self, histories: Histories, row: int, place: int, random: np.random.Generator
+    ) -> Example:
+        history = histories[row]
+        wordings = WITH_USER if random.random() < 0.5 else WITHOUT_USER
+        wording = wordings[random.integers(len(wordings))]
+        prompt = self._prompt(wording, histories.user_ids[row], history[:place])
+        return *prompt, self._tree.ids[history[place]]
+
+    def _prompt(
+        self, wording: str, user: str, history: npt.NDArray[np.int32]
+    ) -> tuple[list[int], list[int]]:
+        """Pieces, closed by the end token, and the number of the word that each belongs to."""
+        words: list[Pieces] = []
+        for word in wording.split():
+            if word == "{items}":
+                recent = history[-self.settings.history :].tolist()
+                words += [self._words[item] for item in recent]
+            else:
+                words.append(self._pieces(word.format(user=f"user_{self._users.get(user, 0)}")))
+        words.append((self._pieces.end,))
+        number = [min(at, MOST_WORDS - 1) for at, word in enumerate(words) for _ in word]
+        return list(chain.from_iterable(words)), number
+
+    def _tensors(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
+        """Pieces, words and answers, padded on the right (by -1) to the longest row."""
+        columns = ([torch.tensor(row) for row in column] for column in zip(*batch, strict=True))
+        padded = (pad_sequence(rows, batch_first=True, padding_value=-1) for rows in columns)
+        return tuple(table.to(self.settings.device) for table in padded)
+
+    def scores(self, histories: Histories) -> Floats:
+        """Log-probability of each item's pieces after each history, shape [rows, items]."""
+        self._network.eval()
+        found = np.empty((len(histories), len(self._words)), np.float32)
+        by_length = np.argsort(histories.lengths, kind="stable")
+        for rows in _split(by_length, max(1, POSITIONS // len(self._tree))):
+            batch = [(*self._question(histories, row), ()) for row in rows.tolist()]
+            pieces, words, _ = self._tensors(batch)
+            found[rows] = self._network.item_scores(pieces, words, self._tree).cpu().numpy()
+        return found
+
+    def _question(self, histories: Histories, row: int) -> tuple[list[int], list[int]]:
+        user = histories.user_ids[row]
+        wording = (WITH_USER if user in self._users else WITHOUT_USER)[0]
+        return self._prompt(wording, user, histories[row])
+
+    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
+        """The k likeliest items of each history; see :class:`.Recommender`."""
+        return top_k(self.scores(histories), k, histories if exclude_seen else None)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Settings, numbers, users and weights, for one ``.npz``."""
+        settings = {"indexing": self.indexing, **asdict(self.settings)}
+        own = {"numbers": self._numbers, "user_ids": np.array(self._user_ids, dtype=np.str_)}
+        weights = {
+            f"weights.{name}": value.detach().cpu().numpy()
+            for name, value in self._network.named_parameters()
+        }
+        return {"settings": np.array(json.dumps(settings)), **own, **weights}
+
+    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+        """Inverse of :meth:`arrays`; the device stays this recommender's own."""
+        settings = json.loads(str(arrays["settings"]))
+        self.indexing = settings.pop("indexing")
+        self.settings = replace(P5Settings(**settings), device=self.settings.device)
+        self._build(arrays["numbers"], arrays["user_ids"].tolist())
+        self._network = _Network(self.settings, self._pieces.size).to(self.settings.device)
+        with torch.no_grad():
+            for name, value in self._network.named_parameters():
+                value.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
+        return self
+
+
+def number_items(histories: Histories, n_items: int, indexing: Indexing, seed: int) -> Ints:
+    """A number from 0 for each item, shape [items].
+
+    "sequential": by first appearance in a walk through the rows; items that do not appear follow at
+    random. "shuffled": a random permutation.
+    """
+    if len(histories.items) and histories.items.max() >= n_items:
+        raise DataError("P5's order holds items outside the catalogue; give the same data's.")
+    random = np.random.default_rng(seed)
+    if indexing == "shuffled":
+        return random.permutation(n_items)
+    items, first = np.unique(histories.items, return_index=True)
+    absent = np.setdiff1d(np.arange(n_items), items)
+    walk = np.concatenate([items[np.argsort(first)], random.permutation(absent)])
+    return np.argsort(walk)
+
+
+def closed(words: Sequence[Pieces], end: int = END) -> list[Pieces]:
+    """The words' pieces, with an end token where one word would be the beginning of another.
+
+    Elsewhere the last piece already says which word it is.
+    """
+    beginnings = {word[:cut] for word in words for cut in range(len(word))}
+    return [(*word, end) if word in beginnings else word for word in words]
+
+
+class IdTree:
+    """All proper beginnings of the items' ids: what a decoder has to read to score every item.
+
+    Attributes:
+        ids: pieces of each item's id; none is the beginning of another.
+        token: last piece of each beginning, shape [nodes]; node 0 is the empty one.
+        depth: its length.
+        sees: whether a node's beginning starts with another's, shape [nodes, nodes].
+        at, piece: the nodes that an item's id passes and the piece it takes at each, shape [items,
+            longest id]; -1 behind an id's end.
+    """
+
+    def __init__(self, ids: Sequence[Pieces], start: int) -> None:
+        self.ids = ids
+        nodes: dict[Pieces, int] = {(): 0}
+        for pieces in ids:
+            for cut in range(1, len(pieces)):
+                nodes.setdefault(pieces[:cut], len(nodes))
+        self.token = torch.tensor([node[-1] if node else start for node in nodes])
+        self.depth = torch.tensor([len(node) for node in nodes])
+        self.sees = torch.eye(len(nodes), dtype=torch.bool)
+        for node, place in nodes.items():
+            if node:
+                self.sees[place] |= self.sees[nodes[node[:-1]]]
+        passed = [torch.tensor([nodes[word[:cut]] for cut in range(len(word))]) for word in ids]
+        self.at = pad_sequence(passed, batch_first=True, padding_value=-1)
+        self.piece = pad_sequence(
+            [torch.tensor(word) for word in ids], batch_first=True, padding_value=-1
+        )
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+    def scores(self, log_probabilities: torch.Tensor) -> torch.Tensor:
+        """Sums along each id, shape [rows, items], of [rows, nodes, vocabulary]."""
+        total = log_probabilities.new_zeros(len(log_probabilities), len(self.ids))
+        for at, piece in zip(self.at.T, self.piece.T, strict=True):
+            total += torch.where(at >= 0, log_probabilities[:, at, piece], 0.0)
+        return total
+
+
+class _Network(nn.Module):
+    """A T5 whose encoder also hears which pieces make one word."""
+
+    def __init__(self, settings: P5Settings, vocabulary: int) -> None:
+        super().__init__()
+        self.t5 = _load(settings) if settings.backbone else _scratch(settings, vocabulary)
+        self.words = nn.Embedding(MOST_WORDS, self.t5.config.d_model)
+        nn.init.normal_(self.words.weight, std=0.02 if settings.backbone else 1.0)
+
+    def loss(
+        self, pieces: torch.Tensor, words: torch.Tensor, answers: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy of a batch's answers, each piece given those before it."""
+        labels = answers.masked_fill(answers < 0, -100)
+        embedded, mask = self._embedded(pieces, words)
+        logits = self.t5(inputs_embeds=embedded, attention_mask=mask, labels=labels).logits
+        return cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    @torch.inference_mode()
+    def item_scores(self, pieces: torch.Tensor, words: torch.Tensor, tree: IdTree) -> torch.Tensor:
+        """Log-probabilities of all ids, shape [rows, items].
+
+        The tree's nodes are one decoder input: each sees its ancestors, at their distance in depth.
+        """
+        embedded, mask = self._embedded(pieces, words)
+        read = self.t5.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        decoder, device = self.t5.decoder, pieces.device
+        states = decoder.embed_tokens(tree.token.to(device)).expand(len(pieces), -1, -1)
+        bias, unread = self._tree_bias(tree, device), _hidden(mask[:, None, None, :].bool())
+        for block in decoder.block:
+            states = block(states, _hidden(tree.sees.to(device))[None, None], bias, read, unread)[0]
+        states = decoder.final_layer_norm(states)
+        if self.t5.config.scale_decoder_outputs:
+            states = states * self.t5.config.d_model**-0.5
+        return tree.scores(self.t5.lm_head(states).log_softmax(-1))
+
+    def _tree_bias(self, tree: IdTree, device: torch.device) -> torch.Tensor:
+        """T5's bias for the distance of two nodes in depth, shape [1, heads, nodes, nodes]."""
+        attention, depth = self.t5.decoder.block[0].layer[0].SelfAttention, tree.depth.to(device)
+        levels = int(depth.max()) + 1
+        return cast(
+            torch.Tensor, attention.compute_bias(levels, levels)[:, :, depth[:, None], depth]
+        )
+
+    def _embedded(
+        self, pieces: torch.Tensor, words: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        known = pieces >= 0
+        both = self.t5.shared(pieces.clamp_min(0)) + self.words(words.clamp_min(0))
+        return both, known.long()
+
+
+def _hidden(seen: torch.Tensor) -> torch.Tensor:
+    """A mask of what is seen, as a number to add to attention's logits."""
+    return torch.zeros(seen.shape, device=seen.device).masked_fill(
+        ~seen, torch.finfo(torch.float32).min
+    )
+
+
+def _scratch(settings: P5Settings, vocabulary: int) -> T5ForConditionalGeneration:
+    config = T5Config(
+        vocab_size=vocabulary,
+        d_model=settings.d_model,
+        d_kv=32,
+        d_ff=4 * settings.d_model,
+        num_layers=settings.layers,
+        num_decoder_layers=settings.layers,
+        num_heads=settings.d_model // 32,
+        dropout_rate=settings.dropout,
+        pad_token_id=PAD,
+        eos_token_id=END,
+        decoder_start_token_id=PAD,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def _load(settings: P5Settings) -> T5ForConditionalGeneration:
+    assert settings.backbone is not None
+    try:
+        loaded = T5ForConditionalGeneration.from_pretrained(
+            settings.backbone, dtype=torch.float32, dropout_rate=settings.dropout
+        )
+    except (OSError, ValueError) as error:
+        raise _unloaded(settings.backbone, error) from error
+    return cast(T5ForConditionalGeneration, loaded)
+
+
+def _unloaded(backbone: str, error: Exception) -> BackboneError:
+    return BackboneError(f"{backbone}: no T5 could be loaded ({error}); give a T5's id or folder.")
+
+
+class _OwnPieces:
+    """Words of the prompts, and numbers by two digits, of one length each.
+
+    A number's first piece is another than the same digits further back, as in SentencePiece.
+    """
+
+    start, end = PAD, END
+
+    def __init__(self, most: int) -> None:
+        self._width = len(str(most)) + len(str(most)) % 2
+        names = sorted({word for text in (*WITH_USER, *WITHOUT_USER) for word in text.split()})
+        digits = [f"{mark}{number:02}" for mark in (" ", "") for number in range(100)]
+        self._ids = {name: at for at, name in enumerate([*names, "user_", *digits], start=2)}
+        self.size = len(self._ids) + 2
+
+    def __call__(self, word: str) -> Pieces:
+        name, digits = re.fullmatch(r"(\D*)(\d*)", word).groups()  # type: ignore[union-attr]
+        digits = digits and digits.zfill(self._width)
+        pairs = [digits[at : at + 2] for at in range(0, len(digits), 2)]
+        if pairs and not name:
+            pairs[0] = f" {pairs[0]}"
+        return tuple(self._ids[piece] for piece in ([name] if name else []) + pairs)
+
+
+class _PretrainedPieces:
+    """A pretrained T5's own pieces of each word."""
+
+    start = PAD
+
+    def __init__(self, backbone: str) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(backbone)
+        except (OSError, ValueError) as error:
+            raise _unloaded(backbone, error) from error
+        self.end = self._tokenizer.eos_token_id
+        self.size = len(self._tokenizer)
+
+    def __call__(self, word: str) -> Pieces:
+        return tuple(self._tokenizer(word, add_special_tokens=False).input_ids)
+
+
+def _pieces(backbone: str | None, most: int) -> _OwnPieces | _PretrainedPieces:
+    return _OwnPieces(most) if backbone is None else _PretrainedPieces(backbone)
+
+
+class _Look:
+    """Asks the validation users now and then, and keeps the best weights."""
+
+    def __init__(self, model: P5, holdout: Holdout) -> None:
+        self._model, self._holdout = model, holdout
+        self._looks, self._best, self._since = 0, -1.0, 0
+        self._kept: dict[str, torch.Tensor] = {}
+        self.curve: list[float] = []
+
+    def __call__(self, share: float) -> bool:
+        """Look if it is time to; whether patience has come to an end."""
+        if share * self._model.settings.looks < len(self.curve) + 1:
+            return False
+        self._look()
+        return self._since >= self._model.settings.patience
+
+    def _look(self) -> None:
+        top = self._model.recommend_batch(self._holdout.histories, 10)
+        self.curve.append(float(ndcg(target_ranks(top.items, self._holdout.targets), 10).mean()))
+        self._since += 1
+        if self.curve[-1] > self._best:
+            self._best, self._since = self.curve[-1], 0
+            self._kept = deepcopy(self._model._network.state_dict())
+
+    def keep_best(self) -> None:
+        """Look a last time and put back the best weights."""
+        self._look()
+        self._model._network.load_state_dict(self._kept)
+
+
+def _targets(histories: Histories, last: int | None) -> Ints:
+    """Rows and places of all items that have a history, shape [targets, 2]."""
+    lengths = histories.lengths
+    rows = np.repeat(np.arange(len(histories)), lengths)
+    places = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
+    from_end = lengths[rows] - places
+    wanted = (places > 0) & (from_end <= (last or np.inf))
+    return np.stack([rows[wanted], places[wanted]], axis=1)
+
+
+def _batches(targets: Ints, size: int, random: np.random.Generator) -> Iterator[list[list[int]]]:
+    """All targets in random order, each batch of histories of about one length."""
+    for pool in _split(random.permutation(targets), size * POOL):
+        by_length = pool[np.argsort(pool[:, 1], kind="stable")]
+        batches = list(_split(by_length, size))
+        for place in random.permutation(len(batches)):
+            yield batches[place].tolist()
+
+
+def _split(rows: Ints, size: int) -> Iterator[Ints]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
