@@ -176,6 +176,9 @@ def compare(
         str,
         typer.Option(help="leave-last-out, global-time, or a folder with train, valid, test."),
     ] = "leave-last-out",
+    fit: Annotated[
+        str, typer.Option(help="train+valid (all before the test targets) or train.")
+    ] = "train+valid",
     users: Users = None,
     seeds: Annotated[int, typer.Option(help="Runs of each model that depends on a seed.")] = 1,
     minutes: Annotated[float, typer.Option(help="Training of each GenRec and P5.")] = 5.0,
@@ -207,6 +210,7 @@ def compare(
     plan = Plan(
         models=ALL if models == "all" else tuple(filter(None, models.split(","))),
         split=split,
+        fit=fit,
         k=_numbers(cutoffs, "--k"),
         users=users,
         seed=seed,

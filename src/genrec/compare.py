@@ -33,8 +33,9 @@ from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.runs import CUTOFFS, sampled
 from genrec.slices import slices
-from genrec.splits import split_dataset
+from genrec.splits import before_test, split_dataset
 
+FITS = ("train+valid", "train")
 KEPT = "models"
 """Folder of what each model recommended."""
 RUNS = "runs"
@@ -51,6 +52,8 @@ class Plan:
     Attributes:
         models: names of baselines and forms of GenRec, or run folders.
         split: name of a split, or a folder with train, valid and test.
+        fit: "train+valid": once settings are chosen, everything before the test targets is learnt
+            from, as in production; "train": the custom of papers, validation says when to stop.
         k: cut-offs.
         users: test users, drawn by ``seed``; all if None.
         seeds: runs of each model that depends on a seed: ``seed``, ``seed + 1``, …
@@ -64,6 +67,7 @@ class Plan:
 
     models: tuple[str, ...]
     split: str = "leave-last-out"
+    fit: str = "train+valid"
     k: tuple[int, ...] = CUTOFFS
     users: int | None = None
     seed: int = 0
@@ -94,13 +98,15 @@ def compare(
     data = load_dataset(dataset)
     split = split_dataset(data, plan.split)
     findings = check_split(split)
-    for finding in findings:
-        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
     if not plan.allow_leaks:
         refuse_leaks(findings)
+    for finding in findings:
+        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
     test = sampled(split.test, plan.users, plan.seed)
     (out / KEPT).mkdir(parents=True, exist_ok=True)
-    task = Task(data, split, plan.settings or {}, plan.minutes, out / RUNS)
+    alone = plan.fit == "train"
+    fitted, valid = (split.train, split.valid) if alone else (before_test(split), None)
+    task = Task(data, split, fitted, valid, plan.settings or {}, plan.minutes, out / RUNS)
     entries = []
     for number, each in enumerate(contenders, start=1):
         entries.append(_entry(each, task, test, plan, out, progress))
@@ -108,10 +114,10 @@ def compare(
     comparison = Comparison(
         data=data.name,
         split=str(split.info["split"]),
-        facts=_facts(data, split),
+        facts=_facts(data, split) | {"fitted_on": plan.fit},
         test=test,
-        train=split.train,
-        slices=slices(test, split.train),
+        train=fitted,
+        slices=slices(test, fitted),
         entries=entries,
         findings=findings,
         environment=diagnose().to_json(),
@@ -134,6 +140,8 @@ def _contenders(plan: Plan) -> list[Contender]:
         raise ConfigError(f"Two models are called {twice[0]!r}; rename one of the run folders.")
     if plan.reference is not None and plan.reference not in names:
         raise ConfigError(f"The reference {plan.reference!r} is none of {', '.join(names)}.")
+    if plan.fit not in FITS:
+        raise ConfigError(f"fit is {plan.fit!r}; give one of {', '.join(FITS)}.")
     if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
         raise ConfigError("seeds and k must be at least 1, and minutes positive.")
     return found
@@ -245,6 +253,7 @@ def _kept(
         "genrec": __version__,
         "data": task.data.fingerprint,
         "split": task.split.info,
+        "fit": plan.fit,
         "test": _digest(test),
         "k": max(plan.k),
         "nats": plan.nats,
@@ -269,14 +278,21 @@ def _make(
     started = time.perf_counter()
     model = each.fit(task, seed)
     fit_seconds = time.perf_counter() - started
-    findings = list(check_model(model, task.split))
+    findings = list(check_model(model, task))
     if (
         any(finding.check == "fitted on other data" for finding in findings)
         and not plan.allow_leaks
     ):
         refuse_leaks(findings)
     rows = BATCH_ROWS if each.slow else FAST_BATCH_ROWS
-    made = evaluate(model, test, [max(plan.k)], bootstrap=0, progress=progress, batch_rows=rows)
+    made = evaluate(
+        model,
+        test,
+        [max(plan.k)],
+        bootstrap=0,
+        progress=progress if each.slow else None,
+        batch_rows=rows,
+    )
     nats = _nats(model, test) if plan.nats else None
     return Kept(made.items, nats, made.seconds, fit_seconds, note(model), findings)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from genrec.baselines import BASELINES, make_baseline
 from genrec.errors import ConfigError, RunError
-from genrec.histories import Dataset, Split
+from genrec.histories import Dataset, Holdout, Split
 from genrec.leakage import Finding, check_counts, check_numbers
 from genrec.model import GenRec
 from genrec.recommender import Recommender
@@ -36,12 +36,15 @@ SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
 class Task:
     """What a contender is given.
 
-    settings: of GenRec's forms. minutes: training of each form and of P5. folder: where runs of
-    GenRec are kept, so that a comparison that was cut off goes on.
+    fitted: what models learn from. valid: for those that choose when to stop; None if it is part of
+    `fitted`. settings: of GenRec's forms. minutes: training of each form and of P5. folder: where
+    runs of GenRec are kept, so that a comparison that was cut off goes on.
     """
 
     data: Dataset
     split: Split
+    fitted: Dataset
+    valid: Holdout | None
     settings: Mapping[str, Any]
     minutes: float
     folder: Path
@@ -81,7 +84,7 @@ class Contender:
             return _loaded(self, task)
         if self.name in FORMS:
             return _form(self.name, task, seed)
-        return _baseline(self.name, task, seed).fit(task.split.train, task.split.valid)
+        return _baseline(self.name, task, seed).fit(task.fitted, task.valid)
 
 
 def contender(name: str) -> Contender:
@@ -98,11 +101,13 @@ def contender(name: str) -> Contender:
     raise ConfigError(f"Unknown model {name!r}; give a run folder, or one of {known}.")
 
 
-def check_model(model: Recommender, split: Split) -> Iterator[Finding]:
+def check_model(model: Recommender, task: Task) -> Iterator[Finding]:
     """Leaks of one model: counts of other data, item numbers in the order of the log."""
+    split = task.split
     prior = getattr(model, "_prior", None)
     if (counts := getattr(getattr(prior, "kernel", prior), "counts", None)) is not None:
-        yield from check_counts(model.name, counts, split.train)
+        learnt = [check_counts(model.name, counts, part) for part in (task.fitted, split.train)]
+        yield from min(learnt, key=len)  # a run folder may have been trained on less
     if (numbers := getattr(model, "numbers", None)) is not None:
         yield from check_numbers(np.asarray(numbers), split, f"{model.name}'s items")
 
@@ -122,12 +127,12 @@ def note(model: Recommender) -> str:
 def _baseline(name: str, task: Task, seed: int) -> Recommender:
     if not name.startswith("p5-"):
         return make_baseline(name, seed)
-    from genrec.baselines.p5 import P5
+    from genrec.baselines.p5 import P5, P5Settings
 
     # The whole log's order is what P5 as published numbers items by; the report names the leak.
-    indexing = name.removeprefix("p5-")
-    order = task.data.histories
-    return P5(indexing=indexing, order=order, minutes=task.minutes, seed=seed)
+    indexing: Any = name.removeprefix("p5-")
+    settings = P5Settings(minutes=task.minutes, seed=seed)
+    return P5(indexing, task.data.histories, settings)
 
 
 def _form(name: str, task: Task, seed: int) -> GenRec:
@@ -135,12 +140,12 @@ def _form(name: str, task: Task, seed: int) -> GenRec:
     model = GenRec.create(settings)
     model.name = name
     if name == "genrec-zero-shot":
-        return model.prepare(task.split.train)
+        return model.prepare(task.fitted)
     folder = task.folder / f"{name}-seed{seed}"
     if (kept := _kept_run(folder, model, task)) is not None:
         kept.name = name
         return kept
-    model.fit(task.split.train, task.split.valid, minutes=task.minutes, output=folder)
+    model.fit(task.fitted, task.valid, minutes=task.minutes, output=folder)
     save_run(model, folder)
     return model
 

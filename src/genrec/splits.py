@@ -10,6 +10,7 @@ import polars as pl
 from genrec.errors import DataError
 from genrec.histories import (
     Dataset,
+    Histories,
     Split,
     global_time,
     histories_of,
@@ -37,6 +38,23 @@ def split_dataset(data: Dataset, name: str) -> Split:
         f"Unknown split {name!r}; known are {', '.join(SPLITS)}, or give a folder with the tables "
         "train, valid and test."
     )
+
+
+def before_test(split: Split) -> Dataset:
+    """What may be learnt from once nothing is chosen any more: all that precedes the test targets.
+
+    Test users keep their test history, the others their training history.
+    """
+    test, train = split.test.histories, split.train.histories
+    asked = set(test.user_ids)
+    others = train.select([row for row, user in enumerate(train.user_ids) if user not in asked])
+    histories = Histories(
+        np.append(test.items, others.items),
+        np.append(test.offsets, test.offsets[-1] + others.offsets[1:]),
+        [*test.user_ids, *others.user_ids],
+        np.append(test.timestamps, others.timestamps),
+    )
+    return Dataset(split.train.name, split.train.catalogue, histories, dict(split.train.info))
 
 
 def read_split(data: Dataset, folder: Path) -> Split:

@@ -57,6 +57,12 @@ def _sasrec(seed: int) -> Recommender:
     return SasRec(seed=seed)
 
 
+def _p5(indexing: Any, seed: int) -> Recommender:
+    from genrec.baselines.p5 import P5, P5Settings
+
+    return P5(indexing, settings=P5Settings(seed=seed))
+
+
 BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
     {
         "popularity": lambda seed: Popularity(),
@@ -71,6 +77,8 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "kernel": lambda seed: Kernel(),
         "pooled": lambda seed: Pooled(),
         "sasrec": _sasrec,
+        "p5-sequential": lambda seed: _p5("sequential", seed),
+        "p5-shuffled": lambda seed: _p5("shuffled", seed),
     }
 )
 """From a name to what makes that baseline, unfitted, given a seed; in the order of a table."""

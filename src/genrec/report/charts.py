@@ -10,6 +10,9 @@ from genrec.evaluation import Evaluation, cell, short
 from genrec.metrics import PairedDifference
 from genrec.report.pages import percent
 
+LINES = 23
+"""Lines of text that fit the height of a scatter plot."""
+
 
 def bars(
     evaluations: Sequence[Evaluation], metric: str, places: int, subject: Evaluation
@@ -66,16 +69,14 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
     left, right = math.floor(min(times)), math.ceil(max(times))
     right += right == left
     top = 1.1 * max([value for _, _, value in points] + [1e-9])
+    places = [
+        ((at - left) / (right - left), 1 - value / top)
+        for (_, _, value), at in zip(points, times, strict=True)
+    ]
     return {
         "points": [
-            {
-                "name": name,
-                "x": percent((at - left) / (right - left)),
-                "y": percent(1 - value / top),
-                "anchor": "end" if (at - left) / (right - left) > 0.6 else "start",
-                "shift": -9 if (at - left) / (right - left) > 0.6 else 9,
-            }
-            for (name, _, value), at in zip(points, times, strict=True)
+            {"name": name, "x": percent(x), "y": percent(y), **label}
+            for (name, _, _), (x, y), label in zip(points, places, _labels(places), strict=True)
         ],
         "ticks": [
             (percent((tick - left) / (right - left)), _time(10.0**tick))
@@ -83,6 +84,24 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
         ],
         "heights": [(percent(1 - n / 4), short(top * n / 4)) for n in range(5)],
     }
+
+
+def _labels(places: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+    """A label to the right of its point, or to the left near the edge, below one in its way."""
+    drops = [0] * len(places)
+    order = sorted(range(len(places)), key=lambda n: places[n][1])
+    for turn, number in enumerate(order):
+        (x, y), taken = places[number], []
+        for other in order[:turn]:
+            if abs(places[other][0] - x) < 0.2:
+                taken.append(LINES * places[other][1] + drops[other])
+        while any(abs(LINES * y + drops[number] - line) < 1 for line in taken):
+            drops[number] += 1
+    left = [x > 0.6 for x, _ in places]
+    return [
+        {"anchor": "end" if far else "start", "shift": -9 if far else 9, "drop": 4 + 13 * drop}
+        for far, drop in zip(left, drops, strict=True)
+    ]
 
 
 def _time(milliseconds: float) -> str:

@@ -128,14 +128,14 @@ def _row(
         "novelty": f"{beyond[f'novelty@{cut}']:.1f}",
         "rates": [f"{rates[name]:.2%}" for name in rates],
         "milliseconds": f"{entry.milliseconds:.3g}",
-        "fit": f"{entry.fit_seconds:.3g}",
+        "fit": f"{entry.fit_seconds:.3g}" if entry.fit_seconds >= 0.01 else "< 0.01",
         "price": f"{cost.get('cost_per_1000', 0.0):.2g}",
     }
 
 
 def _spread(entry: Entry, metric: str) -> str:
     spread = entry.evaluation.spread
-    return f"{entry.runs} seeds, ±{short(spread[metric], 4)}" if spread else "1 run"
+    return f"{entry.runs} (±{short(spread[metric], 4)})" if spread else "1"
 
 
 def _warnings(comparison: Comparison) -> list[dict[str, Any]]:

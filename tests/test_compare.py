@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import make_dataset
+from genrec import evaluate, leave_last_out
+from genrec.baselines import Popularity
+from genrec.compare import KEPT, Kept, Plan, compare, notes
+from genrec.comparison import Comparison
+from genrec.errors import ConfigError, DataError, RunError
+from genrec.evaluation import combine, judge
+from genrec.histories import Dataset, Histories
+from genrec.leakage import LeakageError
+from genrec.splits import before_test, split_dataset
+
+MODELS = ("popularity", "cooccurrence", "ease")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data") / "walks"
+    make_dataset(users=80).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def found(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
+    out = tmp_path_factory.mktemp("out") / "comparison"
+    return compare(dataset, Plan(MODELS, price=3.6), out), out
+
+
+def split_folder(dataset: str, folder: Path, leaked: int = 0) -> Path:
+    """Leave-last-out as somebody else would hand it over, with some test rows in training."""
+    data = Dataset.load(dataset)
+    split, ids = leave_last_out(data), np.array(data.catalogue.item_ids)
+    folder.mkdir()
+    test = table(split.test.histories.user_ids, ids[split.test.targets], split.test.times)
+    rows = split.train.histories
+    owners = np.repeat(np.array(rows.user_ids), rows.lengths).tolist()
+    train = table(owners, ids[rows.items], rows.timestamps)
+    pl.concat([train, test.head(leaked)]).write_parquet(folder / "train.parquet")
+    valid = table(split.valid.histories.user_ids, ids[split.valid.targets], split.valid.times)
+    valid.write_csv(folder / "valid.csv")
+    test.write_csv(folder / "test.csv")
+    return folder
+
+
+def table(users: list[str], items: np.ndarray, times: np.ndarray | None) -> pl.DataFrame:
+    return pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
+
+
+def test_metrics_are_those_of_a_plain_evaluation(
+    dataset: str, found: tuple[Comparison, Path]
+) -> None:
+    split = leave_last_out(Dataset.load(dataset))
+    plain = evaluate(Popularity().fit(before_test(split)), split.test)
+    entry = found[0].to_json()["models"]["popularity"]
+    assert {name: entry[name] for name in plain.metrics} == plain.metrics
+    assert entry["intervals"]["HR@10"] == list(plain.intervals["HR@10"])
+
+
+def test_everything_is_written_and_json_agrees(found: tuple[Comparison, Path]) -> None:
+    comparison, out = found
+    written = json.loads((out / "comparison.json").read_text())
+    assert written == json.loads(json.dumps(comparison.to_json()))
+    assert list(written["models"]) == list(MODELS)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "comparison.json",
+        "models",
+        "report.html",
+        "report.md",
+    ]
+
+
+def test_the_reference_is_the_best_and_is_paired_with_the_others(
+    found: tuple[Comparison, Path],
+) -> None:
+    comparison = found[0]
+    best = max(comparison.entries, key=lambda each: each.evaluation.metrics["NDCG@10"])
+    assert comparison.reference is best
+    for entry in comparison.entries:
+        expected = best.evaluation.metrics["NDCG@10"] - entry.evaluation.metrics["NDCG@10"]
+        assert comparison.paired(entry).difference == pytest.approx(expected)
+
+
+def test_slices_of_a_group_weigh_up_to_the_whole(found: tuple[Comparison, Path]) -> None:
+    comparison = found[0]
+    for entry in comparison.entries:
+        parts = [part for part in comparison.slices if part.group == "history"]
+        means = [comparison.in_slice(entry, part, "HR@10")[0] for part in parts]
+        users = [part.rows.sum() for part in parts]
+        whole = entry.evaluation.metrics["HR@10"]
+        assert np.average(means, weights=users) == pytest.approx(whole)
+
+
+def test_popularity_recommends_the_same_to_all_and_it_shows(
+    found: tuple[Comparison, Path],
+) -> None:
+    comparison = found[0]
+    beyond = {each.name: comparison.beyond_accuracy(each) for each in comparison.entries}
+    assert beyond["popularity"]["gini@5"] > beyond["cooccurrence"]["gini@5"]
+    assert beyond["popularity"]["novelty@5"] < beyond["cooccurrence"]["novelty@5"]
+
+
+def test_costs_follow_from_time_and_price(found: tuple[Comparison, Path]) -> None:
+    for entry in found[0].entries:
+        cost = found[0].cost(entry)
+        # 1,000 lists take as many seconds as one takes milliseconds; 3.6 an hour is .001 a second.
+        assert cost["cost_per_1000"] == pytest.approx(cost["seconds_per_1000"] * 0.001)
+
+
+def test_what_is_known_is_not_computed_again(
+    dataset: str, found: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, out = found
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("genrec.contenders.Contender.fit", refuse)
+    again = compare(dataset, Plan(MODELS, price=3.6), out)
+    assert again.to_json()["models"] == first.to_json()["models"]
+    with pytest.raises(AssertionError, match="fitted again"):
+        compare(dataset, Plan((*MODELS, "kernel")), out)
+    with pytest.raises(AssertionError, match="fitted again"):
+        compare(dataset, Plan(MODELS, users=20), out)
+
+
+def test_a_damaged_record_is_made_again(dataset: str, tmp_path: Path) -> None:
+    first = compare(dataset, Plan(("popularity",)), tmp_path)
+    (path,) = (tmp_path / KEPT).iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    again = compare(dataset, Plan(("popularity",)), tmp_path)
+    assert np.array_equal(again.entries[0].evaluation.items, first.entries[0].evaluation.items)
+    assert Kept.load(path, {"another": "model"}) is None
+
+
+def test_several_seeds_are_averaged_and_their_spread_is_told(dataset: str, tmp_path: Path) -> None:
+    found = compare(dataset, Plan(("popularity", "sasrec"), seeds=2), tmp_path)
+    once, twice = found.entries
+    assert (once.runs, twice.runs) == (1, 2)
+    runs = [
+        judge("sasrec", items, found.test, (5, 10), seconds=1.0)
+        for items in twice.evaluation.items
+    ]
+    mean = np.mean([run.metrics["NDCG@10"] for run in runs])
+    assert twice.evaluation.metrics["NDCG@10"] == pytest.approx(mean)
+    assert twice.evaluation.spread["NDCG@10"] == pytest.approx(
+        abs(runs[0].metrics["NDCG@10"] - runs[1].metrics["NDCG@10"]) / 2**0.5
+    )
+    assert np.allclose(
+        combine(runs).values("HR@5"), (runs[0].values("HR@5") + runs[1].values("HR@5")) / 2
+    )
+
+
+def test_forms_of_genrec_take_part_and_their_runs_are_kept(
+    dataset: str, tmp_path: Path, tiny_backbone: str
+) -> None:
+    settings = {"backbone": tiny_backbone, "dtype": "float32", "epochs": 0.5, "lora_rank": 4}
+    models = ("genrec-zero-shot", "genrec", "cooccurrence")
+    plan = Plan(models, settings=settings, users=10, nats=True, reference="genrec", fit="train")
+    found = compare(dataset, plan, tmp_path)
+    assert "not trained" in found.entries[0].note
+    assert "targets" in found.entries[1].note
+    assert all(each.nats is not None and (each.nats > 0).all() for each in found.entries)
+    assert found.paired_nats(found.entries[2]) is not None
+    run = tmp_path / "runs" / "genrec-seed0"
+    alone = compare(dataset, Plan((str(run),), users=10, fit="train"), tmp_path / "of-the-run")
+    assert np.array_equal(
+        alone.entries[0].evaluation.items, found.entries[1].evaluation.items
+    )
+    with pytest.raises(RunError, match="may have seen the answers"):
+        other = split_folder(dataset, tmp_path / "split")
+        compare(dataset, Plan((str(run),), split=str(other)), tmp_path / "other")
+
+
+def test_a_split_of_ones_own_is_read(dataset: str, tmp_path: Path) -> None:
+    data = Dataset.load(dataset)
+    folder = split_folder(dataset, tmp_path / "split")
+    ours, theirs = leave_last_out(data), split_dataset(data, str(folder))
+    rows = {user: row for row, user in enumerate(theirs.test.histories.user_ids)}
+    for row, user in enumerate(ours.test.histories.user_ids):
+        other = rows[user]
+        assert theirs.test.targets[other] == ours.test.targets[row]
+        assert theirs.test.histories[other].tolist() == ours.test.histories[row].tolist()
+        assert theirs.valid.histories[other].tolist() == ours.valid.histories[row].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "valid.csv").unlink(), "one of valid.parquet, .* none is there"),
+        (
+            lambda folder: (folder / "valid.csv").write_text("user_id,item_id,timestamp\n0,zz,1\n"),
+            "item 'zz' is not in the data set walks",
+        ),
+    ],
+)
+def test_a_broken_split_is_named(
+    dataset: str, tmp_path: Path, change: object, message: str
+) -> None:
+    folder = split_folder(dataset, tmp_path / "split")
+    change(folder)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        split_dataset(Dataset.load(dataset), str(folder))
+
+
+def test_a_leak_stops_before_anything_is_fitted(dataset: str, tmp_path: Path) -> None:
+    folder = split_folder(dataset, tmp_path / "split", leaked=5)
+    out = tmp_path / "out"
+    with pytest.raises(LeakageError, match="5 of 80 test targets are training interactions"):
+        compare(dataset, Plan(MODELS, split=str(folder)), out)
+    assert not out.exists()
+    found = compare(dataset, Plan(MODELS, split=str(folder), allow_leaks=True), out)
+    assert any("held-out items in training" in line for line in notes(found))
+    assert "Leak: </" not in (out / "report.html").read_text()
+    assert "held-out items in training" in (out / "report.html").read_text()
+
+
+def test_p5s_numbers_are_named_as_a_leak_and_not_as_the_best(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.choice(400, size=5, replace=False).tolist() for _ in range(120)]
+    walk = make_dataset()
+    names = [f"Title {n}" for n in range(400)]
+    catalogue = type(walk.catalogue)(
+        [f"i{n}" for n in range(400)], names, pl.DataFrame({"x": [0] * 400})
+    )
+    folder = tmp_path / "tail"
+    Dataset("tail", catalogue, Histories.from_lists(rows)).save(folder)
+    plan = Plan(("p5-sequential", "popularity"), minutes=0.02)
+    found = compare(str(folder), plan, tmp_path / "out")
+    assert [each.leaks for each in found.entries] == [True, False]
+    assert found.reference.name == "popularity"
+    assert "p5-sequential: id order" in "\n".join(notes(found))
+    assert "scratch" in found.entries[0].note
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan(("popularty",)), "popularty"),
+        (Plan(()), "needs models"),
+        (Plan(("popularity",), reference="ease"), "'ease' is none of popularity"),
+        (Plan(("popularity",), fit="test"), "one of train"),
+        (Plan(("popularity",), k=(0,)), "at least 1"),
+    ],
+)
+def test_a_wrong_plan_is_refused(dataset: str, tmp_path: Path, plan: Plan, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare(dataset, plan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="no comparison"):
+        compare(dataset, Plan(MODELS), tmp_path)
+
+
+class Page(HTMLParser):
+    """Collects addresses, scripts and text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.outside: list[str] = []
+        self.scripts = 0
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        names = ("src", "href", "action", "data")
+        self.outside += [v for k, v in attrs if k in names and v and not v.startswith("data:")]
+
+
+def test_the_report_asks_nobody_for_anything_and_escapes_titles(
+    dataset: str, tmp_path: Path
+) -> None:
+    data = Dataset.load(dataset)
+    titles = [f"<script>alert({n})</script> | {n}" for n in range(len(data.catalogue))]
+    hostile = type(data.catalogue)(
+        data.catalogue.item_ids, titles, data.catalogue.metadata
+    )
+    folder = tmp_path / "hostile"
+    Dataset("hostile", hostile, data.histories).save(folder)
+    compare(str(folder), Plan(MODELS), tmp_path / "out")
+    source = (tmp_path / "out" / "report.html").read_text()
+    page = Page(source)
+    assert (page.outside, page.scripts) == ([], 0)
+    assert "&lt;script&gt;alert(" in source
+    lines = (tmp_path / "out" / "report.md").read_text().splitlines()
+    cells = [line.count(" |") for line in lines if line.startswith("| Model")]
+    assert len(cells) >= 2
