@@ -65,7 +65,7 @@ def elastic_net(
     """
     descent = _Descent(gram, l1, l2, tolerance)
     for _ in range(sweeps):
-        if not any([descent.step(item) for item in range(len(descent.left))]):
+        if not sum(descent.step(item) for item in range(len(descent.left))):
             break
     return descent.matrix()
 
