@@ -93,9 +93,9 @@ class Sasrec:
     def _train_epoch(self, histories: Histories, optimizer: torch.optim.Optimizer) -> None:
         self.network.train()
         starts, lengths = self._windows(histories)
-        for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
-            ids = _table(histories.items, starts[rows.numpy()], lengths[rows.numpy()])
-            loss = self._loss(ids, torch.from_numpy(lengths[rows.numpy()]))
+        for rows in self._batches(lengths):
+            ids = _table(histories.items, starts[rows], lengths[rows])
+            loss = self._loss(ids, torch.from_numpy(lengths[rows]))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -107,6 +107,17 @@ class Sasrec:
             lengths = np.minimum(histories.lengths, most)
             return histories.offsets[1:] - lengths, lengths
         return _cut_at_random(histories, most)
+
+    def _batches(self, lengths: Ints) -> list[Ints]:
+        """Sequences of each step, in random order.
+
+        With ``every_window`` those of a step are alike in length, as the longest sets its cost.
+        """
+        order = torch.randperm(len(lengths)).numpy()
+        if not self.config.every_window:
+            return _split(order, self.config.batch)
+        alike = _split(order[np.argsort(lengths[order], kind="stable")], self.config.batch)
+        return [alike[number] for number in torch.randperm(len(alike)).tolist()]
 
     def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
@@ -200,6 +211,10 @@ def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
     start = np.maximum(0, number * step - shift[row])
     stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
     return histories.offsets[row] + start, stop - start
+
+
+def _split(order: Ints, size: int) -> list[Ints]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _table(items: npt.NDArray[np.int32], starts: Ints, lengths: Ints) -> torch.Tensor:

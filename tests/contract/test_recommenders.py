@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import make_dataset
-from genrec import (
-    Cooccurrence,
-    Ease,
-    GenRec,
-    Histories,
-    Kernel,
-    Pooled,
-    Popularity,
-    Recommender,
-    leave_last_out,
-)
+from genrec import GenRec, Histories, Kernel, Recommender, leave_last_out
+from genrec.baselines import BASELINES, load_baseline, save_baseline
 from genrec.crossfit import SasrecPrior
 from genrec.errors import ConfigError
 from genrec.priors import Prior
@@ -29,18 +21,16 @@ from genrec.sasrec import Sasrec
 class Counting(Kernel):
     """A prior that has no recommender of its own."""
 
+    name = "prior"
+
     def __init__(self, prior: Prior) -> None:
         self._prior = prior
 
 
 Make = Callable[[str], Recommender]
 RECOMMENDERS: dict[str, Make] = {
-    "popularity": lambda backbone: Popularity(),
-    "cooccurrence": lambda backbone: Cooccurrence(),
-    "kernel": lambda backbone: Kernel(),
-    "ease": lambda backbone: Ease(),
-    "pooled": lambda backbone: Pooled(),
-    "sasrec": lambda backbone: Counting(SasrecPrior()),
+    **{name: lambda backbone, make=make: make(0) for name, make in BASELINES.items()},
+    "sasrec-prior": lambda backbone: Counting(SasrecPrior()),
     "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
     "genrec-no-prior": lambda backbone: GenRec(
         backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"
@@ -52,6 +42,7 @@ RECOMMENDERS: dict[str, Make] = {
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sasrec, "epochs", 3)
+        patch.setattr("genrec.baselines.sequential.SasRec.most_epochs", 3)
         return RECOMMENDERS[request.param](tiny_backbone).fit(leave_last_out(make_dataset()).train)
 
 
@@ -104,3 +95,16 @@ def test_empty_history(fitted: Recommender) -> None:
 def test_k_must_be_positive(fitted: Recommender, histories: Histories) -> None:
     with pytest.raises(ConfigError, match="k must be"):
         fitted.recommend_batch(histories, 0)
+
+
+def test_a_baseline_comes_back_from_its_file(
+    fitted: Recommender, histories: Histories, tmp_path: Path
+) -> None:
+    if fitted.name not in BASELINES:
+        pytest.skip("saved with a run, or as a prior")
+    save_baseline(fitted, tmp_path / "baseline.npz")
+    loaded = load_baseline(tmp_path / "baseline.npz")
+    assert loaded.name == fitted.name
+    before, after = (each.recommend_batch(histories, 6) for each in (fitted, loaded))
+    np.testing.assert_array_equal(after.items, before.items)
+    np.testing.assert_array_equal(after.scores, before.scores)

@@ -2,8 +2,8 @@
 
 In a virtual environment of its own: ``pip install irspack==0.5.2 ranx==0.3.21``, then
 ``python tests/golden/make_golden.py``. The numbers in the repository were made with Python 3.11,
-numpy 2.4.6 and scipy 1.17.1. irspack's settings are in :func:`fitted`; its ``top_k`` counts the item
-itself. ranx's ``hit_rate`` and ``ndcg`` (gain rel, discount log2(rank + 1)) are ours.
+numpy 2.4.6 and scipy 1.17.1. irspack's settings are in :func:`fitted`; its ``top_k`` counts the
+item itself. ranx's ``hit_rate`` and ``ndcg`` (gain rel, discount log2(rank + 1)) are ours.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from genrec.baselines.base import ItemToItem, check_setting, check_size
@@ -64,39 +63,41 @@ def elastic_net(
     Returns:
         W, shape [items, items].
     """
-    weights = np.zeros(gram.nnz, np.float32)
-    # What is left of the Gram matrix when the weights' say is taken off; row: column of W.
-    left = gram.toarray().astype(np.float32)
+    descent = _Descent(gram, l1, l2, tolerance)
     for _ in range(sweeps):
-        moved = [
-            _sweep_item(item, gram, weights, left, l1, l2, tolerance) for item in range(len(left))
-        ]
-        if not any(moved):
+        if not sum(descent.step(item) for item in range(len(descent.left))):
             break
-    says = sp.csr_array((weights, gram.indices, gram.indptr), shape=gram.shape)
-    says.eliminate_zeros()
-    return says
+    return descent.matrix()
 
 
-def _sweep_item(
-    item: int,
-    gram: sp.csr_array[Any],
-    weights: npt.NDArray[np.float32],
-    left: npt.NDArray[np.float32],
-    l1: float,
-    l2: float,
-    tolerance: float,
-) -> bool:
-    """Give one item its best weights for all others, all else fixed; whether any moved."""
-    places = slice(gram.indptr[item], gram.indptr[item + 1])
-    near, shared = gram.indices[places], gram.data[places]
-    own = shared[near == item]
-    if not len(own):
-        return False
-    best = np.maximum(left[near, item] + own * weights[places] - l1, 0.0) / (own + l2)
-    best[near == item] = 0.0
-    change = best - weights[places]
-    moved = np.abs(change) > tolerance
-    weights[places][moved] = best[moved]
-    left[np.ix_(near[moved], near)] -= np.outer(change[moved], shared)
-    return bool(moved.any())
+class _Descent:
+    """The weights on the places of the Gram matrix, and what they leave of it."""
+
+    def __init__(self, gram: sp.csr_array[Any], l1: float, l2: float, tolerance: float) -> None:
+        self.gram, self.l1, self.l2, self.tolerance = gram, l1, l2, tolerance
+        self.weights = np.zeros(gram.nnz, np.float32)
+        # The Gram matrix less its product with W, transposed: a step then changes whole rows.
+        self.left = gram.toarray().astype(np.float32)
+
+    def step(self, item: int) -> bool:
+        """Give one item its best weights for all others, all else fixed; whether any moved."""
+        places = slice(self.gram.indptr[item], self.gram.indptr[item + 1])
+        near, shared = self.gram.indices[places], self.gram.data[places]
+        count, weights = shared[near == item], self.weights[places]
+        if not len(count):  # nobody has it
+            return False
+        rest = self.left[near, item] + count * weights
+        best = np.maximum(rest - self.l1, 0.0) / (count + self.l2)
+        best[near == item] = 0.0
+        change = best - weights
+        moved = np.abs(change) > self.tolerance
+        weights[moved] = best[moved]
+        self.left[np.ix_(near[moved], near)] -= np.outer(change[moved], shared)
+        return bool(moved.any())
+
+    def matrix(self) -> sp.csr_array[Any]:
+        """W, shape [items, items]."""
+        found = self.weights > 0
+        row = np.repeat(np.arange(len(self.left)), np.diff(self.gram.indptr))[found]
+        parts = (self.weights[found], (row, self.gram.indices[found]))
+        return sp.csr_array(parts, shape=self.gram.shape)
