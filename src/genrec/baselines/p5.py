@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, count
 from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
@@ -43,22 +43,26 @@ Example = tuple[list[int], list[int], Pieces]
 """Pieces of the prompt, the word that each belongs to, pieces of the answer."""
 
 WITH_USER = (
-    "what will {user} buy after these items : {items}",
-    "{user} has so far chosen {items} and will choose next",
-    "the items of {user} in order of time are {items} continue the list",
-    "name the item that comes next for {user} whose history is {items}",
+    "what will {user} buy after {items}",
+    "{user} bought in this order {items}",
+    "next item of {user} who chose {items}",
+    "continue for {user} the list {items}",
 )
 WITHOUT_USER = (
-    "what will be bought after these items : {items}",
-    "somebody has so far chosen {items} and will choose next",
-    "the items in order of time are {items} continue the list",
-    "name the item that comes next when the history is {items}",
+    "what will be bought after {items}",
+    "somebody bought in this order {items}",
+    "next item for a user who chose {items}",
+    "continue the list {items}",
 )
+COPY = "repeat the last of {items}"
+"""The list comes last: with words counted from the end, the last item is always word 1."""
 FIRST = 1001
 """Number of the first item, so that small catalogues have numbers of one length."""
 MOST_WORDS = 512
 WARM_UP = 0.05
 """Share of the budget in which the learning rate rises; after it, it falls to zero."""
+COPIED = 8
+"""Most items in a list to be copied from."""
 PAD, END = 0, 1
 POOL = 50
 """Batches that are sorted by length together."""
@@ -76,7 +80,7 @@ class P5Settings:
     """Width from scratch; heads have 32 dimensions, feed-forward layers four times the width."""
     layers: int = 2
     """Of encoder and of decoder, from scratch."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     history: int = 20
     """Most recent items in a prompt."""
     last: int | None = None
@@ -86,6 +90,9 @@ class P5Settings:
     epochs: int = 20
     minutes: float | None = None
     """Of training, by the clock; the first of the two budgets to be reached ends it."""
+    copying: float = 0.1
+    """Share of the budget in which a T5 from scratch learns to copy (random lists, whose last item
+    is the answer), as a pretrained one can."""
     looks: int = 20
     """How often the validation users are asked on the way; the best look's weights are kept."""
     look_users: int = 500
@@ -95,6 +102,8 @@ class P5Settings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if not 0 <= self.copying < 1:
+            raise ConfigError(f"P5: copying={self.copying} is no share; give 0 or more, below 1.")
         sizes = (self.d_model // 32, self.layers, self.history, self.batch, self.epochs)
         if min(*sizes, self.looks, self.look_users, self.patience) < 1 or self.d_model % 32:
             raise ConfigError("P5: sizes count from 1 and d_model is a multiple of 32; mend them.")
@@ -188,38 +197,46 @@ class P5:
         settings, random = self.settings, np.random.default_rng(self.settings.seed)
         targets = _targets(histories, settings.last)
         if not len(targets):
-            raise DataError(
-                "P5 has nothing to learn from: no history has two items; use more data."
-            )
-        began, done, steps = (
-            time.monotonic(),
-            0,
-            settings.epochs * -(-len(targets) // settings.batch),
+            raise DataError("P5 has nothing to learn from: no history has two items; use more.")
+        copying = 0.0 if settings.backbone else settings.copying
+        steps = settings.epochs * -(-len(targets) // settings.batch) / (1 - copying)
+        began, minutes = time.monotonic(), settings.minutes or np.inf
+        batches = (
+            [self._example(histories, row, place, random) for row, place in batch]
+            for _ in range(settings.epochs)
+            for batch in _batches(targets, settings.batch, random)
         )
-        for _ in range(settings.epochs):
-            for rows in _batches(targets, settings.batch, random):
-                spent = (time.monotonic() - began) / (60 * (settings.minutes or np.inf))
-                if spent >= 1:
-                    return
-                yield (
-                    max(spent, done / steps),
-                    [self._example(histories, *at, random) for at in rows],
-                )
-                done += 1
+        for done in count():
+            share = max(done / steps, (time.monotonic() - began) / 60 / minutes)
+            if share >= 1:
+                return
+            copies = settings.batch if share < copying else round(copying * settings.batch)
+            batch = [] if share < copying else next(batches)
+            yield share, batch + self._copies(copies, random)
 
     def _example(
         self, histories: Histories, row: int, place: int, random: np.random.Generator
     ) -> Example:
         history = histories[row]
-        wordings = WITH_USER if random.random() < 0.5 else WITHOUT_USER
-        wording = wordings[random.integers(len(wordings))]
-        prompt = self._prompt(wording, histories.user_ids[row], history[:place])
+        prompt = self._prompt(_wording(random), histories.user_ids[row], history[:place])
         return *prompt, self._tree.ids[history[place]]
 
+    def _copies(self, rows: int, random: np.random.Generator) -> list[Example]:
+        """Random lists, each with its last item for an answer."""
+        found = []
+        for length in random.integers(1, 1 + min(COPIED, self.settings.history), rows):
+            items = random.integers(len(self._words), size=length)
+            prompt = self._prompt(COPY, "", items)
+            found.append((*prompt, self._tree.ids[items[-1]]))
+        return found
+
     def _prompt(
-        self, wording: str, user: str, history: npt.NDArray[np.int32]
+        self, wording: str, user: str, history: npt.NDArray[np.integer]
     ) -> tuple[list[int], list[int]]:
-        """Pieces, closed by the end token, and the number of the word that each belongs to."""
+        """Pieces, closed by the end token, and the word that each belongs to.
+
+        Words are counted from the end, unlike P5's: what was bought last has then about one number.
+        """
         words: list[Pieces] = []
         for word in wording.split():
             if word == "{items}":
@@ -228,8 +245,11 @@ class P5:
             else:
                 words.append(self._pieces(word.format(user=f"user_{self._users.get(user, 0)}")))
         words.append((self._pieces.end,))
-        number = [min(at, MOST_WORDS - 1) for at, word in enumerate(words) for _ in word]
-        return list(chain.from_iterable(words)), number
+        ages = range(len(words) - 1, -1, -1)
+        owner = [
+            min(age, MOST_WORDS - 1) for age, word in zip(ages, words, strict=True) for _ in word
+        ]
+        return list(chain.from_iterable(words)), owner
 
     def _tensors(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
         """Pieces, words and answers, padded on the right (by -1) to the longest row."""
@@ -441,25 +461,28 @@ def _unloaded(backbone: str, error: Exception) -> BackboneError:
 class _OwnPieces:
     """Words of the prompts, and numbers by two digits, of one length each.
 
-    A number's first piece is another than the same digits further back, as in SentencePiece.
+    The same digits in another place of the number are another piece. SentencePiece tells only the
+    first one apart; a pretrained T5 hears the rest from its neighbours, which takes long to learn.
     """
 
     start, end = PAD, END
 
     def __init__(self, most: int) -> None:
-        self._width = len(str(most)) + len(str(most)) % 2
-        names = sorted({word for text in (*WITH_USER, *WITHOUT_USER) for word in text.split()})
-        digits = [f"{mark}{number:02}" for mark in (" ", "") for number in range(100)]
-        self._ids = {name: at for at, name in enumerate([*names, "user_", *digits], start=2)}
-        self.size = len(self._ids) + 2
+        self._pairs = -(-len(str(most)) // 2)
+        names = sorted(
+            {word for text in (*WITH_USER, *WITHOUT_USER, COPY) for word in text.split()}
+        )
+        self._ids = {name: at for at, name in enumerate([*names, "user_"], start=2)}
+        self._digits = len(self._ids) + 2
+        self.size = self._digits + 100 * self._pairs
 
     def __call__(self, word: str) -> Pieces:
         name, digits = re.fullmatch(r"(\D*)(\d*)", word).groups()  # type: ignore[union-attr]
-        digits = digits and digits.zfill(self._width)
-        pairs = [digits[at : at + 2] for at in range(0, len(digits), 2)]
-        if pairs and not name:
-            pairs[0] = f" {pairs[0]}"
-        return tuple(self._ids[piece] for piece in ([name] if name else []) + pairs)
+        pieces = [self._ids[name]] if name else []
+        for place in range(self._pairs if digits else 0):
+            pair = digits.zfill(2 * self._pairs)[2 * place : 2 * place + 2]
+            pieces.append(self._digits + 100 * place + int(pair))
+        return tuple(pieces)
 
 
 class _PretrainedPieces:
@@ -511,6 +534,11 @@ class _Look:
         """Look a last time and put back the best weights."""
         self._look()
         self._model._network.load_state_dict(self._kept)
+
+
+def _wording(random: np.random.Generator) -> str:
+    wordings = WITH_USER if random.random() < 0.5 else WITHOUT_USER
+    return wordings[random.integers(len(wordings))]
 
 
 def _targets(histories: Histories, last: int | None) -> Ints:
