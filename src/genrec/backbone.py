@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
@@ -62,8 +64,16 @@ class Backbone:
 
     def hidden(self, input_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """Final hidden states, shape [rows, tokens, hidden]; no vocabulary projection is run."""
-        output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
+        with self._mixed_precision():
+            output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
         return cast(torch.Tensor, output.last_hidden_state)
+
+    def _mixed_precision(self) -> AbstractContextManager[Any]:
+        """LoRA's weights stay float32 for the optimiser; its products take the backbone's type."""
+        kind = self.output_weight.dtype
+        if kind == torch.float32 or not isinstance(self.model, PeftModel):
+            return nullcontext()
+        return torch.autocast(self.device.type, kind)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -321,6 +331,9 @@ def _add_lora(backbone: Backbone, config: Config, first: int) -> None:
             backbone.model = get_peft_model(backbone.causal_lm, settings)
     except ValueError as error:
         raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
+    for module in backbone.model.modules():
+        if isinstance(module, LoraLayer):  # autocast does it; first to float32 and back costs time
+            module.cast_input_dtype_enabled = False
 
 
 def load_adapter(backbone: Backbone, folder: Path) -> None:

@@ -20,7 +20,7 @@ from genrec.prompts import Prompts
 from genrec.titles import TitleTokens
 from genrec.trie import Trie
 
-POOL = 16
+POOL = 64
 """Microbatches that are drawn together and filled by length."""
 
 

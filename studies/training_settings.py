@@ -1,0 +1,337 @@
+"""What a training setting is worth, at an equal budget of targets.
+
+    python studies/training_settings.py --targets 12000 --seed 0 --set lora_rank=4 >> found.jsonl
+    python studies/training_settings.py --table found.jsonl
+
+The last ten items of each training history ("late positions") are held out of the fit of prior and
+model; test and validation items are not looked at. One run prints one JSON object: nats per late
+item (exact likelihood over the trie), and NDCG@10 over the whole catalogue with the language model
+at the root of the trie and the prior (with prior=none: popularity) below it.
+The table gives paired differences to the run whose settings are the default ones.
+
+Only the last layers train, so the outputs of the frozen ones below are computed once for a window
+and kept in a folder. Losses and updates are those of ``genrec train``, without its Trainer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from genrec import Dataset, GenRec, leave_last_out, load_dataset
+from genrec.backbone import Backbone, load_backbone, make_trainable
+from genrec.config import parse_assignments
+from genrec.histories import Histories
+from genrec.likelihood import (
+    Choices,
+    Targets,
+    decision_states,
+    title_log_probs,
+)
+from genrec.metrics import ndcg
+from genrec.packed import pack_linear
+from genrec.priors import Prior, fit_prior
+from genrec.training import training_windows
+from genrec.trie import ROOT, Trie
+from genrec.windows import ByLength, Collator, Window
+
+LATE = 10
+"""Items at the end of each training history that are held out."""
+LM_WEIGHTS = (0.25, 0.5, 1.0)
+Values = npt.NDArray[np.float64]
+
+
+class Recall(nn.Module):
+    """Stands for the frozen layers: gives back what they said about the batch at hand."""
+
+    states: torch.Tensor
+
+    def forward(self, *_: Any, **__: Any) -> torch.Tensor:
+        return self.states
+
+
+class FrozenLayers:
+    """Outputs of the first layers of a backbone for single windows, computed once."""
+
+    def __init__(self, model: GenRec, count: int, folder: Path) -> None:
+        config = model.config
+        self.folder = folder / f"{config.backbone}-{config.dtype}-{count}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.backbone = load_backbone(config.backbone, dtype=config.dtype, layers=count)
+        self.backbone.causal_lm.get_decoder().norm = nn.Identity()
+        pack_linear(self.backbone.causal_lm.get_decoder())
+
+    def __call__(self, name: str, tokens: list[int]) -> torch.Tensor:
+        """Hidden states of one sequence, shape [tokens, hidden]."""
+        path = self.folder / f"{name}.pt"
+        if not path.exists():
+            torch.save(self._compute(tokens), path)
+        return torch.load(path)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def _compute(self, tokens: list[int]) -> torch.Tensor:
+        ids = torch.tensor([tokens], device=self.backbone.device)
+        return self.backbone.hidden(ids, use_cache=False)[0].clone()
+
+
+class Late:
+    """A fitted prior at the positions of histories that it was not fitted on."""
+
+    def __init__(self, prior: Prior) -> None:
+        self.prior = prior
+
+    def training_probabilities(
+        self, history: npt.NDArray[np.int32], start: int, stop: int
+    ) -> Values:
+        prefixes = [history[:end].tolist() for end in range(start, stop)]
+        return self.prior.probabilities(Histories.from_lists(prefixes))
+
+
+class Study:
+    """A model under one configuration, and the batches to train and to measure it."""
+
+    def __init__(self, options: argparse.Namespace, settings: dict[str, Any]) -> None:
+        self.options = options
+        data = leave_last_out(load_dataset(options.data)).train
+        self.whole = data.histories
+        rows = np.arange(len(self.whole))
+        fitted = self.whole.head(rows, np.maximum(self.whole.lengths - LATE, 0))
+        self.data = Dataset(data.name, data.catalogue, fitted, data.info)
+        model = GenRec(**settings, seed=options.seed)
+        model._prepare(self.data)
+        self.config, self.prompts, self.prior = model.config, model._prompts, model._prior
+        self.recall = Recall()
+        kept = len(model._backbone.blocks) - (self.config.trained_layers or 0)
+        self.frozen = FrozenLayers(model, kept, options.cache)
+        _forget(model._backbone, kept, self.recall)
+        make_trainable(model._backbone, self.config)
+        model._build_likelihood()
+        self.likelihood = model._likelihood
+        self.trie, self.end = self.likelihood.trie, self.prompts.end
+
+    def batch(self, collate: Collator, windows: list[Window], kind: str) -> dict[str, Any]:
+        """A collated batch, whose frozen outputs are set out for the model."""
+        states = []
+        for window in windows:
+            name = f"{kind}-{window.row}-{window.start}-{window.stop}"
+            states.append(self.frozen(name, collate._tokens(window)[0]))
+        self.recall.states = nn.utils.rnn.pad_sequence(states, batch_first=True)
+        return collate(windows)
+
+    def train(self) -> int:
+        """Train on the budget of targets; returns how many it came to."""
+        config, likelihood, histories = self.config, self.likelihood, self.data.histories
+        collate = Collator(
+            self.trie, self.prompts, histories, self.prior, loss=config.loss, seed=config.seed
+        )
+        self._calibrate(collate)
+        weights = [weight for weight in likelihood.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, weight_decay=config.weight_decay)
+        seen, likelihood = 0, likelihood.train()
+        for step, microbatches in enumerate(self._steps()):
+            if (done := seen / self.options.targets) >= 1:
+                break
+            warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+            optimizer.param_groups[0]["lr"] = config.learning_rate * warm * (1 - done)
+            seen += self._step(collate, microbatches)
+            nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        likelihood.eval()
+        return seen
+
+    def _steps(self) -> Iterator[list[list[Window]]]:
+        """Microbatches of each optimiser step, epoch after epoch."""
+        config, size = self.config, self.config.microbatch_size
+        windows = training_windows(self.data.histories, self.prompts, config)
+        lengths = windows.title_tokens(self.prompts.titles)
+        order = ByLength(lengths, size, config.batch_size, config.seed)
+        for epoch in range(1000):
+            order.set_epoch(epoch)
+            drawn = np.array(list(order)).reshape(-1, config.batch_size // size, size)
+            for step in drawn.tolist():
+                yield [[windows[index] for index in microbatch] for microbatch in step]
+
+    def _step(self, collate: Collator, microbatches: list[list[Window]]) -> int:
+        """Add up the gradients of one step; returns its number of targets."""
+        count = 0
+        for windows in microbatches:
+            batch = self.batch(collate, windows, "train")
+            targets, labels = batch["targets"], batch["labels"]
+            if self.options.no_end_label:
+                targets = without(targets, self.trie, self.end)
+            loss = self.likelihood(batch["input_ids"], targets, labels, num_items_in_batch=1)
+            loss["loss"].backward()
+            count += int((labels != -100).sum())  # titles, or tokens of them
+        for weight in self.likelihood.parameters():
+            if weight.grad is not None:
+                weight.grad /= count
+        return sum(window.stop - window.first for each in microbatches for window in each)
+
+    def _calibrate(self, collate: Collator) -> None:
+        if self.prior is not None:
+            windows = [window for microbatch in next(self._steps()) for window in microbatch]
+            batch = self.batch(collate, windows, "train")
+            self.likelihood.calibrate(batch["input_ids"], batch["targets"])
+
+    def measure(self) -> dict[str, Any]:
+        """Nats and NDCG@10 of each late position, by the residual's factor."""
+        lengths = self.whole.lengths
+        able = np.flatnonzero(lengths > LATE)
+        rows = np.sort(np.random.default_rng(0).permutation(able)[: self.options.users])
+        history = self.config.history_length
+        windows = [
+            Window(int(row), max(0, stop - LATE - history), stop - LATE, stop)
+            for row, stop in zip(rows, lengths[rows].tolist(), strict=True)
+        ]
+        prior = None if self.prior is None else Late(self.prior)
+        collate = Collator(self.trie, self.prompts, self.whole, prior)
+        below = Late(self.prior or fit_prior("popularity", self.data.histories, len(self.trie)))
+        factors = LM_WEIGHTS if self.prior is not None else (1.0,)
+        found: dict[str, Any] = {f"{factor:g}": {"nats": [], "ndcg": []} for factor in factors}
+        for start in range(0, len(windows), 8):
+            part = windows[start : start + 8]
+            batch = self.batch(collate, part, "late")
+            shares = [
+                below.training_probabilities(self.whole[w.row], w.stop - LATE, w.stop) for w in part
+            ]
+            self._measure(batch, part, np.concatenate(shares), found)
+        return found
+
+    @torch.inference_mode()
+    def _measure(
+        self, batch: dict[str, Any], windows: list[Window], below: Values, found: dict[str, Any]
+    ) -> None:
+        hidden = self.likelihood.backbone.hidden(batch["input_ids"], use_cache=False)
+        targets = batch["targets"]
+        wanted = np.concatenate([self.whole[w.row][w.stop - LATE : w.stop] for w in windows])
+        seen = np.zeros(below.shape, bool)
+        for row, (window, place) in enumerate((w, n) for w in windows for n in range(LATE)):
+            seen[row, self.whole[window.row][: window.stop - LATE + place]] = True
+        for factor, values in found.items():
+            self.likelihood.lm_weight = float(factor)
+            log_probs = title_log_probs(self.likelihood, hidden, targets)
+            values["nats"] += (-log_probs).double().round(decimals=4).tolist()
+            scores = self._root_shares(hidden, targets)[:, root_of_items(self.trie)] + np.log(below)
+            scores -= np.log(mass_of_root(self.trie, below))[:, root_of_items(self.trie)]
+            scores[seen] = -np.inf
+            rank = 1 + (scores > scores[np.arange(len(wanted)), wanted][:, None]).sum(axis=1)
+            values["ndcg"] += ndcg(rank, 10).round(4).tolist()
+
+    def _root_shares(self, hidden: torch.Tensor, targets: Targets) -> Values:
+        """Log-probability of each of the root's children, shape [titles, children]."""
+        root = only(targets, self.trie.child_parent[targets.choices.child[targets.target]] == ROOT)
+        states = decision_states(hidden, root)
+        log_probs = self.likelihood.child_log_probs(states, root.choices, root.prior)
+        return log_probs.double().reshape(len(states), -1).numpy()
+
+
+def _forget(backbone: Backbone, count: int, recall: Recall) -> None:
+    """Put the recall in the place of the first ``count`` layers."""
+    backbone.blocks[0] = recall
+    del backbone.blocks[1:count]
+    settings = backbone.causal_lm.config
+    settings.num_hidden_layers = len(backbone.blocks)
+
+
+def root_of_items(trie: Trie) -> npt.NDArray[np.int64]:
+    """Which of the root's children each item is below, shape [items]."""
+    root = trie.children(ROOT)
+    counts = trie.child_high[root] - trie.child_low[root]
+    found = np.empty(len(trie), np.int64)
+    found[trie.items] = np.repeat(np.arange(len(counts)), counts)
+    return found
+
+
+def mass_of_root(trie: Trie, shares: Values) -> Values:
+    """What each of the root's children has of the items' shares, shape [rows, children]."""
+    return np.add.reduceat(shares[:, trie.items], trie.child_low[trie.children(ROOT)], axis=1)
+
+
+def without(targets: Targets, trie: Trie, token: int) -> Targets:
+    """The targets less the decisions whose right child is ``token``."""
+    return only(targets, trie.child_token[targets.choices.child[targets.target]] != token)
+
+
+def only(targets: Targets, kept: npt.NDArray[np.bool_]) -> Targets:
+    """Some of the decisions."""
+    options = targets.choices
+    stay = kept[options.decision]
+    counts = np.bincount(options.decision, minlength=len(kept))[kept]
+    starts = np.cumsum(counts) - counts
+    return replace(
+        targets,
+        row=targets.row[kept],
+        position=targets.position[kept],
+        choices=Choices(options.child[stay], np.repeat(np.arange(len(counts)), counts), starts),
+        target=starts + (targets.target - options.starts)[kept],
+        example=targets.example[kept],
+        prior=None if targets.prior is None else targets.prior[stay],
+    )
+
+
+def table(path: Path) -> None:
+    """Mean of each run, and its paired difference to the default of the same prior and seed."""
+    runs = [json.loads(line) for line in path.read_text().splitlines()]
+    for run in runs:
+        base = next(
+            other
+            for other in runs
+            if other["name"] == "default"
+            and (other["prior"], other["seed"]) == (run["prior"], run["seed"])
+        )
+        for factor, values in run["late"].items():
+            print(f"{run['prior']:7} {run['seed']} {run['name'][:48]:48} {factor:>4}", end="")
+            usual = base["late"]["0.5" if "0.5" in base["late"] else "1"]
+            for metric, sign in (("nats", -1), ("ndcg", 1)):
+                mean = np.mean(values[metric])
+                gain = sign * (np.array(values[metric]) - usual[metric])
+                half = 1.96 * gain.reshape(-1, LATE).mean(axis=1).std() / len(gain[::LATE]) ** 0.5
+                print(f"  {metric} {mean:.4f} {gain.mean():+.4f} ± {half:.4f}", end="")
+            print(f"  {run['seconds']:4.0f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--targets", type=int, default=12_000, help="budget of training")
+    parser.add_argument("--users", type=int, default=400, help="with ten late positions each")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-end-label", action="store_true", help="no loss where a title ends")
+    parser.add_argument("--cache", type=Path, default=Path("frozen-layers"))
+    parser.add_argument("--table", type=Path, help="only show what these runs found")
+    options = parser.parse_args()
+    if options.table:
+        table(options.table)
+        return
+    settings, started = parse_assignments(options.set), time.process_time()
+    torch.manual_seed(options.seed)
+    study = Study(options, settings)
+    seen = study.train() if options.targets else 0
+    name = [text for text in options.set if not text.startswith("prior=")]
+    result = {
+        "name": " ".join([*name, "no-end-label"] if options.no_end_label else name) or "default",
+        "prior": study.config.prior,
+        "seed": options.seed,
+        "targets": seen,
+        "late": study.measure(),
+        "seconds": time.process_time() - started,
+    }
+    json.dump(result, sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()
