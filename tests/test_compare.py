@@ -146,8 +146,7 @@ def test_several_seeds_are_averaged_and_their_spread_is_told(dataset: str, tmp_p
     once, twice = found.entries
     assert (once.runs, twice.runs) == (1, 2)
     runs = [
-        judge("sasrec", items, found.test, (5, 10), seconds=1.0)
-        for items in twice.evaluation.items
+        judge("sasrec", items, found.test, (5, 10), seconds=1.0) for items in twice.evaluation.items
     ]
     mean = np.mean([run.metrics["NDCG@10"] for run in runs])
     assert twice.evaluation.metrics["NDCG@10"] == pytest.approx(mean)
@@ -172,11 +171,9 @@ def test_forms_of_genrec_take_part_and_their_runs_are_kept(
     assert found.paired_nats(found.entries[2]) is not None
     run = tmp_path / "runs" / "genrec-seed0"
     alone = compare(dataset, Plan((str(run),), users=10, fit="train"), tmp_path / "of-the-run")
-    assert np.array_equal(
-        alone.entries[0].evaluation.items, found.entries[1].evaluation.items
-    )
+    assert np.array_equal(alone.entries[0].evaluation.items, found.entries[1].evaluation.items)
+    other = split_folder(dataset, tmp_path / "split")
     with pytest.raises(RunError, match="may have seen the answers"):
-        other = split_folder(dataset, tmp_path / "split")
         compare(dataset, Plan((str(run),), split=str(other)), tmp_path / "other")
 
 
@@ -283,9 +280,7 @@ def test_the_report_asks_nobody_for_anything_and_escapes_titles(
 ) -> None:
     data = Dataset.load(dataset)
     titles = [f"<script>alert({n})</script> | {n}" for n in range(len(data.catalogue))]
-    hostile = type(data.catalogue)(
-        data.catalogue.item_ids, titles, data.catalogue.metadata
-    )
+    hostile = type(data.catalogue)(data.catalogue.item_ids, titles, data.catalogue.metadata)
     folder = tmp_path / "hostile"
     Dataset("hostile", hostile, data.histories).save(folder)
     compare(str(folder), Plan(MODELS), tmp_path / "out")

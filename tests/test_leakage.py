@@ -85,7 +85,9 @@ def test_a_duplicate_row_of_the_target_is_found(split: Split) -> None:
 
 def test_the_same_user_twice_is_found() -> None:
     rows = [list(range(start, start + 6)) for start in range(10)] * 2
-    catalogue = Catalogue([f"i{n}" for n in range(15)], make_titles(15), pl.DataFrame({"x": [0] * 15}))
+    catalogue = Catalogue(
+        [f"i{n}" for n in range(15)], make_titles(15), pl.DataFrame({"x": [0] * 15})
+    )
     split = leave_last_out(Dataset("twins", catalogue, Histories.from_lists(rows)))
     assert "duplicate users" in checks(split)
 

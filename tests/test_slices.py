@@ -10,7 +10,9 @@ from genrec.slices import head, slices
 
 
 def make_catalogue(count: int) -> Catalogue:
-    return Catalogue([f"i{n}" for n in range(count)], make_titles(count), pl.DataFrame({"x": [0] * count}))
+    return Catalogue(
+        [f"i{n}" for n in range(count)], make_titles(count), pl.DataFrame({"x": [0] * count})
+    )
 
 
 def test_users_are_told_apart_by_target_and_history() -> None:

@@ -229,7 +229,7 @@ class Kept:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 head, items = json.loads(str(archive["head"])), archive["items"]
                 nats = archive["nats"] if "nats" in archive.files else None
         except (OSError, ValueError, KeyError, BadZipFile):

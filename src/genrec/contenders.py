@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -97,8 +98,10 @@ def contender(name: str) -> Contender:
         return Contender(name)
     if (Path(name) / "genrec.json").is_file():
         return Contender(Path(name).name, Path(name))
+    close = difflib.get_close_matches(name, ALL, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
     known = ", ".join(ALL)
-    raise ConfigError(f"Unknown model {name!r}; give a run folder, or one of {known}.")
+    raise ConfigError(f"Unknown model {name!r}; {meant}Give a run folder, or one of {known}.")
 
 
 def check_model(model: Recommender, task: Task) -> Iterator[Finding]:

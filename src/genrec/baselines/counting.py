@@ -12,6 +12,9 @@ from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
 from genrec.histories import Dataset, Histories, Holdout, common_clock
 from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior, Prior
 
+BLOCK = 1024
+"""Histories whose distributions are held at once."""
+
 
 class _Counting(Scoring):
     """Ranks items by a prior's probabilities; scores are their logarithms."""
@@ -25,6 +28,22 @@ class _Counting(Scoring):
 
     def scores(self, histories: Histories) -> Scores:
         return np.log(self._prior.probabilities(histories))
+
+    def log_likelihood(
+        self, histories: Histories, targets: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float64]:
+        """log p(target | history) over the whole catalogue, one value per row, in nats."""
+        blocks = [
+            np.arange(len(targets))[start : start + BLOCK]
+            for start in range(0, len(targets), BLOCK)
+        ]
+        parts = [
+            np.log(self._prior.probabilities(histories.select(rows)))[
+                np.arange(len(rows)), targets[rows]
+            ]
+            for rows in blocks
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
 
     def arrays(self) -> Arrays:
         return self._prior.arrays()

@@ -144,6 +144,11 @@ class P5:
         return f"p5-{self.indexing}"
 
     @property
+    def numbers(self) -> Ints:
+        """Number of each item, shape [items]; what :func:`genrec.leakage.check_numbers` reads."""
+        return self._numbers
+
+    @property
     def note(self) -> str:
         """What a table has to say about it: pretrained or not, and how large."""
         own = self.settings
