@@ -283,3 +283,51 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0
     assert out.strip().count(".") == 2
+
+
+def test_compare_prints_one_json_object(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    models = f"popularity,{trained}"
+    data, out = trained.parent / "walks", tmp_path / "out"
+    code, text, err = run(
+        *(capsys, "compare", data, "--models", models, "--fit", "train", "--out", out, "--json")
+    )
+    assert code == 0
+    found = json.loads(text)
+    assert list(found["models"]) == ["popularity", "run"]
+    assert found["models"]["popularity"]["HR@10"] > 0
+    assert "1/2 popularity: HR@5" in err
+    assert (out / "report.html").is_file()
+
+
+def test_compare_names_a_planted_leak(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    rows = [(f"u{n}", f"i{n + step}", step) for n in range(9) for step in range(4)]
+    columns = ["user_id", "item_id", "timestamp"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row")
+    frame.filter(pl.col("timestamp") != 2).write_csv(tmp_path / "train.csv")  # test rows, too
+    frame.filter(pl.col("timestamp") == 2).write_csv(tmp_path / "valid.csv")
+    frame.filter(pl.col("timestamp") == 3).write_csv(tmp_path / "test.csv")
+    data = trained.parent / "walks"
+    code, _, err = run(
+        *(capsys, "compare", data, "--split", tmp_path, "--models", "popularity"),
+        *("--out", tmp_path / "out"),
+    )
+    assert code == 2
+    assert "held-out items in training: 9 of 9 test targets" in err
+    assert "Traceback" not in err
+
+
+def test_compare_says_what_it_does_not_know(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    data = trained.parent / "walks"
+    for arguments, message in (
+        (("--models", "popularty"), "did you mean 'popularity'?"),
+        (("--k", "five"), "--k takes whole numbers"),
+        (("--split", "by-magic"), "known are leave-last-out, global-time, or give a folder"),
+    ):
+        code, _, err = run(capsys, "compare", data, "--out", tmp_path / "out", *arguments)
+        assert (code, message in err) == (2, True), err

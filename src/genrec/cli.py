@@ -31,6 +31,9 @@ app.add_typer(data_app, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all if not given.")]
 Restart = Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")]
+Nats = Annotated[
+    bool, typer.Option("--nats", help="Likelihood of the targets, too, where there is one.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
@@ -149,6 +152,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     users: Users = None,
+    nats: Nats = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -156,10 +160,11 @@ def evaluate(
     from genrec.runs import evaluate_run
 
     progress = _progress("evaluating")
-    evaluations = evaluate_run(run, users=users, seed=seed, progress=progress)
+    evaluations = evaluate_run(run, users=users, seed=seed, nats=nats, progress=progress)
     if as_json:
         return _print_json({each.name: each.to_json() for each in evaluations})
-    return _print_comparison(evaluations)
+    _print_comparison(evaluations)
+    return _print_paired(evaluations)
 
 
 @app.command()
@@ -186,9 +191,7 @@ def compare(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the GenRecs as key=value.")
     ] = None,
-    nats: Annotated[
-        bool, typer.Option("--nats", help="Likelihood of the targets, too, where there is one.")
-    ] = False,
+    nats: Nats = False,
     reference: Annotated[
         str | None, typer.Option(help="Model the others are paired with; else the best one.")
     ] = None,
@@ -431,6 +434,22 @@ def _print_comparison(evaluations: Sequence[Evaluation]) -> None:
     from genrec.evaluation import comparison_table
 
     Console().print(comparison_table(evaluations))
+
+
+def _print_paired(evaluations: Sequence[Evaluation]) -> None:
+    """How far the last one is from the others, user by user."""
+    from genrec.evaluation import compare_paired
+    from genrec.metrics import paired_difference
+
+    subject = evaluations[-1]
+    metric = f"NDCG@{max(subject.k)}"
+    for other in evaluations[:-1]:
+        mean, low, high = compare_paired(subject, other, metric)
+        line = f"{metric} over {other.name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        if subject.nats is not None and other.nats is not None:
+            less, low, high = paired_difference(other.nats, subject.nats)
+            line += f"; nats less: {less:+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(line)
 
 
 def _print_likelihood(info: Mapping[str, Any]) -> None:

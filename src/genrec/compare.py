@@ -29,7 +29,6 @@ from genrec.evaluation import Progress, combine, evaluate, judge
 from genrec.files import write_text
 from genrec.histories import Dataset, Holdout, Split
 from genrec.leakage import Finding, check_split, refuse_leaks
-from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.runs import CUTOFFS, sampled
 from genrec.slices import slices
@@ -165,16 +164,16 @@ def _entry(
     seeds = range(plan.seed, plan.seed + (plan.seeds if each.seeded else 1))
     kept = [_kept(each, task, test, plan, seed, out, progress) for seed in seeds]
     evaluations = [
-        judge(each.name, one.items, test, plan.k, seconds=one.seconds, seed=plan.seed)
+        judge(
+            each.name, one.items, test, plan.k, seconds=one.seconds, nats=one.nats, seed=plan.seed
+        )
         for one in kept
     ]
-    nats = [one.nats for one in kept if one.nats is not None]
     return Entry(
         evaluation=combine(evaluations, seed=plan.seed),
         note=kept[0].note,
         findings=tuple(kept[0].findings),
         fit_seconds=float(np.mean([one.fit_seconds for one in kept])),
-        nats=np.mean(nats, axis=0) if nats else None,
     )
 
 
@@ -290,17 +289,11 @@ def _make(
         test,
         [max(plan.k)],
         bootstrap=0,
+        nats=plan.nats,
         progress=progress if each.slow else None,
         batch_rows=rows,
     )
-    nats = _nats(model, test) if plan.nats else None
-    return Kept(made.items, nats, made.seconds, fit_seconds, note(model), findings)
-
-
-def _nats(model: Recommender, test: Holdout) -> npt.NDArray[np.float64] | None:
-    """-log p(target | history) of models that know it."""
-    ask = getattr(model, "log_likelihood", None)
-    return None if ask is None else -np.asarray(ask(test.histories, test.targets))
+    return Kept(made.items, made.nats, made.seconds, fit_seconds, note(model), findings)
 
 
 def notes(comparison: Comparison) -> Iterator[str]:

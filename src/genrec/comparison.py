@@ -23,19 +23,21 @@ class Entry:
     """How one model did.
 
     note: what a reader should know of it, e.g. its size and training. findings: leaks of this model
-    alone. fit_seconds: wall time of fitting, mean over runs. nats: -log p(target) per user where
-    the model has a distribution over the catalogue and was asked, mean over runs.
+    alone. fit_seconds: wall time of fitting, mean over runs.
     """
 
     evaluation: Evaluation
     note: str
     findings: tuple[Finding, ...]
     fit_seconds: float
-    nats: Values | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         return self.evaluation.name
+
+    @property
+    def nats(self) -> Values | None:
+        return self.evaluation.nats
 
     @property
     def runs(self) -> int:
@@ -149,14 +151,12 @@ class Comparison:
         }
 
     def _entry_json(self, entry: Entry) -> dict[str, Any]:
-        nats = {} if entry.nats is None else {"nats": float(entry.nats.mean())}
         paired = {} if entry is self.reference else {self.metric: list(self.paired(entry))}
         return {
             **entry.evaluation.to_json(),
             **self.beyond_accuracy(entry),
             **self.rates(entry),
             **self.cost(entry),
-            **nats,
             "fit_seconds": entry.fit_seconds,
             "runs": entry.runs,
             "note": entry.note,

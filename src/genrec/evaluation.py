@@ -72,6 +72,9 @@ class Evaluation:
     fingerprint: str = field(repr=False)
     """Digest of histories, targets and the handling of seen items. Evaluations that share it
     judged the same users on the same task, so they can be paired."""
+    nats: Values | None = field(default=None, repr=False)
+    """[users] -log p(target | history) over the whole catalogue, if it was asked for and the
+    recommender has such a probability; means over runs."""
 
     def values(self, metric: str) -> Values:
         """Per-user values, float64 [users], of a metric such as "NDCG@10"; means over runs."""
@@ -90,6 +93,7 @@ class Evaluation:
             "users": self.users,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             **({"spread": dict(self.spread)} if self.spread else {}),
+            **({} if self.nats is None else {"nats": float(self.nats.mean())}),
             "seconds": self.seconds,
             "split": self.split,
             **self.coverage,
@@ -117,13 +121,15 @@ def evaluate(
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
+    nats: bool = False,
     progress: Progress | None = None,
     batch_rows: int = 1024,
 ) -> Evaluation:
     """Ask a fitted `recommender` for max(k) items per user of `holdout` and measure the lists.
 
-    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. progress:
-    called with (users done, users) after each batch. batch_rows: users per `recommend_batch` call.
+    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. nats: ask
+    for the targets' likelihood, too, if the recommender has one. progress: called with (users done,
+    users) after each batch. batch_rows: users per `recommend_batch` call.
     Raises ConfigError for a bad setting and DataError for an empty holdout or malformed lists.
     """
     cuts = _cut_offs(k)
@@ -140,10 +146,16 @@ def evaluate(
         holdout,
         cuts,
         seconds=seconds,
+        nats=_nats(recommender, holdout) if nats else None,
         exclude_seen=exclude_seen,
         seed=seed,
         bootstrap=bootstrap,
     )
+
+
+def _nats(recommender: Recommender, holdout: Holdout) -> Values | None:
+    ask = getattr(recommender, "log_likelihood", None)
+    return None if ask is None else -np.asarray(ask(holdout.histories, holdout.targets))
 
 
 def judge(
@@ -153,6 +165,7 @@ def judge(
     k: Sequence[int],
     *,
     seconds: float,
+    nats: Values | None = None,
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
@@ -177,6 +190,7 @@ def judge(
         seconds=seconds,
         definition=_definition(holdout, exclude_seen, seed, bootstrap),
         fingerprint=_fingerprint(holdout, exclude_seen),
+        nats=nats,
     )
 
 
@@ -205,6 +219,7 @@ def combine(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000)
         coverage=_means([each.coverage for each in runs]),
         counts={name: sum(each.counts[name] for each in runs) for name in first.counts},
         seconds=float(np.mean([each.seconds for each in runs])),
+        nats=None if first.nats is None else np.mean([each.nats for each in runs], axis=0),
     )
 
 

@@ -106,22 +106,30 @@ def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
 
 
 def evaluate_run(
-    folder: Path, *, users: int | None = None, seed: int = 0, progress: Progress | None = None
+    folder: Path,
+    *,
+    users: int | None = None,
+    seed: int = 0,
+    nats: bool = False,
+    progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Evaluate a run and the counting baselines on the same test users; update its reports."""
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
-    evaluations = evaluate_baselines(split, test, seed)
-    evaluations.append(evaluate(model, test, CUTOFFS, seed=seed, progress=progress, batch_rows=64))
+    evaluations = evaluate_baselines(split, test, seed, nats=nats)
+    how: dict[str, Any] = {"seed": seed, "nats": nats, "progress": progress, "batch_rows": 64}
+    evaluations.append(evaluate(model, test, CUTOFFS, **how))
     write_results(folder, model, data, evaluations, seed)
     return evaluations
 
 
-def evaluate_baselines(split: Split, test: Holdout, seed: int) -> list[Evaluation]:
+def evaluate_baselines(
+    split: Split, test: Holdout, seed: int, *, nats: bool = False
+) -> list[Evaluation]:
     """Fit the counting baselines on the training split and evaluate them."""
     fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
-    return [evaluate(each, test, CUTOFFS, seed=seed) for each in fitted]
+    return [evaluate(each, test, CUTOFFS, seed=seed, nats=nats) for each in fitted]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:
