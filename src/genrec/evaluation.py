@@ -207,6 +207,7 @@ def combine(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000)
         return first
     ranks = np.stack([each.ranks for each in runs])
     values = {name: np.mean([each.values(name) for each in runs], axis=0) for name in first.metrics}
+    nats = [each.nats for each in runs if each.nats is not None]
     return replace(
         first,
         items=np.stack([each.items for each in runs]),
@@ -219,7 +220,7 @@ def combine(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000)
         coverage=_means([each.coverage for each in runs]),
         counts={name: sum(each.counts[name] for each in runs) for name in first.counts},
         seconds=float(np.mean([each.seconds for each in runs])),
-        nats=None if first.nats is None else np.mean([each.nats for each in runs], axis=0),
+        nats=np.mean(nats, axis=0) if nats else None,
     )
 
 
