@@ -34,8 +34,9 @@ from genrec.baselines.slim import elastic_net
 from genrec.catalogue import Catalogue
 from genrec.ease import ones
 from genrec.errors import ConfigError, GenRecError, RunError
-from genrec.histories import Dataset, Histories
+from genrec.histories import Dataset, Histories, leave_last_out
 from genrec.sasrec import _cut_at_random
+from genrec.splits import before_test
 
 ROWS = [[0, 1, 2], [1, 2], [2, 3, 0], [3, 1], [4, 2]]  # of five users
 USERS = [{user for user, row in enumerate(ROWS) if item in row} for item in range(5)]
@@ -278,7 +279,7 @@ def test_settings_come_back_from_the_file(five: Dataset, tmp_path: Path) -> None
     save_baseline(model, tmp_path / "p3.npz")
     loaded = load_baseline(tmp_path / "p3.npz")
     assert isinstance(loaded, P3Alpha)
-    assert loaded.settings() == {"alpha": 1.5, "neighbours": 2}
+    assert loaded.arguments() == {"alpha": 1.5, "neighbours": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["p3.npz"]
 
 
@@ -303,3 +304,17 @@ def test_only_baselines_are_saved(five: Dataset, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="other is no baseline"):
         save_baseline(Other().fit(five), tmp_path / "other.npz")
+
+
+def test_sasrec_learns_again_from_more_for_as_long_as_was_best() -> None:
+    split = leave_last_out(make_dataset(users=60))
+    model = SasRec(most_epochs=4, width=16).fit(split.train, split.valid)
+    kept = model._sasrec.epochs
+    again = model.refit(before_test(split))
+    assert again._sasrec.epochs == kept
+    plain = SasRec(most_epochs=kept, width=16)
+    plain._sasrec = plain._unfitted(30)
+    plain._sasrec.epochs = kept
+    plain._sasrec.fit(before_test(split).histories, 30)
+    histories = split.test.histories
+    np.testing.assert_allclose(again.scores(histories), plain.scores(histories))

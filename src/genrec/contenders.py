@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,15 @@ class Task:
     folder: Path
 
 
+@runtime_checkable
+class Refittable(Recommender, Protocol):
+    """A recommender that stops by validation and can then learn from the validation items, too."""
+
+    def refit(self, train: Dataset) -> Self:
+        """Fit again, for as long as the last fit has found best; returns itself."""
+        ...
+
+
 @dataclass(frozen=True)
 class Contender:
     """A model by name. `run` is a run folder that was trained before, or None."""
@@ -85,7 +94,10 @@ class Contender:
             return _loaded(self, task)
         if self.name in FORMS:
             return _form(self.name, task, seed)
-        return _baseline(self.name, task, seed).fit(task.fitted, task.valid)
+        model = _baseline(self.name, task, seed)
+        if task.valid is None and isinstance(model, Refittable):  # finds out first when to stop
+            return model.fit(task.split.train, task.split.valid).refit(task.fitted)
+        return model.fit(task.fitted, task.valid)
 
 
 def contender(name: str) -> Contender:

@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MOST_EPOCHS = 80
+PARTS = 4
+"""Into which a step's sequences are cut by length."""
 SCORED = 128
 """Histories that are scored at once."""
 
@@ -93,11 +95,12 @@ class Sasrec:
     def _train_epoch(self, histories: Histories, optimizer: torch.optim.Optimizer) -> None:
         self.network.train()
         starts, lengths = self._windows(histories)
-        for rows in self._batches(lengths):
-            ids = _table(histories.items, starts[rows], lengths[rows])
-            loss = self._loss(ids, torch.from_numpy(lengths[rows]))
+        for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            for part, share in self._parts(rows.numpy(), lengths):
+                ids = _table(histories.items, starts[part], lengths[part])
+                loss = share * self._loss(ids, torch.from_numpy(lengths[part]))
+                loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     def _windows(self, histories: Histories) -> tuple[Ints, Ints]:
@@ -108,16 +111,17 @@ class Sasrec:
             return histories.offsets[1:] - lengths, lengths
         return _cut_at_random(histories, most)
 
-    def _batches(self, lengths: Ints) -> list[Ints]:
-        """Sequences of each step, in random order.
+    def _parts(self, rows: Ints, lengths: Ints) -> list[tuple[Ints, float]]:
+        """A step's sequences in parts of like length, as the longest sets the cost of its part.
 
-        With ``every_window`` those of a step are alike in length, as the longest sets its cost.
+        With each part comes its share of the step's targets.
         """
-        order = torch.randperm(len(lengths)).numpy()
         if not self.config.every_window:
-            return _split(order, self.config.batch)
-        alike = _split(order[np.argsort(lengths[order], kind="stable")], self.config.batch)
-        return [alike[number] for number in torch.randperm(len(alike)).tolist()]
+            return [(rows, 1.0)]
+        targets = lengths[rows].clip(2) - 1
+        order = np.argsort(targets, kind="stable")
+        parts = np.array_split(order, PARTS)
+        return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
 
     def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
@@ -211,10 +215,6 @@ def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
     start = np.maximum(0, number * step - shift[row])
     stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
     return histories.offsets[row] + start, stop - start
-
-
-def _split(order: Ints, size: int) -> list[Ints]:
-    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _table(items: npt.NDArray[np.int32], starts: Ints, lengths: Ints) -> torch.Tensor:

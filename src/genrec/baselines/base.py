@@ -45,7 +45,7 @@ class Scoring(ABC):
         """The k items with the highest scores for each history; see :class:`.Recommender`."""
         return top_k(self.scores(histories), k, histories if exclude_seen else None)
 
-    def settings(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """The arguments that make another one like this, unfitted."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

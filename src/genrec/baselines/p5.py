@@ -282,6 +282,10 @@ class P5:
         """The k likeliest items of each history; see :class:`.Recommender`."""
         return top_k(self.scores(histories), k, histories if exclude_seen else None)
 
+    def arguments(self) -> dict[str, Any]:
+        """What makes another one like this; the arrays hold the rest."""
+        return {"indexing": self.indexing}
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Settings, numbers, users and weights, for one ``.npz``."""
         settings = {"indexing": self.indexing, **asdict(self.settings)}

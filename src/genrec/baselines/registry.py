@@ -38,7 +38,7 @@ class Storable(Protocol):
         """Its key in :data:`BASELINES`."""
         ...
 
-    def settings(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """Arguments of its class, as JSON can hold them."""
         ...
 
@@ -106,7 +106,7 @@ def save_baseline(recommender: Recommender, path: str | Path) -> None:
     if not (isinstance(recommender, Storable) and recommender.name in BASELINES):
         raise ConfigError(f"{recommender.name} is no baseline; save it with its own method.")
     path = Path(path)
-    head = {"kind": recommender.name, "settings": recommender.settings()}
+    head = {"kind": recommender.name, "settings": recommender.arguments()}
     arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **recommender.arrays()}
     partial = path.with_name(path.name + ".partial")
     try:

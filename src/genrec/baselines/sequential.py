@@ -42,7 +42,7 @@ class SasRec(Scoring):
     """Learning rate."""
     weight_decay: float = 0.0
     most_epochs: int = 80
-    patience: int = 6
+    patience: int = 10
     """Epochs without a better NDCG after which training ends."""
     look_users: int = 2000
     """Users at most whose NDCG is looked at after each epoch, drawn with the seed."""
@@ -68,6 +68,14 @@ class SasRec(Scoring):
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs
         self._sasrec.fit(histories, len(train.catalogue), loss)
+        return self
+
+    def refit(self, train: Dataset) -> Self:
+        """Train anew, on more data, for as many epochs as the last :meth:`fit` has kept."""
+        epochs = self._sasrec.epochs
+        self._sasrec = self._unfitted(len(train.catalogue))
+        self._sasrec.epochs = epochs
+        self._sasrec.fit(train.histories, len(train.catalogue))
         return self
 
     def scores(self, histories: Histories) -> Scores:
