@@ -100,7 +100,7 @@ def test_scores_in_one_pass_equal_a_pass_for_each_item(tiny: P5, split: Split) -
 def test_ids_of_unequal_length_are_scored_exactly(split: Split) -> None:
     model = P5("shuffled", settings=TINY).fit(split.train)
     model._tree = IdTree(
-        closed([word[: 1 + n % 2] + (9 + n,) for n, word in enumerate(model._words)]), 0
+        closed([(*word[: 1 + n % 2], 9 + n) for n, word in enumerate(model._words)]), 0
     )
     histories = split.test.histories.select([4])
     np.testing.assert_allclose(
@@ -170,7 +170,7 @@ def test_the_budget_in_minutes_ends_training(split: Split) -> None:
 
 
 def test_the_note_says_what_it_is() -> None:
-    assert P5().note == "from scratch, d_model 128, 2 + 2 layers"
+    assert P5().note == "from scratch, d_model 64, 2 + 2 layers"
     assert P5(settings=P5Settings(backbone="t5-small")).note == "pretrained t5-small"
 
 
