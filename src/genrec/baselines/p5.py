@@ -93,9 +93,10 @@ class P5Settings:
     """Share of the budget in which a T5 from scratch also learns to copy, as a pretrained one can:
     random lists, whose last item is the answer, fade from all of a batch to none of it."""
     looks: int = 20
-    """How often the validation users are asked on the way; the best look's weights are kept."""
+    """How often a budget's length asks the validation users, from when copying has faded; the best
+    look's weights are kept."""
     look_users: int = 500
-    patience: int = 10
+    patience: int = 6
     """Looks without a better NDCG@10 after which training ends."""
     seed: int = 0
     device: str = "cpu"
@@ -507,14 +508,17 @@ class _Look:
 
     def __init__(self, model: P5, holdout: Holdout) -> None:
         self._model, self._holdout = model, holdout
-        self._looks, self._best, self._since = 0, -1.0, 0
+        self._best, self._since = -1.0, 0
+        own = model.settings  # while copying fades, the validation users tell nothing
+        self._next = max(1 / own.looks, 0.0 if own.backbone else own.copying)
         self._kept: dict[str, torch.Tensor] = {}
         self.curve: list[float] = []
 
     def __call__(self, share: float) -> bool:
         """Look if it is time to; whether patience has come to an end."""
-        if share * self._model.settings.looks < len(self.curve) + 1:
+        if share < self._next:
             return False
+        self._next += 1 / self._model.settings.looks
         self._look()
         return self._since >= self._model.settings.patience
 
