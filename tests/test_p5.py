@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from conftest import make_dataset
 from genrec import Histories, Popularity, evaluate, leave_last_out
@@ -15,6 +17,30 @@ from genrec.errors import BackboneError, ConfigError, DataError
 from genrec.histories import Split
 
 TINY = P5Settings(d_model=32, layers=1, batch=32, epochs=2, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random T5 and a tokenizer that cuts words into one or two characters."""
+    folder = str(tmp_path_factory.mktemp("tiny-t5"))
+    characters = "▁abcdefghijklmnopqrstuvwxyz_0123456789"
+    names = ["<pad>", "</s>", "<unk>", *characters, *(f"{n:02}" for n in range(100))]
+    pieces = [(name, -2.0 - (len(name) == 1)) for name in names]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    config = T5Config(
+        vocab_size=len(names),
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +126,25 @@ def test_scores_in_one_pass_equal_a_pass_for_each_item(tiny: P5, split: Split) -
 def test_ids_of_unequal_length_are_scored_exactly(split: Split) -> None:
     model = P5("shuffled", settings=TINY).fit(split.train)
     model._tree = IdTree(
-        closed([word[: 1 + n % 2] + (9 + n,) for n, word in enumerate(model._words)]), 0
+        closed([(*word[: 1 + n % 2], 9 + n) for n, word in enumerate(model._words)]), 0
     )
     histories = split.test.histories.select([4])
     np.testing.assert_allclose(
         model.scores(histories)[0], brute_force(model, histories, 0), atol=1e-4
     )
+
+
+def test_a_pretrained_t5_brings_its_own_pieces_and_is_scored_exactly(
+    tiny_t5: str, split: Split
+) -> None:
+    settings = replace(TINY, backbone=tiny_t5, epochs=1)
+    model = P5("sequential", settings=settings).fit(split.train, split.valid)
+    assert {len(word) for word in model._words} == {3}  # "▁", "10", "01"
+    histories = split.test.histories.select([3])
+    oracle = brute_force(model, histories, 0)
+    np.testing.assert_allclose(model.scores(histories)[0], oracle, atol=1e-4)
+    again = P5().restore(model.arrays())
+    np.testing.assert_array_equal(again.scores(histories), model.scores(histories))
 
 
 def test_probabilities_of_all_items_sum_to_at_most_one(tiny: P5, split: Split) -> None:
@@ -140,7 +179,7 @@ def test_words_are_counted_from_the_end(tiny: P5) -> None:
 
 
 def test_it_learns_what_follows_what(split: Split) -> None:
-    settings = P5Settings(d_model=64, layers=2, batch=32, epochs=25, learning_rate=3e-3)
+    settings = P5Settings(d_model=64, layers=1, batch=16, epochs=16, learning_rate=3e-3)
     model = P5("sequential", settings=settings).fit(split.train, split.valid)
     popular = Popularity().fit(split.train)
     reached = evaluate(model, split.test, bootstrap=0).metrics["HR@5"]
@@ -170,7 +209,7 @@ def test_the_budget_in_minutes_ends_training(split: Split) -> None:
 
 
 def test_the_note_says_what_it_is() -> None:
-    assert P5().note == "from scratch, d_model 128, 2 + 2 layers"
+    assert P5().note == "from scratch, d_model 64, 2 + 2 layers"
     assert P5(settings=P5Settings(backbone="t5-small")).note == "pretrained t5-small"
 
 

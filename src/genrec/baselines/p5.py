@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, count
-from typing import Any, Literal, Self, cast, get_args
+from itertools import chain
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,6 @@ WITHOUT_USER = (
     "next item for a user who chose {items}",
     "continue the list {items}",
 )
-COPY = "repeat the last of {items}"
 """The list comes last: with words counted from the end, the last item is always word 1."""
 FIRST = 1001
 """Number of the first item, so that small catalogues have numbers of one length."""
@@ -76,7 +75,7 @@ class P5Settings:
 
     backbone: str | None = None
     """Hub id or folder of a pretrained T5, e.g. "t5-small"; a T5 from scratch if None."""
-    d_model: int = 128
+    d_model: int = 64
     """Width from scratch; heads have 32 dimensions, feed-forward layers four times the width."""
     layers: int = 2
     """Of encoder and of decoder, from scratch."""
@@ -85,16 +84,17 @@ class P5Settings:
     """Most recent items in a prompt."""
     last: int | None = None
     """Targets per user and epoch, counted from the end; all if None."""
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 2e-3
     epochs: int = 20
     minutes: float | None = None
     """Of training, by the clock; the first of the two budgets to be reached ends it."""
-    copying: float = 0.1
-    """Share of the budget in which a T5 from scratch learns to copy (random lists, whose last item
-    is the answer), as a pretrained one can."""
+    copying: float = 0.5
+    """Share of the budget in which a T5 from scratch also learns to copy, as a pretrained one can:
+    random lists, whose last item is the answer, fade from all of a batch to none of it."""
     looks: int = 20
-    """How often the validation users are asked on the way; the best look's weights are kept."""
+    """How often a budget's length asks the validation users, from when copying has faded; the best
+    look's weights are kept."""
     look_users: int = 500
     patience: int = 6
     """Looks without a better NDCG@10 after which training ends."""
@@ -204,20 +204,19 @@ class P5:
         if not len(targets):
             raise DataError("P5 has nothing to learn from: no history has two items; use more.")
         copying = 0.0 if settings.backbone else settings.copying
-        steps = settings.epochs * -(-len(targets) // settings.batch) / (1 - copying)
+        steps = settings.epochs * -(-len(targets) // settings.batch)
         began, minutes = time.monotonic(), settings.minutes or np.inf
         batches = (
             [self._example(histories, row, place, random) for row, place in batch]
             for _ in range(settings.epochs)
             for batch in _batches(targets, settings.batch, random)
         )
-        for done in count():
+        for done in range(steps):
             share = max(done / steps, (time.monotonic() - began) / 60 / minutes)
             if share >= 1:
                 return
-            copies = settings.batch if share < copying else round(copying * settings.batch)
-            batch = [] if share < copying else next(batches)
-            yield share, batch + self._copies(copies, random)
+            copies = round(settings.batch * max(0.0, 1 - share / copying)) if copying else 0
+            yield share, next(batches)[copies:] + self._copies(copies, random)
 
     def _example(
         self, histories: Histories, row: int, place: int, random: np.random.Generator
@@ -231,7 +230,8 @@ class P5:
         found = []
         for length in random.integers(1, 1 + min(COPIED, self.settings.history), rows):
             items = random.integers(len(self._words), size=length)
-            prompt = self._prompt(COPY, "", items)
+            user = self._user_ids[random.integers(len(self._user_ids))]
+            prompt = self._prompt(_wording(random), user, items)
             found.append((*prompt, self._tree.ids[items[-1]]))
         return found
 
@@ -414,11 +414,11 @@ class _Network(nn.Module):
 
     def _tree_bias(self, tree: IdTree, device: torch.device) -> torch.Tensor:
         """T5's bias for the distance of two nodes in depth, shape [1, heads, nodes, nodes]."""
-        attention, depth = self.t5.decoder.block[0].layer[0].SelfAttention, tree.depth.to(device)
+        first: Any = self.t5.decoder.block[0]
+        depth = tree.depth.to(device)
         levels = int(depth.max()) + 1
-        return cast(
-            torch.Tensor, attention.compute_bias(levels, levels)[:, :, depth[:, None], depth]
-        )
+        bias: torch.Tensor = first.layer[0].SelfAttention.compute_bias(levels, levels)
+        return bias[:, :, depth[:, None], depth]
 
     def _embedded(
         self, pieces: torch.Tensor, words: torch.Tensor
@@ -447,7 +447,7 @@ def _scratch(settings: P5Settings, vocabulary: int) -> T5ForConditionalGeneratio
         dropout_rate=settings.dropout,
         pad_token_id=PAD,
         eos_token_id=END,
-        decoder_start_token_id=PAD,
+        decoder_start_token_id=PAD,  # type: ignore[call-arg]
     )
     return T5ForConditionalGeneration(config)
 
@@ -455,12 +455,11 @@ def _scratch(settings: P5Settings, vocabulary: int) -> T5ForConditionalGeneratio
 def _load(settings: P5Settings) -> T5ForConditionalGeneration:
     assert settings.backbone is not None
     try:
-        loaded = T5ForConditionalGeneration.from_pretrained(
+        return T5ForConditionalGeneration.from_pretrained(
             settings.backbone, dtype=torch.float32, dropout_rate=settings.dropout
         )
     except (OSError, ValueError) as error:
         raise _unloaded(settings.backbone, error) from error
-    return cast(T5ForConditionalGeneration, loaded)
 
 
 def _unloaded(backbone: str, error: Exception) -> BackboneError:
@@ -478,9 +477,7 @@ class _OwnPieces:
 
     def __init__(self, most: int) -> None:
         self._pairs = -(-len(str(most)) // 2)
-        names = sorted(
-            {word for text in (*WITH_USER, *WITHOUT_USER, COPY) for word in text.split()}
-        )
+        names = sorted({word for text in (*WITH_USER, *WITHOUT_USER) for word in text.split()})
         self._ids = {name: at for at, name in enumerate([*names, "user_"], start=2)}
         self._digits = len(self._ids) + 2
         self.size = self._digits + 100 * self._pairs
@@ -520,14 +517,17 @@ class _Look:
 
     def __init__(self, model: P5, holdout: Holdout) -> None:
         self._model, self._holdout = model, holdout
-        self._looks, self._best, self._since = 0, -1.0, 0
+        self._best, self._since = -1.0, 0
+        own = model.settings  # while copying fades, the validation users tell nothing
+        self._next = max(1 / own.looks, 0.0 if own.backbone else own.copying)
         self._kept: dict[str, torch.Tensor] = {}
         self.curve: list[float] = []
 
     def __call__(self, share: float) -> bool:
         """Look if it is time to; whether patience has come to an end."""
-        if share * self._model.settings.looks < len(self.curve) + 1:
+        if share < self._next:
             return False
+        self._next += 1 / self._model.settings.looks
         self._look()
         return self._since >= self._model.settings.patience
 
@@ -566,7 +566,7 @@ def _batches(targets: Ints, size: int, random: np.random.Generator) -> Iterator[
         by_length = pool[np.argsort(pool[:, 1], kind="stable")]
         batches = list(_split(by_length, size))
         for place in random.permutation(len(batches)):
-            yield batches[place].tolist()
+            yield random.permutation(batches[place]).tolist()
 
 
 def _split(rows: Ints, size: int) -> Iterator[Ints]:
