@@ -3,7 +3,7 @@
     python studies/training_settings.py --targets 12000 --seed 0 --set lora_rank=4 >> found.jsonl
     python studies/training_settings.py --table found.jsonl
 
-The last ten items of each training history ("late positions") are held out of the fit of prior and
+The last items of each training history ("late positions", ten) are held out of the fit of prior and
 model; test and validation items are not looked at. One run prints one JSON object: nats per late
 item (exact likelihood over the trie), and NDCG@10 over the whole catalogue with the language model
 at the root of the trie and the prior (with prior=none: popularity) below it.
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,13 +41,11 @@ from genrec.likelihood import (
 )
 from genrec.metrics import ndcg
 from genrec.packed import pack_linear
-from genrec.priors import Prior, fit_prior
+from genrec.priors import PopularityPrior, Prior
 from genrec.training import training_windows
 from genrec.trie import ROOT, Trie
 from genrec.windows import ByLength, Collator, Window
 
-LATE = 10
-"""Items at the end of each training history that are held out."""
 LM_WEIGHTS = (0.25, 0.5, 1.0)
 Values = npt.NDArray[np.float64]
 
@@ -66,7 +64,8 @@ class FrozenLayers:
 
     def __init__(self, model: GenRec, count: int, folder: Path) -> None:
         config = model.config
-        self.folder = folder / f"{config.backbone}-{config.dtype}-{count}"
+        form = f"{config.titles}-{config.title_tokens}"
+        self.folder = folder / f"{config.backbone}-{config.dtype}-{form}-{count}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.backbone = load_backbone(config.backbone, dtype=config.dtype, layers=count)
         self.backbone.causal_lm.get_decoder().norm = nn.Identity()
@@ -106,25 +105,25 @@ class Study:
         data = leave_last_out(load_dataset(options.data)).train
         self.whole = data.histories
         rows = np.arange(len(self.whole))
-        fitted = self.whole.head(rows, np.maximum(self.whole.lengths - LATE, 0))
+        fitted = self.whole.head(rows, np.maximum(self.whole.lengths - options.late, 0))
         self.data = Dataset(data.name, data.catalogue, fitted, data.info)
         model = GenRec(**settings, seed=options.seed)
         model._prepare(self.data)
         self.config, self.prompts, self.prior = model.config, model._prompts, model._prior
         self.recall = Recall()
         kept = len(model._backbone.blocks) - (self.config.trained_layers or 0)
-        self.frozen = FrozenLayers(model, kept, options.cache)
+        self.frozen = FrozenLayers(model, kept, options.cache / data.name)
         _forget(model._backbone, kept, self.recall)
         make_trainable(model._backbone, self.config)
         model._build_likelihood()
         self.likelihood = model._likelihood
         self.trie, self.end = self.likelihood.trie, self.prompts.end
 
-    def batch(self, collate: Collator, windows: list[Window], kind: str) -> dict[str, Any]:
+    def batch(self, collate: Collator, windows: list[Window]) -> dict[str, Any]:
         """A collated batch, whose frozen outputs are set out for the model."""
         states = []
         for window in windows:
-            name = f"{kind}-{window.row}-{window.start}-{window.stop}"
+            name = f"{window.row}-{window.start}-{window.stop}"
             states.append(self.frozen(name, collate._tokens(window)[0]))
         self.recall.states = nn.utils.rnn.pad_sequence(states, batch_first=True)
         return collate(windows)
@@ -167,7 +166,7 @@ class Study:
         """Add up the gradients of one step; returns its number of targets."""
         count = 0
         for windows in microbatches:
-            batch = self.batch(collate, windows, "train")
+            batch = self.batch(collate, windows)
             targets, labels = batch["targets"], batch["labels"]
             if self.options.no_end_label:
                 targets = without(targets, self.trie, self.end)
@@ -182,29 +181,29 @@ class Study:
     def _calibrate(self, collate: Collator) -> None:
         if self.prior is not None:
             windows = [window for microbatch in next(self._steps()) for window in microbatch]
-            batch = self.batch(collate, windows, "train")
+            batch = self.batch(collate, windows)
             self.likelihood.calibrate(batch["input_ids"], batch["targets"])
 
     def measure(self) -> dict[str, Any]:
         """Nats and NDCG@10 of each late position, by the residual's factor."""
-        lengths = self.whole.lengths
-        able = np.flatnonzero(lengths > LATE)
+        lengths, late = self.whole.lengths, self.options.late
+        able = np.flatnonzero(lengths > late)
         rows = np.sort(np.random.default_rng(0).permutation(able)[: self.options.users])
         history = self.config.history_length
         windows = [
-            Window(int(row), max(0, stop - LATE - history), stop - LATE, stop)
+            Window(int(row), max(0, stop - late - history), stop - late, stop)
             for row, stop in zip(rows, lengths[rows].tolist(), strict=True)
         ]
-        prior = None if self.prior is None else Late(self.prior)
+        below = Late(self.prior or PopularityPrior().fit(self.data.histories, len(self.trie)))
+        prior = cast(Prior, below) if self.prior else None
         collate = Collator(self.trie, self.prompts, self.whole, prior)
-        below = Late(self.prior or fit_prior("popularity", self.data.histories, len(self.trie)))
         factors = LM_WEIGHTS if self.prior is not None else (1.0,)
         found: dict[str, Any] = {f"{factor:g}": {"nats": [], "ndcg": []} for factor in factors}
         for start in range(0, len(windows), 8):
             part = windows[start : start + 8]
-            batch = self.batch(collate, part, "late")
+            batch = self.batch(collate, part)
             shares = [
-                below.training_probabilities(self.whole[w.row], w.stop - LATE, w.stop) for w in part
+                below.training_probabilities(self.whole[w.row], w.first, w.stop) for w in part
             ]
             self._measure(batch, part, np.concatenate(shares), found)
         return found
@@ -215,10 +214,11 @@ class Study:
     ) -> None:
         hidden = self.likelihood.backbone.hidden(batch["input_ids"], use_cache=False)
         targets = batch["targets"]
-        wanted = np.concatenate([self.whole[w.row][w.stop - LATE : w.stop] for w in windows])
+        wanted = np.concatenate([self.whole[w.row][w.first : w.stop] for w in windows])
         seen = np.zeros(below.shape, bool)
-        for row, (window, place) in enumerate((w, n) for w in windows for n in range(LATE)):
-            seen[row, self.whole[window.row][: window.stop - LATE + place]] = True
+        ends = [(w.row, end) for w in windows for end in range(w.first, w.stop)]
+        for place, (row, end) in enumerate(ends):
+            seen[place, self.whole[row][:end]] = True
         for factor, values in found.items():
             self.likelihood.lm_weight = float(factor)
             log_probs = title_log_probs(self.likelihood, hidden, targets)
@@ -291,15 +291,23 @@ def table(path: Path) -> None:
             if other["name"] == "default"
             and (other["prior"], other["seed"]) == (run["prior"], run["seed"])
         )
-        for factor, values in run["late"].items():
+        for factor, values in run["found"].items():
             print(f"{run['prior']:7} {run['seed']} {run['name'][:48]:48} {factor:>4}", end="")
-            usual = base["late"]["0.5" if "0.5" in base["late"] else "1"]
+            usual = base["found"]["0.5" if "0.5" in base["found"] else "1"]
             for metric, sign in (("nats", -1), ("ndcg", 1)):
                 mean = np.mean(values[metric])
                 gain = sign * (np.array(values[metric]) - usual[metric])
-                half = 1.96 * gain.reshape(-1, LATE).mean(axis=1).std() / len(gain[::LATE]) ** 0.5
+                users = gain.reshape(-1, run["late"]).mean(axis=1)  # their positions are alike
+                half = 1.96 * users.std() / len(users) ** 0.5
                 print(f"  {metric} {mean:.4f} {gain.mean():+.4f} ± {half:.4f}", end="")
             print(f"  {run['seconds']:4.0f} s")
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """What differs from the defaults; the prior and the seed are said apart."""
+    parts = [text for text in options.set if not text.startswith("prior=")]
+    parts += ["no-end-label"] * options.no_end_label + ["untrained"] * (not options.targets)
+    return " ".join(parts) or "default"
 
 
 def main() -> None:
@@ -307,7 +315,8 @@ def main() -> None:
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--targets", type=int, default=12_000, help="budget of training")
-    parser.add_argument("--users", type=int, default=400, help="with ten late positions each")
+    parser.add_argument("--late", type=int, default=10, help="items of each history held out")
+    parser.add_argument("--users", type=int, default=400, help="whose late items are predicted")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-end-label", action="store_true", help="no loss where a title ends")
     parser.add_argument("--cache", type=Path, default=Path("frozen-layers"))
@@ -320,13 +329,13 @@ def main() -> None:
     torch.manual_seed(options.seed)
     study = Study(options, settings)
     seen = study.train() if options.targets else 0
-    name = [text for text in options.set if not text.startswith("prior=")]
     result = {
-        "name": " ".join([*name, "no-end-label"] if options.no_end_label else name) or "default",
+        "name": name_of(options),
         "prior": study.config.prior,
         "seed": options.seed,
         "targets": seen,
-        "late": study.measure(),
+        "late": options.late,
+        "found": study.measure(),
         "seconds": time.process_time() - started,
     }
     json.dump(result, sys.stdout)
