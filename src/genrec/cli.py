@@ -344,17 +344,46 @@ def serve(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to bind to.")] = 8000,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Event store, a SQLAlchemy URL; SQLite beside the run if not given."),
+    ] = None,
+    api_keys: Annotated[
+        Path | None, typer.Option(help="File of key hashes (`genrec keys`).")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, each with a model of its own.")] = 1,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any limit as key=value; repeatable.")
+    ] = None,
 ) -> None:
-    """Answer POST /v1/recommend from a run; the API is described at /docs."""
+    """Serve a run: a page at /, an API under /v1 that /docs describes."""
     try:
-        import uvicorn
+        from genrec.serving.server import serve as start
+    except ImportError as error:
+        raise GenRecError(
+            f'Serving needs the extra "serve" ({error.name}): pip install "genrec[serve]".'
+        ) from None
+    from genrec.config import parse_assignments
 
-        from genrec.serving.app import create_app
-    except ImportError:
-        raise GenRecError('Serving needs the extra "serve": pip install "genrec[serve]".') from None
-    from genrec.model import GenRec
+    start(
+        run,
+        host=host,
+        port=port,
+        store=store,
+        api_keys=api_keys,
+        workers=workers,
+        limits=parse_assignments(assignments or []),
+    )
 
-    uvicorn.run(create_app(GenRec.from_pretrained(run)), host=host, port=port)
+
+@app.command()
+def keys() -> None:
+    """Make an API key: printed once, with the line for the file of hashes."""
+    from genrec.serving.security import key_hash, new_key
+
+    key = new_key()
+    print(f"key, for the client:        {key}")
+    print(f"line, for --api-keys FILE:  {key_hash(key)}")
 
 
 @app.command()

@@ -313,6 +313,7 @@ class GenRec:
         """:func:`genrec.search.search` for histories; what :class:`Session` and servers call.
 
         Args:
+            among: items that may be recommended, shape [items] or [rows, items].
             known: keys and values that an earlier search for each row returned, if any.
         """
         if k < 1:
@@ -405,14 +406,18 @@ class GenRec:
         return str(self._backbone.tokenizer.decode(self._prompt(items)))
 
     def _allowed(self, histories: Histories, exclude_seen: bool, among: Mask | None) -> Mask | None:
-        if among is not None and among.shape != (len(self.catalogue),):
+        size = len(self.catalogue)
+        shapes = ((size,), (len(histories), size))
+        if among is not None and among.shape not in shapes:
             raise DataError(
-                f"among has shape {among.shape}, but the catalogue holds {len(self.catalogue)} "
-                "items; make it with catalogue.mask(…)."
+                f"among has shape {among.shape}, but the catalogue holds {size} items; make it "
+                "with catalogue.mask(…)."
             )
+        if among is not None:
+            among = np.broadcast_to(among, (len(histories), size))
         if not exclude_seen:
-            return None if among is None else np.tile(among, (len(histories), 1))
-        allowed = ~histories.seen(len(self.catalogue))
+            return among
+        allowed = ~histories.seen(size)
         return allowed if among is None else allowed & among
 
     def _cumulative_prior(self, histories: Histories) -> npt.NDArray[np.float64] | None:

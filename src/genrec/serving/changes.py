@@ -1,0 +1,111 @@
+"""Catalogue changes that outlive a restart, and reach every process that serves the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from genrec.errors import DataError, RunError
+from genrec.model import GenRec
+
+
+@dataclass(frozen=True)
+class Change:
+    """One item added (with a title, and one that it is like), removed or restored."""
+
+    kind: Literal["add", "remove", "restore"]
+    item_id: str
+    title: str | None = None
+    like: str | None = None
+
+    def apply(self, model: GenRec) -> None:
+        """Change a model.
+
+        Raises:
+            DataError: the item is there already, or not.
+        """
+        if self.kind == "add":
+            assert self.title is not None
+            model.add_items([self.title], [self.item_id], like=[self.like])
+        elif self.kind == "remove":
+            model.remove_items([self.item_id])
+        else:
+            model.restore_items([self.item_id])
+
+
+class ChangeLog:
+    """An append-only file of changes, or only this process's memory if there is no file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._changes: list[Change] = []
+        self._read = 0  # bytes of the file
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(self, change: Change, model: GenRec) -> None:
+        """Change a model that has all earlier changes, then keep the change on the disk.
+
+        Raises:
+            DataError: the change does not fit, and nothing has changed.
+        """
+        if self._path is None:
+            change.apply(model)
+            self._changes.append(change)
+            return
+        with FileLock(f"{self._path}.lock"):
+            replay(self.unread(), model)
+            change.apply(model)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(change), ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self.unread()
+
+    def unread(self) -> list[Change]:
+        """Changes that came since the last look, from any process.
+
+        Raises:
+            RunError: a line is no change.
+        """
+        try:
+            if self._path is None or self._path.stat().st_size <= self._read:
+                return []
+        except FileNotFoundError:
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]  # a crash may have cut the last line off
+        try:
+            found = [Change(**json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self._path}: holds a line that is no change ({error}).") from None
+        self._read += len(whole)
+        self._changes += found
+        return found
+
+    def all(self) -> list[Change]:
+        """All changes, oldest first."""
+        self.unread()
+        return list(self._changes)
+
+
+def replay(changes: list[Change], model: GenRec) -> int:
+    """Apply changes; those that do not fit are left out.
+
+    Returns:
+        How many were left out: a run that was trained anew may know an item already.
+    """
+    left_out = 0
+    for change in changes:
+        try:
+            change.apply(model)
+        except DataError:
+            left_out += 1
+    return left_out

@@ -1,0 +1,337 @@
+"""One model that answers many: requests that wait together go through it in one pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from genrec.catalogue import Catalogue
+from genrec.errors import ConfigError, GenRecError
+from genrec.histories import Histories
+from genrec.model import GenRec
+from genrec.recommender import Influence, Recommendation, recommendations
+from genrec.search import KeyValues
+from genrec.serving.changes import Change, ChangeLog, replay
+from genrec.serving.config import ServeConfig
+from genrec.serving.lookup import Lookup
+from genrec.serving.problems import Problem
+from genrec.serving.telemetry import Telemetry, log
+from genrec.session import KeyValueStore
+
+T = TypeVar("T")
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to recommend for: item indices, oldest first, and who may be recommended.
+
+    allow: indices, or None for all. block: indices. filters: see :func:`filter_mask`.
+    """
+
+    history: tuple[int, ...]
+    k: int
+    exclude_seen: bool = True
+    allow: tuple[int, ...] | None = None
+    block: tuple[int, ...] = ()
+    filters: Mask | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Recommendations, best first, and for each what moved it, if that was asked for."""
+
+    items: list[Recommendation]
+    because: list[list[Influence]] | None
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A model, how to look up its titles, and the keys and values of histories it has read."""
+
+    model: GenRec
+    lookup: Lookup
+    store: KeyValueStore
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.model.catalogue
+
+
+@dataclass(eq=False)
+class _Job:
+    query: Query
+    loaded: Loaded  # indices are of this model's catalogue
+    deadline: float
+    done: asyncio.Future[Answer] = field(repr=False)
+
+
+class Engine:
+    """Runs batches in a thread of its own; everything else stays in the event loop.
+
+    ``start`` and ``stop`` belong to the application's life; nothing is loaded before.
+    """
+
+    def __init__(self, config: ServeConfig, telemetry: Telemetry) -> None:
+        self.config, self.telemetry = config, telemetry
+        self.ready = False
+        self._log = ChangeLog(config.changes)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._waiting: asyncio.Queue[_Job] = asyncio.Queue(config.max_queue)
+        self._loaded: Loaded | None = None
+        self._reloading = False
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the run, warm it up, and begin to answer."""
+        model = await asyncio.to_thread(load_model, self.config.run)
+        await self._in_thread(lambda: self._adopt(model))
+        self._dispatcher = asyncio.create_task(self._dispatch())
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Answer what waits, for ``config.drain`` seconds at most, and end."""
+        self.ready = False
+        try:
+            await asyncio.wait_for(self._waiting.join(), self.config.drain)
+        except TimeoutError:
+            log.warning("requests were still waiting at the end")
+        self._dispatcher.cancel()
+        self._thread.shutdown(wait=True)
+
+    async def reload(self) -> None:
+        """Read the run folder again and put it in the place of the old one between two batches.
+
+        Raises:
+            Problem: another reload is under way.
+            GenRecError: the folder is not a whole run; the old one goes on.
+        """
+        if self._reloading:
+            raise Problem(409, "The run is being read again already.", {"Retry-After": "10"})
+        self._reloading = True
+        try:
+            model = await asyncio.to_thread(load_model, self.config.run)
+            await self._in_thread(lambda: self._adopt(model))
+            self.telemetry.reloads.labels("done").inc()
+        except GenRecError as error:
+            self.telemetry.reloads.labels("failed").inc()
+            log.error("the run could not be read again: %s", error)
+            raise
+        finally:
+            self._reloading = False
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model that answers now.
+
+        Raises:
+            Problem: none is loaded yet.
+        """
+        if self._loaded is None:
+            raise Problem(503, "The model is being loaded.", {"Retry-After": "5"})
+        return self._loaded
+
+    def _adopt(self, model: GenRec) -> None:
+        """In the model's thread, so that no catalogue change falls between two models."""
+        if left_out := replay(self._log.all(), model):
+            log.warning("%d catalogue changes do not fit this run", left_out)
+        self._loaded = Loaded(model, _lookup(model), KeyValueStore(self.config.session_bytes))
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    async def recommend(self, query: Query, loaded: Loaded) -> Answer:
+        """Answer a query whose indices are of ``loaded``.
+
+        Raises:
+            Problem: too many wait (503), or the deadline has passed (504).
+        """
+        seconds = self.config.deadline
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait(_Job(query, loaded, time.monotonic() + seconds, done))
+        except asyncio.QueueFull:
+            raise Problem(503, "Too many requests wait.", {"Retry-After": "1"}) from None
+        self.telemetry.queue.set(self._waiting.qsize())
+        try:
+            return await asyncio.wait_for(done, seconds)
+        except TimeoutError:
+            raise Problem(504, f"No answer within {seconds:g} s.", {"Retry-After": "2"}) from None
+
+    async def _dispatch(self) -> None:
+        """Take what waits, as much as fits one batch, again and again."""
+        while True:
+            jobs = [await self._waiting.get()]
+            while len(jobs) < self.config.max_batch and not self._waiting.empty():
+                jobs.append(self._waiting.get_nowait())
+            self.telemetry.queue.set(self._waiting.qsize())
+            try:
+                wanted = [job for job in jobs if self._still_wanted(job)]
+                for loaded in {id(job.loaded): job.loaded for job in wanted}.values():
+                    await self._answer([job for job in wanted if job.loaded is loaded])
+            finally:
+                for _ in jobs:
+                    self._waiting.task_done()
+
+    def _still_wanted(self, job: _Job) -> bool:
+        if job.done.done():  # its client went away
+            self.telemetry.dropped.labels("cancelled").inc()
+            return False
+        if time.monotonic() >= job.deadline:
+            self.telemetry.dropped.labels("deadline").inc()
+            return False
+        return True
+
+    async def _answer(self, jobs: Sequence[_Job]) -> None:
+        """One pass for all; if it fails, one for each, so that no request spoils another's."""
+        started = time.monotonic()
+        loaded, queries = jobs[0].loaded, [job.query for job in jobs]
+        try:
+            answers: list[Answer | Exception] = [
+                *await self._in_thread(lambda: self._run(loaded, queries))
+            ]
+        except Exception:
+            log.exception("a batch of %d failed", len(jobs))
+            answers = [await self._alone(loaded, query) for query in queries]
+        self.telemetry.batch.observe(len(jobs))
+        self.telemetry.pass_seconds.observe(time.monotonic() - started)
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.done.done():
+                continue
+            if isinstance(answer, Exception):
+                job.done.set_exception(answer)
+            else:
+                job.done.set_result(answer)
+
+    async def _alone(self, loaded: Loaded, query: Query) -> Answer | Exception:
+        try:
+            return (await self._in_thread(lambda: self._run(loaded, [query])))[0]
+        except Exception as error:
+            return error
+
+    def _run(self, loaded: Loaded, queries: Sequence[Query]) -> list[Answer]:
+        """In the model's thread."""
+        self._catch_up(loaded)
+        model, size = loaded.model, len(loaded.catalogue)
+        known = [self._known(loaded, query.history) for query in queries]
+        found = model.search(
+            Histories.from_lists([query.history for query in queries]),
+            max(query.k for query in queries),
+            exclude_seen=False,
+            among=np.stack([_allowed(query, size) for query in queries]),
+            known=known,
+            keep=True,
+        )
+        self.telemetry.tokens.inc(found.tokens)
+        answers = []
+        for row, query in enumerate(queries):
+            read = found.key_values[row]
+            if read.nbytes <= loaded.store.maxsize:
+                loaded.store[hash(query.history)] = read
+            items, scores = found.items[row, : query.k], found.log_probs[row, : query.k]
+            listed = [int(item) for item in items if item >= 0]
+            because = model.influences(query.history, listed, read) if query.explain else None
+            answers.append(Answer(recommendations(loaded.catalogue, items, scores), because))
+        return answers
+
+    def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:
+        """Keys and values of this history or of the longest start of it that was read."""
+        for length in range(len(history), 0, -1):
+            read = loaded.store.get(hash(history[:length]))
+            if read is not None:
+                self.telemetry.cache.labels("yes").inc()
+                return read
+        self.telemetry.cache.labels("no").inc()
+        return None
+
+    # -- catalogue -------------------------------------------------------------------------------
+
+    async def change(self, change: Change) -> None:
+        """Add, remove or restore an item, between two batches.
+
+        Raises:
+            DataError: the item is there already, or not.
+        """
+        loaded = self.loaded
+        await self._in_thread(lambda: self._log.make(change, loaded.model))
+        loaded.lookup = await asyncio.to_thread(_lookup, loaded.model)
+
+    def _catch_up(self, loaded: Loaded) -> None:
+        """Apply what other processes have changed."""
+        if changes := self._log.unread():
+            replay(changes, loaded.model)
+            loaded.lookup = _lookup(loaded.model)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def load_model(run: Path) -> GenRec:
+    """The run to serve, warmed up.
+
+    Raises:
+        GenRecError: it is no whole run, or one that decodes without the catalogue.
+    """
+    model = GenRec.from_pretrained(run)
+    if model.config.decoding != "exact":
+        raise ConfigError(f"{run}: only runs with decoding=exact can be served.")
+    model.recommend(model.catalogue.titles[:1], 1)
+    return model
+
+
+def _lookup(model: GenRec) -> Lookup:
+    return Lookup(model.catalogue.item_ids, model.catalogue.titles)
+
+
+def _allowed(query: Query, size: int) -> Mask:
+    """Which items may be recommended, bool [items]; items that came later may, too."""
+    allowed = np.ones(size, dtype=bool)
+    if query.allow is not None:
+        allowed[:] = False
+        allowed[list(query.allow)] = True
+    if query.filters is not None:
+        allowed[: len(query.filters)] &= query.filters
+        allowed[len(query.filters) :] = False
+    allowed[list(query.block)] = False
+    if query.exclude_seen:
+        allowed[list(query.history)] = False
+    return allowed
+
+
+def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) -> Mask:
+    """Items whose metadata meet all conditions, bool [items]; unknown values meet none.
+
+    filters: column → {"equals", "in", "contains" (text), "min", "max"}: values. Raises DataError
+    for a column that the catalogue lacks or a value that does not fit it.
+    """
+    import polars as pl
+
+    conditions = [
+        _condition(pl.col(column), kind, value)
+        for column, kinds in filters.items()
+        for kind, value in kinds.items()
+    ]
+    return catalogue.mask(where=pl.all_horizontal(conditions))
+
+
+def _condition(column: Any, kind: str, value: Any) -> Any:
+    import polars as pl
+
+    if kind == "contains":
+        text = column.cast(pl.String).str.to_lowercase()
+        return text.str.contains(str(value).lower(), literal=True)
+    if kind == "in":
+        return column.cast(pl.String).is_in([str(each) for each in value])
+    if kind == "equals":
+        return column.cast(pl.String) == str(value)
+    number = column.cast(pl.Float64, strict=False)
+    return number >= float(value) if kind == "min" else number <= float(value)

@@ -1,0 +1,117 @@
+"""Typeahead over titles: what begins like the text, then what is spelled nearly like it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from rapidfuzz import fuzz, process
+
+WORD = re.compile(r"\w+")
+ARTICLES = {"a", "an", "the", "le", "la", "les", "der", "die", "das", "el", "il"}
+CUTOFF = 70.0
+"""Similarity of two words, of 100, below which they are not misspellings of each other."""
+MOST_ENTRIES = 4000
+"""Prefix matches that are looked at; one letter has more than anybody reads."""
+SHORTEST_FUZZY = 4
+"""Letters of a word below which anything would be like anything."""
+
+
+def fold(text: str) -> str:
+    """Without case and accents."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+
+
+class Lookup:
+    """An index of titles; it is never changed, so that threads may share it."""
+
+    def __init__(self, item_ids: Sequence[str], titles: Sequence[str]) -> None:
+        """Index titles and ids; an item's number is its place."""
+        self._size = len(titles)
+        self._words = [WORD.findall(fold(title)) for title in titles]
+        # (word, rank of the match, length, item), sorted: a prefix is one range.
+        entries = []
+        for item, words in enumerate(self._words):
+            shown = [word for word in words if word not in ARTICLES] or words
+            for place, word in enumerate(words):
+                first = int(word != (shown[0] if shown else "") and place > 0)
+                entries.append((word, first, len(titles[item]), item))
+        self._entries = sorted(set(entries))
+        self._starts = [entry[0] for entry in self._entries]
+        self._ids = {fold(item_id): item for item, item_id in enumerate(item_ids)}
+        self._by_word: dict[str, list[int]] = {}
+        for word, _, _, item in self._entries:
+            self._by_word.setdefault(word, []).append(item)
+        self._known = [word for word in self._by_word if len(word) >= SHORTEST_FUZZY]
+
+    def find(self, query: str, limit: int = 10) -> list[int]:
+        """Numbers of at most ``limit`` items, best first."""
+        words = WORD.findall(fold(query))
+        if not words or limit < 1:
+            return []
+        found: dict[int, None] = {}
+        exact = self._ids.get(fold(query.strip()))
+        if exact is not None:
+            found[exact] = None
+        found |= dict.fromkeys(self._beginning(words))
+        if len(found) < limit:
+            found |= dict.fromkeys(self._nearly(words))
+        return list(found)[:limit]
+
+    def _beginning(self, words: Sequence[str]) -> list[int]:
+        """Items that hold words beginning with each of ours: title's start first, then short."""
+        rarest = min(words, key=lambda word: self._count(word))
+        start, stop = self._range(rarest)
+        best: dict[int, tuple[int, int, int]] = {}
+        for word, first, length, item in self._entries[start : min(stop, start + MOST_ENTRIES)]:
+            if not self._holds(item, words):
+                continue
+            begins = first if rarest == words[0] else self._late(item, words[0])
+            rank = (begins, int(word != rarest), length)
+            best[item] = min(best.get(item, rank), rank)
+        return sorted(best, key=lambda item: (*best[item], item))
+
+    def _late(self, item: int, word: str) -> int:
+        """0 if the title begins with a word, its article left aside; else 1."""
+        shown = [each for each in self._words[item] if each not in ARTICLES] or self._words[item]
+        starts = (self._words[item][0], shown[0])
+        return int(not any(each.startswith(word) for each in starts))
+
+    def _holds(self, item: int, words: Sequence[str]) -> bool:
+        return all(any(own.startswith(word) for own in self._words[item]) for word in words)
+
+    def _nearly(self, words: Sequence[str]) -> Iterator[int]:
+        """Items with words spelled nearly like ours, those that share most of them first."""
+        scores: dict[int, float] = {}
+        for word in words:
+            for item, score in self._alike(word).items():
+                scores[item] = scores.get(item, 0.0) + score
+        least = CUTOFF * len(words) * 0.6
+        yield from sorted(
+            (item for item in scores if scores[item] >= least),
+            key=lambda item: (-scores[item], len(self._words[item]), item),
+        )
+
+    def _alike(self, word: str) -> dict[int, float]:
+        if len(word) < SHORTEST_FUZZY:
+            start, stop = self._range(word)
+            return {entry[3]: 100.0 for entry in self._entries[start : min(stop, start + 500)]}
+        near = process.extract(word, self._known, scorer=fuzz.ratio, score_cutoff=CUTOFF, limit=20)
+        found: dict[int, float] = {}
+        for known, score, _ in near:
+            for item in self._by_word[known][:500]:
+                found[item] = max(found.get(item, 0.0), score)
+        return found
+
+    def _count(self, word: str) -> int:
+        start, stop = self._range(word)
+        return stop - start
+
+    def _range(self, prefix: str) -> tuple[int, int]:
+        return (
+            bisect_left(self._starts, prefix),
+            bisect_left(self._starts, prefix + "\U0010ffff"),
+        )

@@ -1,0 +1,63 @@
+"""Every error as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from genrec.errors import GenRecError, UnknownItemError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
+    """An error that its client should know: status, one sentence, headers."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+
+def response(problem: Problem, request_id: str = "") -> JSONResponse:
+    """A problem as a response."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": request_id,
+    }
+    return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application with a problem."""
+
+    def answer(request: Request, problem: Problem) -> JSONResponse:
+        return response(problem, request.scope.get("request_id", ""))
+
+    @app.exception_handler(Problem)
+    async def known(request: Request, error: Problem) -> JSONResponse:
+        return answer(request, error)
+
+    @app.exception_handler(GenRecError)
+    async def wrong_input(request: Request, error: GenRecError) -> JSONResponse:
+        status = 404 if request.method in ("GET", "DELETE") else 422
+        status = status if isinstance(error, UnknownItemError) else 422
+        return answer(request, Problem(status, str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in found["loc"])
+        status = 400 if found["type"] == "json_invalid" else 422
+        return answer(request, Problem(status, f"{where}: {found['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, Problem(error.status_code, str(error.detail), error.headers))

@@ -1,0 +1,290 @@
+"""The API under /v1: from requests to the engine and the event store, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from genrec.catalogue import Catalogue
+from genrec.errors import DataError, UnknownItemError
+from genrec.serving import engine as engines
+from genrec.serving.changes import Change
+from genrec.serving.engine import Answer, Engine, Loaded
+from genrec.serving.events import Event, EventStore, IdempotencyError
+from genrec.serving.problems import Problem
+from genrec.serving.schemas import (
+    Events,
+    Item,
+    Items,
+    NewEvents,
+    NewItem,
+    Recommendations,
+    Recommended,
+    RecommendRequest,
+    Stored,
+    StoredEvent,
+    UserId,
+)
+
+T = TypeVar("T")
+User = Annotated[UserId, Path(description="your id of a user")]
+ItemId = Annotated[str, Path(min_length=1, max_length=256)]
+router = APIRouter(prefix="/v1")
+
+
+def engine_of(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def store_of(request: Request) -> EventStore:
+    store: EventStore = request.app.state.store
+    return store
+
+
+@router.get("/run", tags=["run"])
+async def run(request: Request) -> dict[str, Any]:
+    """What is served: how it was trained, on what, without where its data lie."""
+    model = engine_of(request).loaded.model
+    data = {k: v for k, v in model.info.get("data", {}).items() if k not in ("source", "split")}
+    known = ("name", "training", "versions", "valid_log_likelihood")
+    settings = model.config
+    return {
+        **{key: model.info[key] for key in known if key in model.info},
+        "data": data,
+        "recipe": settings.recipe,
+        "prior": settings.prior,
+        "items": len(model.catalogue),
+        "columns": model.catalogue.metadata.columns,
+        "limits": {
+            name: getattr(engine_of(request).config, name) for name in ("max_history", "max_k")
+        },
+    }
+
+
+@router.post("/reload", status_code=202, tags=["run"])
+async def reload(request: Request) -> dict[str, str]:
+    """Read the run folder again; requests go on being answered by the old run until then."""
+    await engine_of(request).reload()
+    return {"status": "reloaded"}
+
+
+@router.post("/recommend", tags=["recommend"])
+async def recommend(body: RecommendRequest, request: Request) -> Recommendations:
+    """The most probable next items after a history."""
+    return await _recommend(body, request)
+
+
+@router.get("/users/{user_id}/recommendations", tags=["recommend"])
+async def recommend_user(
+    user_id: User,
+    request: Request,
+    k: Annotated[int, Query(ge=1)] = 10,
+    exclude_seen: bool = True,
+    explain: bool = False,
+) -> Recommendations:
+    """The most probable next items for a user whose events are stored."""
+    limit = engine_of(request).config.max_history
+    events = await run_in_threadpool(store_of(request).history, user_id, limit)
+    known = engine_of(request).loaded.catalogue
+    history = [each.item_id for each in events if _holds(known, each.item_id)]
+    body = {"history": history, "k": k, "exclude_seen": exclude_seen, "explain": explain}
+    return await _recommend(RecommendRequest.model_validate(body), request)
+
+
+async def _recommend(body: RecommendRequest, request: Request) -> Recommendations:
+    engine = engine_of(request)
+    _check_limit("history", len(body.history), engine.config.max_history)
+    _check_limit("k", body.k, engine.config.max_k)
+    loaded = engine.loaded
+    query = await run_in_threadpool(_query, body, loaded.catalogue)
+    answer = await _unless_gone(request, engine.recommend(query, loaded))
+    return _recommendations(answer, query.history, loaded)
+
+
+def _check_limit(name: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise Problem(422, f"{name}: at most {limit}, got {value}.")
+
+
+def _query(body: RecommendRequest, catalogue: Catalogue) -> engines.Query:
+    filters = {column: each.conditions() for column, each in body.filters.items()}
+    return engines.Query(
+        history=_indices(catalogue, body.history),
+        k=body.k,
+        exclude_seen=body.exclude_seen,
+        allow=None if body.allow is None else _indices(catalogue, body.allow),
+        block=_indices(catalogue, body.block),
+        filters=engines.filter_mask(catalogue, filters) if filters else None,
+        explain=body.explain,
+    )
+
+
+def _indices(catalogue: Catalogue, entries: Sequence[str]) -> tuple[int, ...]:
+    return tuple(catalogue.index_of(entry) for entry in entries)
+
+
+async def _unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
+    """Wait for an answer, unless the client hangs up: then nothing is computed for it."""
+    answer = asyncio.create_task(answering)
+    gone = asyncio.create_task(_hung_up(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            raise Problem(503, "The client has gone.")
+        return await answer
+    finally:
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _recommendations(answer: Answer, history: Sequence[int], loaded: Loaded) -> Recommendations:
+    items = [
+        Recommended.model_validate({**vars(item), "because": because})
+        for item, because in zip(answer.items, _reasons(answer), strict=True)
+    ]
+    return Recommendations(items=items, history=_items(loaded.catalogue, history))
+
+
+def _reasons(answer: Answer) -> list[list[dict[str, Any]] | None]:
+    if answer.because is None:
+        return [None] * len(answer.items)
+    return [[vars(each) for each in because] for because in answer.because]
+
+
+def _items(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
+    return [Item(item_id=catalogue.item_ids[i], title=catalogue.titles[i]) for i in indices]
+
+
+def _holds(catalogue: Catalogue, item_id: str) -> bool:
+    try:
+        return catalogue.item_ids[catalogue.index_of(item_id)] == item_id
+    except UnknownItemError:
+        return False
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+@router.post("/users/{user_id}/events", status_code=201, tags=["events"])
+async def add_events(
+    user_id: User,
+    body: NewEvents,
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
+) -> Stored:
+    """Store what a user did; it is on the disk when this answers 201."""
+    engine = engine_of(request)
+    _check_limit("events", len(body.events), engine.config.max_events)
+    catalogue, now = engine.loaded.catalogue, time.time()
+    events = [
+        Event(
+            user_id=user_id,
+            item_id=catalogue.item_ids[catalogue.index_of(each.item)],
+            timestamp=now if each.timestamp is None else each.timestamp,
+            kind=each.kind,
+            rating=each.rating,
+            event_id=each.event_id,
+        )
+        for each in body.events
+    ]
+    try:
+        accepted, duplicates = await run_in_threadpool(
+            store_of(request).append, events, idempotency_key=idempotency_key
+        )
+    except IdempotencyError as error:
+        raise Problem(409, str(error)) from None
+    engine.telemetry.events.labels("accepted").inc(accepted)
+    engine.telemetry.events.labels("duplicate").inc(duplicates)
+    return Stored(accepted=accepted, duplicates=duplicates)
+
+
+@router.get("/users/{user_id}/events", tags=["events"])
+async def list_events(
+    user_id: User, request: Request, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+) -> Events:
+    """A user's latest events, oldest first."""
+    catalogue = engine_of(request).loaded.catalogue
+    events = await run_in_threadpool(store_of(request).history, user_id, limit)
+    return Events(
+        events=[
+            StoredEvent(
+                item_id=each.item_id,
+                title=catalogue.titles[catalogue.index_of(each.item_id)]
+                if _holds(catalogue, each.item_id)
+                else None,
+                timestamp=each.timestamp,
+                kind=each.kind,
+                rating=each.rating,
+                event_id=each.event_id,
+            )
+            for each in events
+        ]
+    )
+
+
+@router.delete("/users/{user_id}", status_code=204, tags=["events"])
+async def delete_user(user_id: User, request: Request) -> Response:
+    """Remove all that is stored of a user."""
+    await run_in_threadpool(store_of(request).delete_user, user_id)
+    return Response(status_code=204)
+
+
+# -- items ---------------------------------------------------------------------------------------
+
+
+@router.get("/items", tags=["items"])
+async def find_items(
+    request: Request,
+    q: Annotated[str, Query(max_length=200, description="the beginning of words, or nearly")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+) -> Items:
+    """Items whose titles look like a text, best first."""
+    loaded = engine_of(request).loaded
+    found = await run_in_threadpool(loaded.lookup.find, q, limit)
+    return Items(items=_items(loaded.catalogue, found))
+
+
+@router.get("/items/{item_id:path}", tags=["items"])
+async def get_item(item_id: ItemId, request: Request) -> Item:
+    """One item, by id or title."""
+    catalogue = engine_of(request).loaded.catalogue
+    return _items(catalogue, [catalogue.index_of(item_id)])[0]
+
+
+@router.post("/items", status_code=201, tags=["items"])
+async def add_item(body: NewItem, request: Request) -> Item:
+    """Take an item into the catalogue; it can be recommended from now on."""
+    item_id = body.item_id or body.title
+    change = Change("add", item_id, body.title, body.like)
+    try:
+        await engine_of(request).change(change)
+    except UnknownItemError:
+        raise
+    except DataError as error:
+        raise Problem(409, str(error)) from None
+    return Item(item_id=item_id, title=body.title)
+
+
+@router.delete("/items/{item_id:path}", status_code=204, tags=["items"])
+async def remove_item(item_id: ItemId, request: Request) -> Response:
+    """No longer recommend an item; histories may still hold it."""
+    await engine_of(request).change(Change("remove", item_id))
+    return Response(status_code=204)
+
+
+@router.post("/items/{item_id:path}/restore", status_code=204, tags=["items"])
+async def restore_item(item_id: ItemId, request: Request) -> Response:
+    """Recommend a removed item again."""
+    await engine_of(request).change(Change("restore", item_id))
+    return Response(status_code=204)

@@ -1,0 +1,104 @@
+"""What goes in and out under /v1; OpenAPI is made of this."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Entry = Annotated[str, Field(min_length=1, max_length=1000, description="title or item id")]
+UserId = Annotated[str, Field(min_length=1, max_length=256)]
+Scalar = str | float
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Filter(_Body):
+    """Conditions on one column of the item table; all of them hold."""
+
+    equals: Scalar | None = None
+    in_: list[Scalar] | None = Field(None, alias="in", max_length=1000)
+    contains: str | None = Field(None, max_length=1000, description="text, in any case")
+    min: float | None = None
+    max: float | None = None
+
+    def conditions(self) -> dict[str, Any]:
+        """Kind → value of those that are set."""
+        found = self.model_dump(by_alias=True)
+        return {kind: value for kind, value in found.items() if value is not None}
+
+
+class RecommendRequest(_Body):
+    """What to recommend for."""
+
+    history: list[Entry] = Field(description="titles or item ids, oldest first")
+    k: int = Field(10, ge=1)
+    exclude_seen: bool = True
+    allow: list[Entry] | None = Field(None, max_length=10_000, description="only these")
+    block: list[Entry] = Field(default=[], max_length=10_000, description="never these")
+    filters: dict[str, Filter] = Field(default={}, max_length=20)
+    explain: bool = Field(False, description="which items of the history moved each item")
+
+
+class Item(BaseModel):
+    item_id: str
+    title: str
+
+
+class Reason(Item):
+    effect: float = Field(description="nats of log-probability that this item added")
+
+
+class Recommended(Item):
+    rank: int
+    probability: float = Field(description="p(item | history) over the whole catalogue")
+    because: list[Reason] | None = None
+
+
+class Recommendations(BaseModel):
+    items: list[Recommended]
+    history: list[Item]
+
+
+class NewEvent(_Body):
+    """Something that a user did with an item."""
+
+    item: Entry
+    timestamp: float | None = Field(None, ge=0, le=1e11, description="seconds; now if not given")
+    kind: str = Field("view", min_length=1, max_length=64)
+    rating: float | None = Field(None, ge=-1e6, le=1e6)
+    event_id: str | None = Field(None, min_length=1, max_length=256)
+
+
+class NewEvents(_Body):
+    events: list[NewEvent] = Field(min_length=1)
+
+
+class Stored(BaseModel):
+    accepted: int
+    duplicates: int
+
+
+class StoredEvent(BaseModel):
+    item_id: str
+    title: str | None = Field(description="null if the item is no longer in the catalogue")
+    timestamp: float
+    kind: str
+    rating: float | None
+    event_id: str | None
+
+
+class Events(BaseModel):
+    events: list[StoredEvent]
+
+
+class Items(BaseModel):
+    items: list[Item]
+
+
+class NewItem(_Body):
+    title: Entry
+    item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    like: Entry | None = Field(None, description="a known item that it resembles")

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from conftest import make_dataset
+from genrec import GenRec
+from genrec.serving.changes import Change, ChangeLog
+from genrec.serving.config import ServeConfig
+from genrec.serving.engine import Engine, Query
+from genrec.serving.problems import Problem
+from genrec.serving.telemetry import Telemetry
+
+TITLES = make_dataset().catalogue.titles
+HOSTILE = "<img src=x onerror=alert(1)> & 'quotes' | \N{SNOWMAN}"
+
+
+def answer(client: TestClient, **body: Any) -> Any:
+    found = client.post("/v1/recommend", json=body)
+    assert found.status_code == 200, found.text
+    return found.json()
+
+
+def test_answers_are_those_of_the_model(run: Path, serve: Any) -> None:
+    client, model = serve(), GenRec.from_pretrained(run)
+    for history in ([], TITLES[:1], TITLES[3:7]):
+        expected = model.recommend(history, 5)
+        found = answer(client, history=history, k=5)
+        assert [item["title"] for item in found["items"]] == [item.title for item in expected]
+        for item, wanted in zip(found["items"], expected, strict=True):
+            assert item["rank"] == wanted.rank
+            assert item["probability"] == pytest.approx(wanted.probability, rel=1e-4)
+        assert [item["title"] for item in found["history"]] == history
+
+
+def test_requests_of_a_batch_do_not_mix(run: Path, serve: Any) -> None:
+    client, model = serve(max_batch=8), GenRec.from_pretrained(run)
+    bodies = [
+        {"history": TITLES[n : n + 1 + n % 4], "k": 1 + n % 5, "block": TITLES[20:22]}
+        | ({"allow": TITLES[10:20]} if n % 3 else {"exclude_seen": False})
+        for n in range(12)
+    ]
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda body: answer(client, **body)["items"], bodies))
+    for body, items in zip(bodies, found, strict=True):
+        mask = model.catalogue.mask(allow=body.get("allow"), block=body["block"])
+        expected = model.recommend(
+            body["history"], body["k"], exclude_seen=body.get("exclude_seen", True), among=mask
+        )
+        assert [item["title"] for item in items] == [item.title for item in expected]
+
+
+def test_a_click_is_known_from_the_last_answer(serve: Any) -> None:
+    client = serve()
+    for count in (1, 2, 3):
+        answer(client, history=TITLES[:count])
+    answer(client, history=TITLES[:2])
+    metrics = client.get("/metrics").text
+    assert 'genrec_history_cache_total{found="yes"} 3.0' in metrics
+    assert 'genrec_history_cache_total{found="no"} 1.0' in metrics
+
+
+def test_explains_what_moved_each_item(run: Path, serve: Any) -> None:
+    found = answer(serve(), history=TITLES[:3], k=2, explain=True)
+    model = GenRec.from_pretrained(run)
+    expected = model.explain(TITLES[:3], [item["title"] for item in found["items"]])
+    for item, influences in zip(found["items"], expected, strict=True):
+        assert [each["title"] for each in item["because"]] == [each.title for each in influences]
+        effects = [each["effect"] for each in item["because"]]
+        np.testing.assert_allclose(effects, [each.effect for each in influences], atol=1e-4)
+
+
+def test_filters_are_conditions_on_the_item_table(serve: Any) -> None:
+    client, data = serve(), make_dataset()
+    genre = dict(zip(data.catalogue.titles, data.catalogue.metadata["genre"], strict=True))
+    for condition in ({"equals": "odd"}, {"in": ["odd"]}, {"contains": "OD"}):
+        found = answer(client, history=[], k=8, filters={"genre": condition})
+        assert {genre[item["title"]] for item in found["items"]} == {"odd"}
+    wrong = client.post("/v1/recommend", json={"history": [], "filters": {"price": {"max": 3}}})
+    assert wrong.status_code == 422
+    assert "price" in wrong.json()["detail"]
+
+
+def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path) -> None:
+    client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
+    events = [{"item": TITLES[n], "timestamp": 10.0 + n} for n in range(3)]
+    stored = client.post("/v1/users/ann/events", json={"events": events})
+    assert (stored.status_code, stored.json()) == (201, {"accepted": 3, "duplicates": 0})
+    found = client.get("/v1/users/ann/recommendations?k=4&explain=true").json()
+    assert [item["title"] for item in found["history"]] == TITLES[:3]
+    assert found["items"] == answer(client, history=TITLES[:3], k=4, explain=True)["items"]
+    listed = client.get("/v1/users/ann/events?limit=2").json()["events"]
+    assert [each["title"] for each in listed] == TITLES[1:3]
+    assert client.delete("/v1/users/ann").status_code == 204
+    assert client.get("/v1/users/ann/events").json() == {"events": []}
+
+
+def test_the_same_key_twice_stores_once(serve: Any, tmp_path: Path) -> None:
+    client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
+    body, headers = {"events": [{"item": TITLES[0]}]}, {"Idempotency-Key": "one"}
+    for _ in range(2):
+        again = client.post("/v1/users/ann/events", json=body, headers=headers)
+        assert again.json() == {"accepted": 1, "duplicates": 0}
+    body["events"][0]["item"] = TITLES[1]
+    other = client.post("/v1/users/ann/events", json=body, headers=headers)
+    assert other.status_code == 409
+    assert len(client.get("/v1/users/ann/events").json()["events"]) == 1
+
+
+def test_items_come_and_go_without_a_restart(serve: Any, tmp_path: Path, run: Path) -> None:
+    client = serve(changes=tmp_path / "changes.jsonl")
+    new = {"title": HOSTILE, "item_id": "new", "like": TITLES[0]}
+    assert client.post("/v1/items", json=new).status_code == 201
+    assert client.post("/v1/items", json=new).status_code == 409
+    assert client.get("/v1/items?q=onerror").json()["items"] == [
+        {"item_id": "new", "title": HOSTILE}
+    ]
+    everything = [item["title"] for item in answer(client, history=[], k=31)["items"]]
+    assert HOSTILE in everything
+    assert client.delete(f"/v1/items/{TITLES[5]}").status_code == 204
+    assert client.delete("/v1/items/no such item").status_code == 404
+    for each in (client, serve(changes=tmp_path / "changes.jsonl")):  # and after a restart
+        titles = [item["title"] for item in answer(each, history=[], k=31)["items"]]
+        assert HOSTILE in titles
+        assert TITLES[5] not in titles
+        assert each.get(f"/v1/items/{TITLES[5]}").status_code == 200
+    assert client.post(f"/v1/items/{TITLES[5]}/restore").status_code == 204
+    assert TITLES[5] in [item["title"] for item in answer(client, history=[], k=31)["items"]]
+
+
+def test_processes_see_each_others_changes(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "changes.jsonl"
+    here, there = ChangeLog(path), ChangeLog(path)
+    model, other = GenRec.from_pretrained(run), GenRec.from_pretrained(run)
+    here.make(Change("add", "a", "Item A"), model)
+    there.make(Change("add", "b", "Item B"), other)  # learns of A first
+    assert other.catalogue.titles[-2:] == ["Item A", "Item B"]
+    assert [each.item_id for each in here.unread()] == ["b"]
+    with path.open("a") as file:
+        file.write('{"kind": "add", "item')  # a crash in the middle of a line
+    assert here.unread() == []
+    assert [each.item_id for each in ChangeLog(path).all()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"history": ["No Such Title"]}, 422),
+        ({"history": [], "k": 0}, 422),
+        ({"history": [], "k": 101}, 422),
+        ({"history": ["x"] * 201}, 422),
+        ({"history": [], "surprise": 1}, 422),
+        ({"history": "Red"}, 422),
+        ({"history": [""]}, 422),
+        ({"history": ["y" * 1001]}, 422),
+        ({"k": 1}, 422),
+        ({"history": [], "filters": {"genre": {"like": "x"}}}, 422),
+    ],
+)
+def test_wrong_input_gets_a_problem(serve: Any, body: dict[str, Any], status: int) -> None:
+    found = serve().post("/v1/recommend", json=body)
+    assert found.status_code == status
+    assert found.headers["content-type"] == "application/problem+json"
+    problem = found.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    assert problem["request_id"] == found.headers["x-request-id"]
+
+
+def test_what_is_no_json_or_too_large_is_refused(serve: Any) -> None:
+    client = serve(max_body=2000)
+    json_type = {"Content-Type": "application/json"}
+    broken = client.post("/v1/recommend", content=b'{"history": [', headers=json_type)
+    assert broken.status_code == 400
+    large = client.post("/v1/recommend", json={"history": [], "block": ["z" * 900] * 4})
+    assert large.status_code == 413
+
+    def chunks() -> Any:
+        for _ in range(5):
+            yield b" " * 1000
+
+    assert client.post("/v1/recommend", content=chunks()).status_code == 413
+    assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_health_and_run(serve: Any) -> None:
+    client = serve()
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    found = client.get("/v1/run").json()
+    assert found["items"] == 30
+    assert found["columns"] == ["genre"]
+    assert "source" not in found["data"]
+    metrics = client.get("/metrics").text
+    assert 'genrec_requests_total{method="GET",route="/v1/run",status="200"} 1.0' in metrics
+
+
+def test_a_folder_that_broke_leaves_the_old_run_answering(
+    run: Path, serve: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    client = serve(run=folder)
+    before = answer(client, history=TITLES[:2])
+    assert client.post("/v1/reload").status_code == 202
+    (folder / "genrec.json").unlink()
+    failed = client.post("/v1/reload")
+    assert failed.status_code == 422
+    assert "genrec.json" in failed.json()["detail"]
+    assert answer(client, history=TITLES[:2]) == before
+
+
+def test_a_swap_under_load_drops_nothing(run: Path, serve: Any) -> None:
+    client = serve(max_queue=200)
+    codes: list[int] = []
+
+    def ask(n: int) -> None:
+        body = {"history": TITLES[n % 20 : n % 20 + 2]}
+        codes.append(client.post("/v1/recommend", json=body).status_code)
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, n) for n in range(60)]
+        assert client.post("/v1/reload").status_code == 202
+        for each in asked:
+            each.result()
+    assert codes == [200] * 60
+
+
+# -- the engine without HTTP ---------------------------------------------------------------------
+
+
+def with_engine(config: ServeConfig, play: Any) -> Any:
+    async def act() -> Any:
+        engine = Engine(config, Telemetry())
+        await engine.start()
+        try:
+            return await play(engine)
+        finally:
+            await engine.stop()
+
+    return asyncio.run(act())
+
+
+def slow(engine: Engine, event: threading.Event) -> None:
+    """The model waits until it may go on."""
+    run = engine._run
+
+    def wait(*arguments: Any) -> Any:
+        event.wait(10)
+        return run(*arguments)
+
+    engine._run = wait  # type: ignore[method-assign]
+
+
+def test_a_full_queue_and_a_passed_deadline_are_said(run: Path) -> None:
+    async def play(engine: Engine) -> None:
+        go = threading.Event()
+        slow(engine, go)
+        first = []
+        for n in range(3):  # one is with the model, two wait
+            first.append(asyncio.create_task(engine.recommend(Query((n,), 3), engine.loaded)))
+            await asyncio.sleep(0.02)
+        with pytest.raises(Problem) as full:
+            await engine.recommend(Query((9,), 3), engine.loaded)
+        assert (full.value.status, full.value.headers["Retry-After"]) == (503, "1")
+        done = await asyncio.gather(*first, return_exceptions=True)
+        assert [each.status for each in done if isinstance(each, Problem)] == [504] * 3
+        go.set()
+        await asyncio.sleep(0.3)
+        assert len((await engine.recommend(Query((4,), 3), engine.loaded)).items) == 3
+        dropped = engine.telemetry.registry.get_sample_value
+        assert dropped("genrec_dropped_total", {"why": "cancelled"}) == 2
+
+    with_engine(ServeConfig.create(run=run, max_queue=2, max_batch=1, deadline=0.3), play)
+
+
+def test_a_request_nobody_waits_for_is_not_computed(run: Path) -> None:
+    async def play(engine: Engine) -> None:
+        go = threading.Event()
+        slow(engine, go)
+        running = asyncio.create_task(engine.recommend(Query((1,), 3), engine.loaded))
+        await asyncio.sleep(0.05)
+        gone = asyncio.create_task(engine.recommend(Query((2,), 3), engine.loaded))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        go.set()
+        await running
+        await asyncio.sleep(0.05)
+        dropped = engine.telemetry.registry.get_sample_value
+        assert dropped("genrec_dropped_total", {"why": "cancelled"}) == 1
+
+    with_engine(ServeConfig.create(run=run), play)
+
+
+def test_one_bad_request_does_not_spoil_the_batch(run: Path) -> None:
+    async def play(engine: Engine) -> None:
+        run_all = engine._run
+
+        def fail(loaded: Any, queries: Any) -> Any:
+            if any(query.history == (7,) for query in queries):
+                raise RuntimeError("bad luck")
+            return run_all(loaded, queries)
+
+        engine._run = fail  # type: ignore[method-assign]
+        asked = [engine.recommend(Query((n,), 3), engine.loaded) for n in (5, 6, 7, 8)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(each, RuntimeError) for each in found] == [False, False, True, False]
+
+    with_engine(ServeConfig.create(run=run), play)
+
+
+def test_stopping_answers_what_waits(run: Path) -> None:
+    async def play() -> list[int]:
+        engine = Engine(ServeConfig.create(run=run), Telemetry())
+        await engine.start()
+        asked = [
+            asyncio.create_task(engine.recommend(Query((n,), 3), engine.loaded)) for n in range(6)
+        ]
+        await asyncio.sleep(0)
+        await engine.stop()
+        return [len((await each).items) for each in asked]
+
+    assert asyncio.run(play()) == [3] * 6
+
+
+def test_sessions_stay_within_their_memory(run: Path) -> None:
+    async def play(engine: Engine) -> None:
+        for n in range(20):
+            await engine.recommend(Query((n,), 3), engine.loaded)
+            assert engine.loaded.store.currsize <= 60_000
+
+    with_engine(ServeConfig.create(run=run, session_bytes=60_000), play)
+
+
+def test_log_lines_are_json_and_name_no_user(serve: Any, caplog: Any) -> None:
+    from genrec.serving.telemetry import JsonLines, log
+
+    client = serve()
+    log.propagate = True
+    with caplog.at_level("INFO", "genrec.serving"):
+        client.get("/v1/users/secret-name/events", headers={"X-Request-ID": "mine"})
+    line = json.loads(JsonLines().format(caplog.records[-1]))
+    assert (line["request"], line["status"]) == ("mine", 200)
+    assert line["route"] == "/v1/users/{user_id}/events"
+    assert "secret-name" not in json.dumps(line)
+    assert time.strptime(line["time"][:10], "%Y-%m-%d")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrec.errors import ConfigError, RunError
+from genrec.serving.config import ServeConfig, is_loopback
+from genrec.serving.security import RateLimit, is_known, key_hash, new_key, read_hashes
+from genrec.serving.server import serve as start
+
+
+def test_only_known_keys_may_ask(serve: Any) -> None:
+    key = new_key()
+    client = serve(key_hashes=(key_hash("another"), key_hash(key)))
+    body = {"history": []}
+    for headers, status in (
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Basic {key}"}, 401),
+        ({"Authorization": f"Bearer {key}"}, 200),
+        ({"X-API-Key": key}, 200),
+    ):
+        found = client.post("/v1/recommend", json=body, headers=headers)
+        assert found.status_code == status
+        if status == 401:
+            assert found.headers["www-authenticate"] == "Bearer"
+            assert found.json()["status"] == 401
+    for path in ("/livez", "/readyz"):
+        assert client.get(path).status_code == 200
+    for path in ("/metrics", "/v1/run", "/docs", "/openapi.json"):
+        assert client.get(path).status_code == 401
+
+
+def test_who_asks_too_often_waits(serve: Any) -> None:
+    client = serve(rate=0.5, burst=3)
+    codes = [client.get("/v1/run").status_code for _ in range(5)]
+    assert codes == [200] * 3 + [429] * 2
+    assert client.get("/v1/run").headers["retry-after"] == "2"  # a token every two seconds
+
+
+def test_a_bucket_fills_up_again() -> None:
+    now = [0.0]
+    limit = RateLimit(2.0, 3, lambda: now[0])
+    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 1]
+    assert limit.wait("b") == 0
+    now[0] = 0.5  # one token at two a second
+    assert [limit.wait("a"), limit.wait("a")] == [0, 1]
+
+
+def test_answers_carry_safe_headers_and_no_cors(serve: Any) -> None:
+    found = serve().get("/v1/run", headers={"Origin": "https://elsewhere.example"})
+    assert "default-src 'self'" in found.headers["content-security-policy"]
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert found.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in found.headers
+    allowed = serve(cors_origins=("https://shop.example",))
+    found = allowed.get("/v1/run", headers={"Origin": "https://shop.example"})
+    assert found.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+def test_hashes_come_from_a_file(tmp_path: Path) -> None:
+    path, key = tmp_path / "keys", new_key()
+    path.write_text(f"# shop\n{key_hash(key)}  the shop\n\n")
+    assert is_known(key, read_hashes(path))
+    assert not is_known("", read_hashes(path))
+    for text, message in (("", "holds no key hash"), (key, "no SHA-256 hash")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_hashes(path)
+    with pytest.raises(ConfigError, match="no readable file"):
+        read_hashes(tmp_path / "missing")
+
+
+def test_others_are_served_only_with_keys(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give --api-keys FILE"):
+        start(run, host="0.0.0.0", port=0)
+    with pytest.raises(RunError, match="not a run folder"):
+        start(tmp_path, host="127.0.0.1", port=0)
+    with pytest.raises(ConfigError, match="'max_kk'"):
+        start(run, host="127.0.0.1", port=0, limits={"max_kk": 3})
+    with pytest.raises(ConfigError, match="'max_k'"):
+        ServeConfig.create(run=run, max_k=0)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_loopback_is_known(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
