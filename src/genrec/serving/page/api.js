@@ -1,0 +1,37 @@
+// Talks to /v1; the API key, if one is needed, stays in this tab.
+
+export class ApiError extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export const useKey = (key) => sessionStorage.setItem("genrec-key", key);
+
+async function ask(path, { signal, body } = {}) {
+  const headers = { Accept: "application/json" };
+  const key = sessionStorage.getItem("genrec-key");
+  if (key) headers.Authorization = `Bearer ${key}`;
+  const options = { headers, signal };
+  if (body) {
+    options.method = "POST";
+    options.body = JSON.stringify(body);
+    headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The service cannot be reached.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new ApiError(response.status, answer.detail || response.statusText);
+  return answer;
+}
+
+export const findItems = (query, signal) =>
+  ask(`/v1/items?limit=8&q=${encodeURIComponent(query)}`, { signal });
+export const recommend = (body, signal) => ask("/v1/recommend", { body, signal });
+export const runFacts = () => ask("/v1/run");
