@@ -331,3 +331,32 @@ def test_compare_says_what_it_does_not_know(
     ):
         code, _, err = run(capsys, "compare", data, "--out", tmp_path / "out", *arguments)
         assert (code, message in err) == (2, True), err
+
+
+def test_events_go_back_into_a_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from genrec.serving.events import Event, EventStore
+
+    url, out = f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "log.csv"
+    store = EventStore(url)
+    store.append([Event("ann", "i1", 1.0), Event("ann", "i2", 2.0)])
+    store.append([Event("bob", "i1", 3.0)])
+    store.close()
+    assert run(capsys, "events", "delete", "--store", url, "--user", "bob")[0] == 0
+    code, text, _ = run(capsys, "events", "export", "--store", url, "--out", out)
+    assert (code, out.read_text().splitlines()[1:]) == (0, ["ann,i1,1.0,,view", "ann,i2,2.0,,view"])
+    assert "2 events" in text
+    assert run(capsys, "events", "export", "--store", "nonsense", "--out", out)[0] == 2
+
+
+def test_serve_is_refused_before_it_starts(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    for arguments, message in (
+        ((trained, "--host", "0.0.0.0"), "give --api-keys FILE"),
+        ((tmp_path,), "not a run folder"),
+        ((trained, "--set", "max_kk=3"), "'max_kk'"),
+    ):
+        code, _, err = run(capsys, "serve", *arguments)
+        assert (code, message in err) == (2, True), err
+    code, out, _ = run(capsys, "keys")
+    assert (code, "gr_" in out) == (0, True)

@@ -16,6 +16,7 @@ from genrec.errors import DataError, GenRecError
 if TYPE_CHECKING:
     from genrec.evaluation import Evaluation, Progress
     from genrec.recommender import Influence, Recommendation
+    from genrec.serving.events import EventStore
 
 app = typer.Typer(
     name="genrec",
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Known data sets and backbones.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+events_app = typer.Typer(help="What a service has stored of its users.", no_args_is_help=True)
+app.add_typer(events_app, name="events")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all if not given.")]
@@ -360,9 +363,7 @@ def serve(
     try:
         from genrec.serving.server import serve as start
     except ImportError as error:
-        raise GenRecError(
-            f'Serving needs the extra "serve" ({error.name}): pip install "genrec[serve]".'
-        ) from None
+        raise _without_serving(error) from None
     from genrec.config import parse_assignments
 
     start(
@@ -384,6 +385,28 @@ def keys() -> None:
     key = new_key()
     print(f"key, for the client:        {key}")
     print(f"line, for --api-keys FILE:  {key_hash(key)}")
+
+
+Store = Annotated[str, typer.Option(help="SQLAlchemy URL of the event store.")]
+
+
+@events_app.command("export")
+def events_export(
+    store: Store,
+    out: Annotated[Path, typer.Option(help="Log to write, .parquet or .csv.")],
+    since: Annotated[float | None, typer.Option(help="Only from this time on, seconds.")] = None,
+) -> None:
+    """Write the events as a log that `genrec prepare` reads: retraining closes the circle."""
+    rows = _event_store(store).export(out, since=since)
+    print(f"{out}: {rows} events; next: genrec prepare {out} --items ITEMS --out DATA")
+
+
+@events_app.command("delete")
+def events_delete(
+    store: Store, user: Annotated[str, typer.Option(help="User whose events go.")]
+) -> None:
+    """Remove everything that is stored of a user."""
+    print(f"{_event_store(store).delete_user(user)} events of {user} removed")
 
 
 @app.command()
@@ -427,6 +450,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _event_store(url: str) -> EventStore:
+    try:
+        from genrec.serving.events import EventStore
+    except ImportError as error:
+        raise _without_serving(error) from None
+    return EventStore(url)
+
+
+def _without_serving(error: ImportError) -> GenRecError:
+    return GenRecError(
+        f'This needs the extra "serve" ({error.name} is missing): pip install "genrec[serve]".'
+    )
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from genrec.serving.app import create_app
 from genrec.serving.config import ServeConfig
 
-EXAMPLES = 20
+EXAMPLES = 40
 """Requests to each operation."""
 
 

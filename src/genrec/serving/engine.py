@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genrec.catalogue import Catalogue
-from genrec.errors import ConfigError, GenRecError
+from genrec.errors import ConfigError, DataError, GenRecError
 from genrec.histories import Histories
 from genrec.model import GenRec
 from genrec.recommender import Influence, Recommendation, recommendations
@@ -315,11 +315,17 @@ def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) 
     """
     import polars as pl
 
+    columns = ["item_id", "title", *catalogue.metadata.columns]
+    for column in filters:
+        if column not in columns:  # also what Polars would take for a pattern
+            raise DataError(f"no column {column!r} to filter by; there are {', '.join(columns)}.")
     conditions = [
         _condition(pl.col(column), kind, value)
         for column, kinds in filters.items()
         for kind, value in kinds.items()
     ]
+    if not conditions:
+        return np.ones(len(catalogue), dtype=bool)
     return catalogue.mask(where=pl.all_horizontal(conditions))
 
 
