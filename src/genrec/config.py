@@ -65,7 +65,7 @@ class Config(BaseModel):
         description="pooled, kernel, cooccurrence, popularity, sasrec or none; auto: pooled, or "
         "kernel where the catalogue is too large for it",
     )
-    lm_weight: float = Field(0.5, ge=0, description="factor of the LM's residual beside a prior")
+    lm_weight: float = Field(1.0, ge=0, description="factor of the LM's residual beside a prior")
     residual_rank: int = Field(32, ge=1, description="rank of that residual")
     decoding: Literal["exact", "beam"] = Field(
         "exact", description="beam: the paper's, unconstrained"
