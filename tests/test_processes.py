@@ -10,6 +10,7 @@ import pytest
 
 from conftest import make_dataset
 from genrec import GenRec, leave_last_out
+from genrec.errors import ConfigError
 
 SETTINGS = [
     "dtype=float32",
@@ -23,19 +24,24 @@ SETTINGS = [
 ]
 
 
-def train(data: Path, out: Path, backbone: str, *extra: str, processes: int) -> dict[str, object]:
-    """Train by the command line, under torchrun, and return the run's genrec.json."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    settings = [part for each in (*SETTINGS, *extra) for part in ("--set", each)]
-    verb = ["-m", "genrec", "train", str(data), "--out", str(out), "--backbone", backbone]
+def launch(*command: str, processes: int) -> subprocess.CompletedProcess[str]:
+    """Run python with these arguments under torchrun."""
     source = Path(__file__).parents[1] / "src"
-    done = subprocess.run(
-        [sys.executable, *launch, *verb, *settings],
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run(
+        [sys.executable, *torchrun, *command],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def train(data: Path, out: Path, backbone: str, *extra: str, processes: int) -> dict[str, object]:
+    """Train by the command line, under torchrun, and return the run's genrec.json."""
+    settings = [part for each in (*SETTINGS, *extra) for part in ("--set", each)]
+    verb = ["-m", "genrec", "train", str(data), "--out", str(out), "--backbone", backbone]
+    done = launch(*verb, *settings, processes=processes)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained; next") == 1  # one of them prints
     return json.loads((out / "genrec.json").read_text())
@@ -47,10 +53,18 @@ def losses(info: dict[str, object]) -> list[float]:
     return [entry["loss"] for entry in training["log"]]
 
 
+def same_likelihood(one: Path, two: Path) -> None:
+    test = leave_last_out(make_dataset()).test
+    expected, found = (
+        GenRec.from_pretrained(run).log_likelihood(test.histories, test.targets)
+        for run in (one, two)
+    )
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_two_processes_train_what_one_trains(tiny_backbone: str, tmp_path: Path) -> None:
     """The same global batches; and the best of the looks is kept by both."""
-    data = make_dataset()
-    data.save(tmp_path / "data")
+    make_dataset().save(tmp_path / "data")
     looks = ("patience=2", "look_steps=3")
     one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *looks, processes=1)
     two = train(tmp_path / "data", tmp_path / "two", tiny_backbone, *looks, processes=2)
@@ -58,10 +72,55 @@ def test_two_processes_train_what_one_trains(tiny_backbone: str, tmp_path: Path)
     assert two["training"]["targets"] == one["training"]["targets"]  # type: ignore[index]
     assert two["training"]["best_step"] == one["training"]["best_step"]  # type: ignore[index]
     assert (one["training"]["processes"], two["training"]["processes"]) == (1, 2)  # type: ignore[index]
-    found = GenRec.from_pretrained(tmp_path / "two")
-    expected = GenRec.from_pretrained(tmp_path / "one")
-    test = leave_last_out(data).test
-    assert found.log_likelihood(test.histories, test.targets) == pytest.approx(
-        expected.log_likelihood(test.histories, test.targets), abs=1e-3
-    )
+    same_likelihood(tmp_path / "one", tmp_path / "two")
     assert not (tmp_path / "two" / "checkpoints").exists()
+
+
+SHARDED = """
+import sys, torch
+from genrec.backbone import load_backbone, shard, sharded_names
+from genrec.processes import start
+start(cpu=True)
+cpu = torch.device("cpu")
+whole, shared = (load_backbone(sys.argv[1], dtype="float32", device=cpu) for _ in range(2))
+shard(shared, cpu)
+kept = dict(shared.causal_lm.named_parameters())
+names = sharded_names(shared.causal_lm)
+assert all(".layers." in name for name in names) and len(names) == 18, names
+for name, weight in whole.causal_lm.named_parameters():
+    mine = kept[name].to_local() if name in names else kept[name]
+    assert mine.numel() == weight.numel() // (2 if name in names else 1), name
+tokens = torch.tensor([[5, 6, 7, 8]])
+with torch.inference_mode():
+    torch.testing.assert_close(shared.hidden(tokens), whole.hidden(tokens))
+"""
+
+
+def test_sharded_layers_are_halved_and_compute_the_same(tiny_backbone: str, tmp_path: Path) -> None:
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    done = launch(str(script), tiny_backbone, processes=2)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fsdp_trains_what_one_process_trains(tiny_backbone: str, tmp_path: Path) -> None:
+    """The same losses and looks; the run is like any, and a single process loads it."""
+    make_dataset().save(tmp_path / "data")
+    looks = ("patience=2", "look_steps=3")
+    one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *looks, processes=1)
+    two = train(
+        tmp_path / "data", tmp_path / "two", tiny_backbone, *looks, "fsdp=true", processes=2
+    )
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    assert two["training"]["best_step"] == one["training"]["best_step"]  # type: ignore[index]
+    same_likelihood(tmp_path / "one", tmp_path / "two")
+
+
+def test_fsdp_is_ours_and_needs_several_processes(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="torchrun"):
+        GenRec(backbone=tiny_backbone, fsdp=True).fit(make_dataset())
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="fsdp=true"):
+        GenRec(backbone=tiny_backbone).fit(make_dataset())

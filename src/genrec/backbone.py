@@ -19,13 +19,17 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from genrec.assets import backbone_folder
 from genrec.config import Config
-from genrec.errors import BackboneError, RunError
+from genrec.errors import BackboneError, ConfigError, RunError
 from genrec.packed import pack_linear
+from genrec.processes import process_count
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,28 +92,34 @@ class Backbone:
     def quantized(self) -> bool:
         return getattr(self.causal_lm, "is_quantized", False)
 
+    @property
+    def sharded(self) -> bool:
+        """Whether several processes hold a share each: then all of them must run every pass."""
+        return bool(sharded_names(self.causal_lm))
+
     def freeze(self) -> None:
         """End of training: fold the adapter into the weights and lay them out for inference.
 
         From then on a pass costs what the bare model costs, or less; the adapter's files are kept
-        for :meth:`save_adapter`. Quantized weights stay as they are, the adapter beside them:
-        folding it in would round it.
+        for :meth:`save_adapter`. Quantized and sharded weights stay as they are, the adapter beside
+        them: folding it in would round the first, and no process has the second whole.
         """
         self.model.eval().requires_grad_(False)
         if isinstance(self.model, PeftModel):
             self.adapter = _adapter_files(self.model, self.name)
-            if not self.quantized:
+            if not (self.quantized or self.sharded):
                 self.model = self.model.merge_and_unload()
-        pack_linear(self.causal_lm.get_decoder())
+        if not self.sharded:
+            pack_linear(self.causal_lm.get_decoder())
 
     def export(self, folder: Path) -> None:
         """Write weights and tokenizer as plain transformers loads them.
 
         Raises:
-            BackboneError: the weights are quantized and not those of a plain model.
+            BackboneError: the weights are quantized or sharded, and not those of a plain model.
         """
-        if self.quantized:
-            raise BackboneError("Quantized weights cannot be exported.")
+        if self.quantized or self.sharded:
+            raise BackboneError("Quantized or sharded weights cannot be exported.")
         self.causal_lm.save_pretrained(folder, state_dict=self.causal_lm.state_dict())
         self.tokenizer.save_pretrained(folder)
 
@@ -295,8 +305,34 @@ def make_trainable(backbone: Backbone, config: Config) -> None:
     if config.gradient_checkpointing:
         backbone.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
     # No gradient reaches the layers below the first trained one: they only run forward.
-    for layer in backbone.blocks[:first]:
+    for layer in () if backbone.sharded else backbone.blocks[:first]:
         pack_linear(layer)
+
+
+def shard(backbone: Backbone, device: torch.device) -> None:
+    """Share out the weights of the decoder's layers among the processes (FSDP).
+
+    A pass gathers one layer at a time. Embeddings and what LoRA adds stay whole in each process, so
+    that likelihood and checkpoints need not know. The layers move to the device one by one:
+    load the backbone on the CPU, and no device has to hold it whole.
+
+    Raises:
+        ConfigError: there is only one process.
+    """
+    if process_count() == 1:
+        raise ConfigError("fsdp=true needs several processes: start it with torchrun.")
+    mesh = init_device_mesh(device.type, (process_count(),))
+    for block in backbone.blocks:
+        sharded = fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        # Gathered once before the first inference pass, whose tensors training could not reuse.
+        sharded.unshard()
+        sharded.reshard()
+    backbone.causal_lm.to(device)
+
+
+def sharded_names(module: nn.Module) -> list[str]:
+    """Names of the parameters of which each process holds a share."""
+    return [name for name, weight in module.named_parameters() if isinstance(weight, DTensor)]
 
 
 def _unfreeze(backbone: Backbone, first: int) -> None:

@@ -46,6 +46,9 @@ class Config(BaseModel):
     quantization: Literal["none", "4bit"] = Field(
         "none", description="4bit: QLoRA, the frozen backbone in NF4 (needs bitsandbytes)"
     )
+    fsdp: bool = Field(
+        False, description="each of several processes holds its share of the frozen layers' weights"
+    )
     layers: int | None = Field(
         None, ge=1, description="keep the first n decoder layers; all if None"
     )
@@ -152,6 +155,10 @@ class Config(BaseModel):
             raise ValueError("loss_temperature is for loss=catalogue")
         if self.tuning == "full" and self.dtype not in ("auto", "float32"):
             raise ValueError("weights that are trained themselves need dtype=float32")
+        if self.fsdp and (self.tuning, self.quantization) != ("lora", "none"):
+            raise ValueError(
+                "fsdp shares out what LoRA leaves frozen: set tuning=lora, quantization=none"
+            )
         if self.quantization != "none" and self.tuning == "full":
             raise ValueError("quantized weights cannot be trained: set tuning=lora")
         return self

@@ -27,6 +27,7 @@ from genrec.backbone import (
     make_trainable,
     quiet_transformers,
     runnable_dtype,
+    shard,
 )
 from genrec.catalogue import Catalogue
 from genrec.config import Config
@@ -145,7 +146,10 @@ class GenRec:
             dtype=dtype,
             layers=self.config.layers,
             quantization=self.config.quantization,
+            device=torch.device("cpu") if self.config.fsdp else device,
         )
+        if self.config.fsdp:
+            shard(backbone, device)
         index = TitleIndex.build(
             backbone.tokenizer, train.catalogue.titles, **_title_settings(self.config, backbone)
         )

@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch.distributed as dist
 from accelerate import PartialState
 
+from genrec.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -25,7 +27,16 @@ def process_count() -> int:
 
 
 def start(*, cpu: bool) -> None:
-    """Let the processes know of each other, if there are several."""
+    """Let the processes know of each other, if there are several.
+
+    Raises:
+        ConfigError: accelerate was told to shard the model itself.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ConfigError(
+            "accelerate's own FSDP would shard what GenRec reads whole: launch without it, "
+            "and set fsdp=true."
+        )
     if process_count() > 1:
         PartialState(cpu=cpu)
 

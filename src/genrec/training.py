@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
@@ -31,7 +32,7 @@ from transformers import (
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from genrec.backbone import choose_device
+from genrec.backbone import choose_device, sharded_names
 from genrec.config import Config
 from genrec.errors import ConfigError, RunError
 from genrec.files import LOGS, write_text
@@ -199,9 +200,13 @@ class LikelihoodTrainer(Trainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """One look at the validation users; the main process looks, the others take its word."""
+        """One look at the validation users; the main process looks, the others take its word.
+
+        If the backbone is sharded, all have to look.
+        """
         assert self.look is not None
-        found = agree(self.look() if is_main() else {})
+        looks = is_main() or self._likelihood.backbone.sharded
+        found = agree(self.look() if looks else {})
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -327,6 +332,8 @@ def _trainer(
 ) -> LikelihoodTrainer:
     microbatch = arguments.per_device_train_batch_size
     step = microbatch * arguments.gradient_accumulation_steps * process_count()
+    # Their gathering is FSDP's; DDP adds up the gradients of what each process has whole.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, sharded_names(model))
     lengths = windows.title_tokens(collate.prompts.titles)
     order = ByLength(lengths, microbatch, step, config.seed)
     budget = Budget(config.minutes and config.minutes * 60, config)
