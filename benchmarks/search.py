@@ -129,21 +129,30 @@ def run_prompt(model: GenRec, prompt: torch.Tensor) -> None:
     model._backbone.hidden(prompt, use_cache=False)
 
 
-def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, Any]:
-    """HF's beams, held to the catalogue by a token trie in a dict, and the paper's free ones."""
+Children = dict[Prefix, list[int]]
+
+
+def children_of(model: GenRec) -> Children:
+    """Which tokens may follow each start of a title: the token trie of the catalogue in a dict."""
     children: defaultdict[Prefix, list[int]] = defaultdict(list)
     for title in model._prompts.titles:
         path = tuple(title.tolist())
         for depth, token in enumerate(path):
             if token not in children[path[:depth]]:
                 children[path[:depth]].append(token)
+    return children
+
+
+def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, Any]:
+    """HF's beams, held to the catalogue, and the paper's free ones."""
+    children = children_of(model)
     rows = with_length(model, histories, 268, 10)[:prompts]
     own, constrained, free = [], [], []
     for row in rows:
         alone = one(histories, row)
         prompt = model._prompt(alone[0])
         own.append(seconds(lambda a=alone: model.recommend_batch(a, K), 3))
-        constrained.append(seconds(lambda p=prompt: constrained_beams(model, p, children), 1))
+        constrained.append(seconds(lambda p=prompt: constrained_beams(model, [p], children, K), 1))
         free.append(seconds(lambda p=prompt: beam_titles(model._backbone, model._prompts, p, K), 1))
     return {
         "hf_constrained_seconds": median(constrained),
@@ -153,23 +162,59 @@ def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, 
     }
 
 
+def batches(
+    model: GenRec, histories: Histories, sizes: Sequence[int], beams: Sequence[int]
+) -> dict[str, Any]:
+    """Users together: the search, the bare pass of their prompts, and HF's constrained beams."""
+    children, found = children_of(model), []
+    order = np.random.default_rng(2).permutation(len(histories))
+    for size in sizes:
+        sample = histories.select(order[:size])
+        prompts = [model._prompt(history) for history in sample]
+        row: dict[str, Any] = {"users": len(sample), "tokens": sum(map(len, prompts))}
+        row["seconds"], row["prompt_pass_seconds"] = best(
+            [
+                (None, lambda s=sample: model.recommend_batch(s, K)),
+                (None, lambda p=prompts: run_prompt(model, padded(model, p)[0])),
+            ],
+            5,
+        )
+        row["ratio_to_prompt_pass"] = row["seconds"] / row["prompt_pass_seconds"]
+        for count in beams:
+            taken = seconds(lambda p=prompts, c=count: constrained_beams(model, p, children, c), 1)
+            row[f"hf_{count}_beams_seconds"] = taken
+            row[f"speedup_vs_hf_{count}_beams"] = taken / row["seconds"]
+        found.append(row)
+    return {"batches": found}
+
+
+def padded(model: GenRec, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts that end together, and which of their tokens are no padding."""
+    width = max(map(len, prompts))
+    ids = [[model._prompts.end] * (width - len(prompt)) + prompt for prompt in prompts]
+    real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    device = model._backbone.device
+    return torch.tensor(ids, device=device), torch.tensor(real, device=device)
+
+
 @torch.inference_mode()
 def constrained_beams(
-    model: GenRec, prompt: list[int], children: dict[Prefix, list[int]]
+    model: GenRec, prompts: Sequence[list[int]], children: Children, beams: int
 ) -> torch.Tensor:
-    end, ids = model._prompts.end, torch.tensor([prompt], device=model._backbone.device)
+    end = model._prompts.end
+    ids, real = padded(model, prompts)
     causal_lm: Any = model._backbone.causal_lm
     found: torch.Tensor = causal_lm.generate(
         ids,
-        attention_mask=torch.ones_like(ids),
-        num_beams=K,
-        num_return_sequences=K,
+        attention_mask=real,
+        num_beams=beams,
+        num_return_sequences=min(K, beams),
         max_new_tokens=int(model._prompts.titles.lengths.max()),
         do_sample=False,
         eos_token_id=end,
         pad_token_id=end,
         prefix_allowed_tokens_fn=lambda _, tokens: (
-            children.get(tuple(tokens[len(prompt) :].tolist())) or [end]
+            children.get(tuple(tokens[ids.shape[1] :].tolist())) or [end]
         ),
     )
     return found
@@ -346,6 +391,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         ("throughput", lambda: throughput(model, histories, 64)),
+        ("batches", lambda: batches(model, histories, options.batch or [1, 8], options.hf_beams)),
         ("beams", lambda: beams(model, histories, 50)),
         ("explanations", lambda: explanations(model, histories, 20)),
         ("validity", lambda: validity(model, histories, options.recommendations)),
@@ -384,6 +430,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each prompt")
     parser.add_argument("--users", type=int, default=50, help="histories checked by brute force")
     parser.add_argument("--recommendations", type=int, default=10_000, help="checked for validity")
+    parser.add_argument("--batch", type=int, action="append", help="users in a batch; repeatable")
+    parser.add_argument(
+        "--hf-beams",
+        type=int,
+        action="append",
+        default=[],
+        help="beams of HF's batches; repeatable",
+    )
     parser.add_argument("--only", action="append", help="a part, e.g. clicks; repeatable")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

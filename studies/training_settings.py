@@ -125,8 +125,10 @@ class Study:
         for window in windows:
             name = f"{window.row}-{window.start}-{window.stop}"
             states.append(self.frozen(name, collate._tokens(window)[0]))
-        self.recall.states = nn.utils.rnn.pad_sequence(states, batch_first=True)
-        return collate(windows)
+        device = self.likelihood.backbone.device
+        self.recall.states = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
+        batch = collate(windows)
+        return {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def train(self) -> int:
         """Train on the budget of targets; returns how many it came to."""
@@ -234,7 +236,7 @@ class Study:
         root = only(targets, self.trie.child_parent[targets.choices.child[targets.target]] == ROOT)
         states = decision_states(hidden, root)
         log_probs = self.likelihood.child_log_probs(states, root.choices, root.prior)
-        return log_probs.double().reshape(len(states), -1).numpy()
+        return log_probs.cpu().double().reshape(len(states), -1).numpy()
 
 
 def _forget(backbone: Backbone, count: int, recall: Recall) -> None:

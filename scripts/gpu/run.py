@@ -1,0 +1,345 @@
+"""The queue of experiments for an accelerator, one command each; README.md beside this has it.
+
+    python3 scripts/gpu/run.py G2 --data ml-100k --data ~/kit/data/amazon-toys --out $OUT
+
+Runs are kept in --work, on the machine's own disk: an entry that was cut off goes on there. What is
+to come back (a table in JSON, runs as archives) is written to --out; the table is printed last.
+On a machine without a GPU everything runs the same on the CPU, for a dry run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+import genrec
+from genrec.backbone import choose_device
+from genrec.catalogue import Catalogue
+from genrec.config import parse_assignments
+from genrec.histories import Dataset, Histories
+from genrec.runs import evaluate_run, train_run
+
+ROOT = Path(__file__).parents[2]
+Rows = list[dict[str, Any]]
+DEVICE_TESTS = ("backbone", "likelihood", "model", "search", "session", "explain", "training")
+
+
+# -- G1: what a device computes is what the CPU computes -----------------------------------------
+
+
+def agreement(options: argparse.Namespace) -> Rows:
+    """Search, likelihood and training in float32 and bfloat16 against the CPU's in float32."""
+    expected = observed(options, "float32", on_cpu=True)
+    rows = []
+    for dtype, tolerance in (("float32", 0.01), ("bfloat16", 0.1)):
+        found = observed(options, dtype, on_cpu=False)
+        row = {"dtype": dtype, "device": found["device"]}
+        for key in ("losses", "nats"):
+            row[f"{key}_differ_by"] = float(np.abs(np.subtract(found[key], expected[key])).mean())
+        pairs = zip(found["items"], expected["items"], strict=True)
+        row["items_shared"] = float(np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs]))
+        row["pass"] = max(row["losses_differ_by"], row["nats_differ_by"]) < tolerance
+        rows.append(row)
+    return [*rows, device_tests()] if not options.no_tests else rows
+
+
+def observed(options: argparse.Namespace, dtype: str, *, on_cpu: bool) -> dict[str, Any]:
+    """:func:`observe` in a process of its own, with or without the GPU."""
+    command = [sys.executable, __file__, *options.arguments, "--observe", dtype]
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_cpu else {}
+    done = subprocess.run(
+        command, env={**os.environ, **hidden}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def observe(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
+    """Train twenty steps, then list and score some test users."""
+    split = genrec.leave_last_out(genrec.load_dataset(options.data[0]))
+    few = split.train.histories.select(np.arange(min(160, len(split.train.histories))))
+    train = Dataset("few", split.train.catalogue, few, split.train.info)
+    settings = {**options.settings, "dtype": dtype, "windows_per_user": 2}
+    model = genrec.GenRec(**settings).fit(train, epochs=1, progress=False)
+    test = split.test.sample(min(100, len(split.test)), 0)
+    assert model.training is not None
+    return {
+        "device": str(model._backbone.device),
+        "losses": [entry["loss"] for entry in model.training.log],
+        "nats": (-model.log_likelihood(test.histories, test.targets)).tolist(),
+        "items": model.recommend_batch(test.histories, 10).items.tolist(),
+    }
+
+
+def device_tests() -> dict[str, Any]:
+    """The tests of what runs on a device."""
+    files = [str(ROOT / "tests" / f"test_{name}.py") for name in DEVICE_TESTS]
+    command = [sys.executable, "-m", "pytest", "-m", "not e2e", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(done.stdout[-6000:])
+    return {"tests": done.stdout.strip().splitlines()[-1], "pass": done.returncode == 0}
+
+
+# -- G2, G3: training and evaluation --------------------------------------------------------------
+
+
+def train_default(options: argparse.Namespace) -> Rows:
+    """The default recipe, after the speed of training against the paper's."""
+    command = [str(ROOT / "benchmarks" / "training.py"), "--json", "--data", options.data[0]]
+    command += ["--minutes", str(min(0.5, options.minutes)), "--backbone", options.backbone]
+    speed = json.loads(subprocess.check_output([sys.executable, *command]))
+    return [{"name": "speed", **speed}, *trained(options, "default", {})]
+
+
+def train_alone(options: argparse.Namespace) -> Rows:
+    """The language model without a prior, and the paper's recipe."""
+    return [
+        *trained(options, "no-prior", {"prior": "none"}),
+        *trained(options, "paper", {"recipe": "paper"}),
+    ]
+
+
+def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) -> Rows:
+    """Train, evaluate and pack one recipe on each data set; what is done already is left out."""
+    rows = []
+    for data in options.data:
+        label = f"{Path(data).name}-{name}"
+        out = options.work / label
+        if not (out / "metrics.json").is_file():
+            if not (out / "genrec.json").is_file():
+                train_run(data, out, {**settings, **options.settings, "minutes": options.minutes})
+            evaluate_run(out, users=options.users, nats=settings.get("recipe") != "paper")
+        with tarfile.open(options.out / f"{label}.tar.gz", "w:gz") as tar:
+            tar.add(out, label)
+        rows.append(row_of(out, label))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    return rows
+
+
+def row_of(run: Path, label: str) -> dict[str, Any]:
+    """What a results table says of a run."""
+    training = json.loads((run / "genrec.json").read_text())["training"]
+    found = json.loads((run / "metrics.json").read_text())
+    return {
+        "name": label,
+        "targets": training["targets"],
+        "seconds": training["seconds"],
+        "targets_per_second": round(training["targets"] / training["seconds"], 1),
+        **{name: [round(found[name][key], 4) for key in ("HR@10", "NDCG@10")] for name in found},
+    }
+
+
+# -- G4: search -----------------------------------------------------------------------------------
+
+
+def search_speed(options: argparse.Namespace) -> Rows:
+    """The benchmark of search on a trained run, with batches, and the floor of each batch."""
+    run = options.work / f"{Path(options.data[0]).name}-default"
+    if not (run / "genrec.json").is_file():
+        train_run(options.data[0], run, {**options.settings, "minutes": options.minutes})
+    command = [str(ROOT / "benchmarks" / "search.py"), "--json", "--run", str(run)]
+    command += ["--data", options.data[0], "--dtype", "auto", "--only", "clicks"]
+    command += ["--only", "generate", "--only", "batches"]
+    command += [part for size in options.batch for part in ("--batch", str(size))]
+    command += [part for beams in options.beams for part in ("--hf-beams", str(beams))]
+    found = json.loads(subprocess.check_output([sys.executable, *command]))
+    model, limits = genrec.GenRec.from_pretrained(run), ceilings()
+    layers = sum(weight.numel() for weight in model._backbone.causal_lm.get_decoder().parameters())
+    layers -= model._backbone.output_weight.numel()
+    for row in found["batches"]:
+        arithmetic = 2 * layers * row["tokens"] / limits["flops_per_second"]
+        reading = layers * model._backbone.output_weight.itemsize / limits["bytes_per_second"]
+        row["floor_seconds"] = max(arithmetic, reading)
+        row["ratio_to_floor"] = row["seconds"] / row["floor_seconds"]
+    return [{"name": "search", **limits, **found}]
+
+
+def ceilings() -> dict[str, float]:
+    """Rates of the device: a square matrix product, and a copy (bytes read and written)."""
+    device = choose_device()
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    size = 8192 if device.type == "cuda" else 1024
+    matrix = torch.randn(size, size, device=device).to(kind)
+    bytes_copied = 2 * matrix.nbytes
+    return {
+        "flops_per_second": 2 * size**3 / quickest(lambda: matrix @ matrix),
+        "bytes_per_second": bytes_copied / quickest(matrix.clone),
+    }
+
+
+def quickest(function: Callable[[], Any], repeats: int = 20) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+# -- G5: studies ----------------------------------------------------------------------------------
+
+STUDIES = (
+    *((f"lora_rank={rank}", f"lora_alpha={2 * rank}") for rank in (4, 8, 32, 64)),
+    ("lora_targets=[q_proj, v_proj]",),
+    ("titles=display",),
+    ("title_tokens=12",),
+    ("title_tokens=48",),
+    ("history_length=10", "window=10"),
+    ("history_length=40", "window=40"),
+)
+"""Prompts, titles, rank and targets of LoRA; the first run has none of them."""
+PRIORS = ("none", "auto")
+SIZES = (4, 16)
+"""Budgets of further runs without a prior, as multiples of the first."""
+
+
+def studies(options: argparse.Namespace) -> Rows:
+    """Each setting with and without a prior at one budget of targets, and three sizes of data."""
+    cache, rows = options.work / "frozen-layers", []
+    plans = [(*setting, f"prior={prior}") for prior in PRIORS for setting in ((), *STUDIES)]
+    budgets = [(plan, options.targets) for plan in plans]
+    budgets += [(("prior=none",), options.targets * factor) for factor in SIZES]
+    for plan, targets in budgets:
+        command = [str(ROOT / "studies" / "training_settings.py"), "--data", options.data[0]]
+        command += ["--targets", str(targets), "--late", str(options.late), "--cache", str(cache)]
+        command += [part for each in plan for part in ("--set", each)]
+        command += ["--set", f"backbone={options.backbone}", *options.passed_on]
+        found = json.loads(subprocess.check_output([sys.executable, *command]))
+        means = {
+            f"{metric} at {factor}": round(float(np.mean(values[metric])), 4)
+            for factor, values in found["found"].items()
+            for metric in ("nats", "ndcg")
+        }
+        rows.append({"name": " ".join(plan), "targets": found["targets"], **means})
+        with (options.out / "study.jsonl").open("a") as file:
+            file.write(json.dumps(found) + "\n")
+    return rows
+
+
+# -- G6: scale ------------------------------------------------------------------------------------
+
+
+def scale(options: argparse.Namespace) -> Rows:
+    """Training throughput and memory on synthetic interactions in MovieLens-25M's shape."""
+    started = time.perf_counter()
+    data = synthetic(int(162_541 * options.share), max(50, int(62_423 * options.share)), 153.8)
+    made = time.perf_counter()
+    model = genrec.GenRec(**options.settings)
+    model.fit(data, minutes=options.minutes, progress=False)
+    done = model.info["training"]
+    some = data.histories.select(np.arange(64))
+    cuda = torch.cuda.is_available()
+    return [
+        {
+            "name": "scale",
+            "users": len(data.histories),
+            "items": len(data.catalogue),
+            "interactions": len(data.histories.items),
+            "making_seconds": made - started,
+            "fitting_seconds_before_training": time.perf_counter() - made - done["seconds"],
+            "targets_per_second": done["targets"] / done["seconds"],
+            "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+            "seconds_for_64_users": quickest(lambda: model.recommend_batch(some, 10), 3),
+        }
+    ]
+
+
+def synthetic(users: int, items: int, mean: float) -> Dataset:
+    """Users who walk along a popularity curve; titles of three words and a year."""
+    random = np.random.default_rng(0)
+    lengths = np.maximum(2, random.lognormal(np.log(mean) - 0.5, 1.0, users).astype(np.int64))
+    share = 1 / np.arange(10, items + 10)
+    drawn = random.choice(items, size=int(lengths.sum()), p=share / share.sum()).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    times = np.arange(len(drawn), dtype=np.float64)
+    histories = Histories(drawn, offsets, [str(user) for user in range(users)], times)
+    return Dataset(
+        "synthetic",
+        Catalogue(
+            [str(n) for n in range(items)], list(titles(items)), pl.DataFrame({"n": range(items)})
+        ),
+        histories,
+    )
+
+
+def titles(count: int) -> Iterator[str]:
+    words = ("River", "Stone", "Night", "Storm", "Garden", "Winter", "Silver", "Moon", "Road")
+    for number in range(count):
+        first, second = words[number % 9], words[number // 9 % 9]
+        yield f"The {first} {second} {number // 81} ({1930 + number % 90})"
+
+
+ENTRIES: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "G1": agreement,
+    "G2": train_default,
+    "G3": train_alone,
+    "G4": search_speed,
+    "G5": studies,
+    "G6": scale,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("entry", choices=ENTRIES)
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is to come back")
+    parser.add_argument("--work", type=Path, default=Path.home() / "genrec-runs")
+    parser.add_argument("--data", action="append", help="data sets; ml-100k if not given")
+    parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--minutes", type=float, default=2, help="of each training")
+    parser.add_argument("--users", type=int, help="G2, G3: test users; all if not given")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="G4")
+    parser.add_argument("--beams", type=int, nargs="+", default=[10, 50], help="G4: HF's")
+    parser.add_argument("--targets", type=int, default=12_000, help="G5: budget of a run")
+    parser.add_argument("--late", type=int, default=10, help="G5: items of a history held out")
+    parser.add_argument("--share", type=float, default=1.0, help="G6: of MovieLens-25M's size")
+    parser.add_argument("--no-tests", action="store_true", help="G1: leave pytest out")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--observe", metavar="DTYPE", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options.data = options.data or ["ml-100k"]
+    options.settings = {"backbone": options.backbone, **parse_assignments(options.set)}
+    options.passed_on = [part for each in options.set for part in ("--set", each)]
+    if options.observe:
+        print(json.dumps(observe(options, options.observe)))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    rows = ENTRIES[options.entry](options)
+    report(options, rows, time.perf_counter() - started)
+
+
+def report(options: argparse.Namespace, rows: Rows, seconds: float) -> None:
+    """Write the table with where and how it was made, and print it."""
+    cuda = torch.cuda.is_available()
+    result = {
+        "entry": options.entry,
+        "command": options.arguments,
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "torch": torch.__version__,
+        "wall_seconds": round(seconds, 1),
+        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+        "rows": rows,
+    }
+    (options.out / f"{options.entry}.json").write_text(json.dumps(result, indent=2))
+    print(json.dumps({**result, "rows": len(rows)}))
+    for row in rows:
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Dry runs of the accelerator's queue: a tiny model, little data, a CPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import make_dataset
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "gpu"))
+import run
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu")
+    make_dataset(users=60).save(folder / "walks")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("entry", "extra"),
+    [
+        ("G1", ["--no-tests"]),
+        ("G2", ["--users", "20"]),
+        ("G3", ["--users", "20"]),
+        ("G4", ["--batch", "1", "2", "--beams", "2"]),
+        ("G5", ["--targets", "20", "--late", "2", "--set", "trained_layers=1"]),
+        ("G6", ["--share", "0.0005"]),
+    ],
+)
+def test_each_entry_of_the_queue_ends_with_a_table(
+    entry: str,
+    extra: list[str],
+    where: Path,
+    tiny_backbone: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "STUDIES", ())  # one setting is like the other
+    monkeypatch.setattr(run, "SIZES", (4,))
+    monkeypatch.setattr(run, "PRIORS", ("none",))
+    arguments = [entry, "--data", str(where / "walks"), "--backbone", tiny_backbone]
+    arguments += ["--out", str(where / "out"), "--work", str(where / "work"), "--minutes", "0.01"]
+    run.main([*arguments, *extra])
+    found = json.loads((where / "out" / f"{entry}.json").read_text())
+    assert found["device"] == "cpu"
+    assert found["rows"]
+    assert all(row.get("pass", True) for row in found["rows"])
+    if entry in ("G2", "G3"):
+        assert all(0 <= row["genrec"][0] <= 1 for row in found["rows"] if "genrec" in row)
+        assert (where / "out" / "walks-default.tar.gz").is_file()
