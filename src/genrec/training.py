@@ -333,7 +333,8 @@ def _trainer(
     microbatch = arguments.per_device_train_batch_size
     step = microbatch * arguments.gradient_accumulation_steps * process_count()
     # Their gathering is FSDP's; DDP adds up the gradients of what each process has whole.
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, sharded_names(model))
+    leave_out = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave_out(model, sharded_names(model))  # type: ignore[no-untyped-call]
     lengths = windows.title_tokens(collate.prompts.titles)
     order = ByLength(lengths, microbatch, step, config.seed)
     budget = Budget(config.minutes and config.minutes * 60, config)
