@@ -72,6 +72,17 @@ def test_prepare_says_what_it_made(
     assert json.loads(out)["counts"]["users"] == 40
 
 
+def test_data_list_names_families_and_with_all_their_members(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENREC_CACHE", str(tmp_path))
+    code, out, _ = run(capsys, "data", "list")
+    assert code == 0
+    assert "amazon-2014/CATEGORY" in out
+    assert len(out.splitlines()) < 40
+    assert "amazon-2018/Tools_and_Home_Improvement" in run(capsys, "data", "list", "--all")[1]
+
+
 def test_recommend_prints_a_json_list(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     titles = make_dataset().catalogue.titles
     history = ["--history", titles[0], "--history", titles[1]]

@@ -41,18 +41,27 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 @data_app.command("list")
-def data_list(as_json: Json = False) -> None:
+def data_list(
+    every: Annotated[bool, typer.Option("--all", help="Each category of Amazon, too.")] = False,
+    as_json: Json = False,
+) -> None:
     """List data sets and backbones that are known by name."""
     from genrec.assets import list_assets
 
     assets = list_assets()
     if as_json:
         return _print_json([asdict(asset) for asset in assets])
-    rows = [
-        (a.kind, a.name, "cached" if a.cached else "", _megabytes(a.size), a.licence or "")
-        for a in assets
-    ]
-    return _print_table(("kind", "name", "", "MB", "licence"), rows)
+    rows: dict[str, tuple[str, ...]] = {}
+    for a in assets:
+        family, slash, _ = a.name.partition("/")
+        name = f"{family}/CATEGORY" if slash and not (every or a.cached) else a.name
+        cached = "cached" if a.cached else ""
+        rows.setdefault(name, (a.kind, name, cached, _megabytes(a.size), a.licence))
+    # A name that is cut off cannot be typed: all of them leave no room for licences.
+    shown = 4 if every else 5
+    header = ("kind", "name", "", "MB", "licence")[:shown]
+    _print_table(header, [row[:shown] for row in rows.values()])
+    return None if every else print("genrec data list --all names the categories.")
 
 
 @data_app.command("get")
