@@ -17,7 +17,7 @@ from genrec.errors import ConfigError, DataError, RunError
 from genrec.evaluation import combine, judge
 from genrec.histories import Dataset, Histories
 from genrec.leakage import LeakageError
-from genrec.splits import before_test, split_dataset
+from genrec.splits import before_test, one_step_earlier, split_dataset
 
 MODELS = ("popularity", "cooccurrence", "ease")
 
@@ -63,6 +63,20 @@ def test_metrics_are_those_of_a_plain_evaluation(
     entry = found[0].to_json()["models"]["popularity"]
     assert {name: entry[name] for name in plain.metrics} == plain.metrics
     assert entry["intervals"]["HR@10"] == list(plain.intervals["HR@10"])
+
+
+def test_on_valid_asks_for_the_validation_targets_and_sees_no_test(
+    dataset: str, tmp_path: Path
+) -> None:
+    parts = leave_last_out(Dataset.load(dataset))
+    found = compare(dataset, Plan(("popularity",), on="valid"), tmp_path)
+    plain = evaluate(Popularity().fit(parts.train), parts.valid)
+    assert found.to_json()["models"]["popularity"]["HR@10"] == plain.metrics["HR@10"]
+    assert sorted(found.train.histories.items) == sorted(parts.train.histories.items)
+    earlier = one_step_earlier(parts)
+    assert earlier.train.histories.items.size < parts.train.histories.items.size
+    with pytest.raises(ConfigError, match="test, valid"):
+        compare(dataset, Plan(("popularity",), on="dev"), tmp_path)
 
 
 def test_everything_is_written_and_json_agrees(found: tuple[Comparison, Path]) -> None:

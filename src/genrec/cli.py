@@ -196,6 +196,9 @@ def compare(
     fit: Annotated[
         str, typer.Option(help="train+valid (all before the test targets) or train.")
     ] = "train+valid",
+    on: Annotated[
+        str, typer.Option(help="test, or valid: to choose by, one item earlier.")
+    ] = "test",
     users: Users = None,
     seeds: Annotated[int, typer.Option(help="Runs of each model that depends on a seed.")] = 1,
     minutes: Annotated[float, typer.Option(help="Training of each GenRec and P5.")] = 5.0,
@@ -226,6 +229,7 @@ def compare(
         models=ALL if models == "all" else tuple(filter(None, models.split(","))),
         split=split,
         fit=fit,
+        on=on,
         k=_numbers(cutoffs, "--k"),
         users=users,
         seed=seed,
@@ -237,7 +241,8 @@ def compare(
         price=price,
         allow_leaks=allow_leaks,
     )
-    out = out or Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}"
+    asked = "" if on == "test" else f"-{on}"
+    out = out or Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{asked}"
     progress = _progress("evaluating")
     found = run(
         dataset,

@@ -32,9 +32,10 @@ from genrec.leakage import Finding, check_split, refuse_leaks
 from genrec.report import write_comparison
 from genrec.runs import CUTOFFS, sampled
 from genrec.slices import slices
-from genrec.splits import before_test, split_dataset
+from genrec.splits import before_test, one_step_earlier, split_dataset
 
 FITS = ("train+valid", "train")
+PARTS = ("test", "valid")
 KEPT = "models"
 """Folder of what each model recommended."""
 RUNS = "runs"
@@ -51,6 +52,8 @@ class Plan:
     Attributes:
         models: names of baselines and forms of GenRec, or run folders.
         split: name of a split, or a folder with train, valid and test.
+        on: "test", or "valid" for choosing models and settings: everything is one item earlier,
+            the validation targets are asked for and nothing of the test is looked at.
         fit: "train+valid": once settings are chosen, everything before the test targets is learnt
             from, as in production; "train": the custom of papers, validation says when to stop.
         k: cut-offs.
@@ -66,6 +69,7 @@ class Plan:
 
     models: tuple[str, ...]
     split: str = "leave-last-out"
+    on: str = "test"
     fit: str = "train+valid"
     k: tuple[int, ...] = CUTOFFS
     users: int | None = None
@@ -96,6 +100,8 @@ def compare(
     _check_folder(out)
     data = load_dataset(dataset)
     split = split_dataset(data, plan.split)
+    if plan.on == "valid":
+        split = one_step_earlier(split)
     findings = check_split(split)
     if not plan.allow_leaks:
         refuse_leaks(findings)
@@ -112,7 +118,7 @@ def compare(
         say(f"{number}/{len(contenders)} {_line(entries[-1])}")
     comparison = Comparison(
         data=data.name,
-        split=str(split.info["split"]),
+        split=", ".join(str(split.info[key]) for key in ("split", "asked") if key in split.info),
         facts=_facts(data, split) | {"fitted_on": plan.fit},
         test=test,
         train=fitted,
@@ -141,6 +147,8 @@ def _contenders(plan: Plan) -> list[Contender]:
         raise ConfigError(f"The reference {plan.reference!r} is none of {', '.join(names)}.")
     if plan.fit not in FITS:
         raise ConfigError(f"fit is {plan.fit!r}; give one of {', '.join(FITS)}.")
+    if plan.on not in PARTS:
+        raise ConfigError(f"on is {plan.on!r}; give one of {', '.join(PARTS)}.")
     if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
         raise ConfigError("seeds and k must be at least 1, and minutes positive.")
     return found

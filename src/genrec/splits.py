@@ -57,6 +57,17 @@ def before_test(split: Split) -> Dataset:
     return Dataset(split.train.name, split.train.catalogue, histories, dict(split.train.info))
 
 
+def one_step_earlier(split: Split) -> Split:
+    """The validation targets in the place of the test's: for choices, which must not see the test.
+
+    The training part is split in its turn for what training stops by.
+    """
+    inner = SPLITS.get(str(split.info["split"]), leave_last_out)(split.train)
+    train = before_test(inner)
+    train.info.update({name: split.train.info[name] for name in ("of", "split")})
+    return Split(train, inner.test, split.valid, {**split.info, "asked": "validation targets"})
+
+
 def read_split(data: Dataset, folder: Path) -> Split:
     """A split made elsewhere: tables train, valid and test with users, items and timestamps.
 

@@ -53,7 +53,7 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
     rows, zero = differences(paired)
     page = {
         "title": f"{len(evaluations)} recommenders on {comparison.data}",
-        "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} test users · "
+        "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} users · "
         f"{len(comparison.train.catalogue):,} items",
         "cards": _cards(comparison, charted, places),
         "level": f"{LEVEL:.0%}",
