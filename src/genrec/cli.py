@@ -360,7 +360,7 @@ def export(
 def serve(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to bind to.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind to.")] = 8000,
     store: Annotated[
         str | None,
         typer.Option(help="Event store, a SQLAlchemy URL; SQLite beside the run if not given."),
@@ -471,7 +471,7 @@ def _event_store(url: str) -> EventStore:
         from genrec.serving.events import EventStore
     except ImportError as error:
         raise _without_serving(error) from None
-    return EventStore(url)
+    return EventStore(url, create=False)
 
 
 def _without_serving(error: ImportError) -> GenRecError:

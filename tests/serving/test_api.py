@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from conftest import make_dataset
 from genrec import GenRec
+from genrec.catalogue import Catalogue
 from genrec.serving.changes import Change, ChangeLog
 from genrec.serving.config import ServeConfig
-from genrec.serving.engine import Engine, Query
-from genrec.serving.problems import Problem
+from genrec.serving.engine import Engine, Query, filter_mask
+from genrec.serving.problems import Problem, StoreError
 from genrec.serving.telemetry import Telemetry
 
 TITLES = make_dataset().catalogue.titles
@@ -80,6 +82,25 @@ def test_explains_what_moved_each_item(run: Path, serve: Any) -> None:
         np.testing.assert_allclose(effects, [each.effect for each in influences], atol=1e-4)
 
 
+def test_reasons_are_given_for_the_first_recommendations(serve: Any) -> None:
+    found = answer(serve(max_explained=2), history=TITLES[:3], k=4, explain=True)
+    assert [each["because"] is not None for each in found["items"]] == [True, True, False, False]
+
+
+def test_numbers_are_filtered_as_numbers() -> None:
+    metadata = pl.DataFrame({"year": ["1995", "1996", None], "stars": [1, 2, 3]})
+    catalogue = Catalogue(["a", "b", "c"], ["A", "B", "C"], metadata)
+
+    def found(**filters: Any) -> list[bool]:
+        return filter_mask(catalogue, filters).tolist()
+
+    assert found(year={"equals": 1995}) == [True, False, False]
+    assert found(year={"equals": "1996"}) == [False, True, False]
+    assert found(year={"in": [1995.0, "1996"]}) == [True, True, False]
+    assert found(stars={"equals": 2, "max": 2.5}) == [False, True, False]
+    assert found(stars={"in": [3]}, year={"min": 0}) == [False, False, False]
+
+
 def test_filters_are_conditions_on_the_item_table(serve: Any) -> None:
     client, data = serve(), make_dataset()
     genre = dict(zip(data.catalogue.titles, data.catalogue.metadata["genre"], strict=True))
@@ -103,6 +124,47 @@ def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path) -> None:
     assert [each["title"] for each in listed] == TITLES[1:3]
     assert client.delete("/v1/users/ann").status_code == 204
     assert client.get("/v1/users/ann/events").json() == {"events": []}
+
+
+def test_what_a_user_disliked_is_no_history(serve: Any, tmp_path: Path) -> None:
+    client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
+    events = [{"item": TITLES[0]}, {"item": TITLES[1], "kind": "dislike"}]
+    client.post("/v1/users/ann/events", json={"events": events})
+    found = client.get("/v1/users/ann/recommendations").json()
+    assert [item["title"] for item in found["history"]] == TITLES[:1]
+    assert len(client.get("/v1/users/ann/events").json()["events"]) == 2
+
+
+def test_a_store_that_does_not_answer_keeps_nothing_else_waiting(serve: Any) -> None:
+    client = serve(store_seconds=0.2)
+    free = threading.Event()
+    client.app.state.store.history = lambda *_, **__: free.wait(5) and []
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(client.get, "/v1/users/ann/events") for _ in range(20)]
+        assert len(client.get("/v1/items?q=red").json()["items"]) > 0
+        assert answer(client, history=TITLES[:1])["items"]
+        late = [each.result() for each in asked]
+        free.set()
+    assert {each.status_code for each in late} == {503}
+    assert {each.headers["retry-after"] for each in late} == {"5"}
+
+
+def test_a_store_that_fails_is_logged_and_said(serve: Any, caplog: Any) -> None:
+    from genrec.serving.telemetry import log
+
+    client = serve()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise StoreError("event store 'sqlite:////secret/place': disk I/O error")
+
+    client.app.state.store.append = client.app.state.store.ping = fail
+    log.propagate = True
+    with caplog.at_level("ERROR", "genrec.serving"):
+        found = client.post("/v1/users/ann/events", json={"events": [{"item": TITLES[0]}]})
+    assert found.status_code == 503
+    assert "secret" not in found.text
+    assert "disk I/O error" in caplog.text
+    assert client.get("/readyz").status_code == 503
 
 
 def test_the_same_key_twice_stores_once(serve: Any, tmp_path: Path) -> None:
@@ -150,6 +212,45 @@ def test_processes_see_each_others_changes(run: Path, tmp_path: Path) -> None:
         file.write('{"kind": "add", "item')  # a crash in the middle of a line
     assert here.unread() == []
     assert [each.item_id for each in ChangeLog(path).all()] == ["a", "b"]
+    here.make(Change("add", "c", "Item C"), other)  # and the half line is written over
+    assert [each.item_id for each in ChangeLog(path).all()] == ["a", "b", "c"]
+
+
+def test_a_change_that_cannot_be_kept_is_taken_back(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, model = ChangeLog(tmp_path / "changes.jsonl"), GenRec.from_pretrained(run)
+    before = [item.item_id for item in model.recommend([], 30)]
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log, "_write", full)
+    for change in (Change("remove", before[0]), Change("add", "new", "A New Title")):
+        with pytest.raises(StoreError, match="No space left"):
+            log.make(change, model)
+    assert [item.item_id for item in model.recommend([], 30)] == before
+
+
+def test_every_process_knows_an_item_at_once(serve: Any, tmp_path: Path) -> None:
+    here, there = (serve(changes=tmp_path / "changes.jsonl") for _ in range(2))
+    assert here.post("/v1/items", json={"title": "A New Title"}).status_code == 201
+    assert there.get("/v1/items/A New Title").status_code == 200
+    events = {"events": [{"item": "A New Title"}]}
+    assert there.post("/v1/users/ann/events", json=events).status_code == 201
+    assert there.get("/v1/items?q=a new t").json()["items"][0]["title"] == "A New Title"
+
+
+def test_a_change_during_a_reload_is_in_the_new_model(run: Path, tmp_path: Path) -> None:
+    async def play(engine: Engine) -> None:
+        old = engine.loaded
+        added = Change("add", "new", "A New Title")
+        await asyncio.gather(engine.reload(), engine.change(added))
+        assert engine.loaded is not old
+        engine._run(old, [Query((1,), 3)])  # a job of the old model takes nothing away
+        assert "new" in engine.loaded.catalogue.item_ids
+
+    with_engine(ServeConfig.create(run=run, changes=tmp_path / "changes.jsonl"), play)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +291,8 @@ def test_what_is_no_json_or_too_large_is_refused(serve: Any) -> None:
             yield b" " * 1000
 
     assert client.post("/v1/recommend", content=chunks()).status_code == 413
+    text = {"Content-Type": "text/plain"}
+    assert client.post("/v1/recommend", content=b"{}", headers=text).status_code == 415
     assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
     assert client.get("/nowhere").status_code == 404
 
@@ -198,6 +301,7 @@ def test_health_and_run(serve: Any) -> None:
     client = serve()
     assert client.get("/livez").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.head("/livez").status_code == client.head("/readyz").status_code == 200
     found = client.get("/v1/run").json()
     assert found["items"] == 30
     assert found["columns"] == ["genre"]
@@ -213,11 +317,11 @@ def test_a_folder_that_broke_leaves_the_old_run_answering(
     shutil.copytree(run, folder)
     client = serve(run=folder)
     before = answer(client, history=TITLES[:2])
-    assert client.post("/v1/reload").status_code == 202
+    assert client.post("/v1/reload").status_code == 200
     (folder / "genrec.json").unlink()
     failed = client.post("/v1/reload")
-    assert failed.status_code == 422
-    assert "genrec.json" in failed.json()["detail"]
+    assert failed.status_code == 409
+    assert str(folder) not in failed.text
     assert answer(client, history=TITLES[:2]) == before
 
 
@@ -231,7 +335,7 @@ def test_a_swap_under_load_drops_nothing(run: Path, serve: Any) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(ask, n) for n in range(60)]
-        assert client.post("/v1/reload").status_code == 202
+        assert client.post("/v1/reload").status_code == 200
         for each in asked:
             each.result()
     assert codes == [200] * 60
@@ -276,8 +380,10 @@ def test_a_full_queue_and_a_passed_deadline_are_said(run: Path) -> None:
         assert (full.value.status, full.value.headers["Retry-After"]) == (503, "1")
         done = await asyncio.gather(*first, return_exceptions=True)
         assert [each.status for each in done if isinstance(each, Problem)] == [504] * 3
+        later = asyncio.create_task(engine.recommend(Query((5,), 3), engine.loaded))
+        await asyncio.sleep(0.02)  # those that gave up have left their places
         go.set()
-        await asyncio.sleep(0.3)
+        assert len((await later).items) == 3
         assert len((await engine.recommend(Query((4,), 3), engine.loaded)).items) == 3
         dropped = engine.telemetry.registry.get_sample_value
         assert dropped("genrec_dropped_total", {"why": "cancelled"}) == 2

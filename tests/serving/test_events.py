@@ -167,6 +167,20 @@ def test_acknowledged_events_survive_a_crash_of_postgresql(postgres: Any, user: 
     store.close()
 
 
+def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    make = "import sys; from genrec.serving.events import EventStore; EventStore(sys.argv[1])"
+    command = [sys.executable, "-c", make, url]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [each.communicate()[1] for each in started] == [b""] * 4
+
+
+def test_a_mistyped_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such file"):
+        EventStore(f"sqlite:///{tmp_path / 'evnts.db'}", create=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'events.db'}"
     EventStore(url).close()

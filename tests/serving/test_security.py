@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genrec.errors import ConfigError, RunError
+from genrec.serving.app import ENVIRONMENT
 from genrec.serving.config import ServeConfig, is_loopback
+from genrec.serving.problems import StoreError
 from genrec.serving.security import RateLimit, is_known, key_hash, new_key, read_hashes
 from genrec.serving.server import serve as start
 
@@ -27,9 +31,9 @@ def test_only_known_keys_may_ask(serve: Any) -> None:
         if status == 401:
             assert found.headers["www-authenticate"] == "Bearer"
             assert found.json()["status"] == 401
-    for path in ("/livez", "/readyz"):
+    for path in ("/livez", "/readyz", "/docs"):  # that page asks for the description itself
         assert client.get(path).status_code == 200
-    for path in ("/metrics", "/v1/run", "/docs", "/openapi.json"):
+    for path in ("/metrics", "/v1/run", "/openapi.json"):
         assert client.get(path).status_code == 401
 
 
@@ -60,6 +64,41 @@ def test_answers_carry_safe_headers_and_no_cors(serve: Any) -> None:
     assert found.headers["access-control-allow-origin"] == "https://shop.example"
 
 
+def test_browsers_may_ask_before_they_send_a_key(serve: Any) -> None:
+    client = serve(cors_origins=("https://shop.example",), key_hashes=(key_hash("k"),))
+    asking = {
+        "Origin": "https://shop.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    assert client.options("/v1/recommend", headers=asking).status_code == 200
+    refused = client.get("/v1/run", headers={"Origin": "https://shop.example"})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+def test_without_keys_pages_from_elsewhere_change_nothing(serve: Any) -> None:
+    client = serve(hosts=("testserver",), cors_origins=("https://shop.example",))
+    for origin, status in (
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://testserver", 200),
+        ("https://shop.example", 200),
+    ):
+        headers = {"Origin": origin}
+        assert client.post("/v1/recommend", json={"history": []}, headers=headers).status_code == (
+            status
+        )
+    assert client.get("/v1/run", headers={"Host": "rebound.example"}).status_code == 400
+
+
+def test_the_description_names_keys_and_problems(serve: Any) -> None:
+    found = serve().get("/openapi.json").json()
+    assert found["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    answers = found["paths"]["/v1/recommend"]["post"]["responses"]
+    assert {"401", "422", "429", "503", "504"} <= set(answers)
+
+
 def test_hashes_come_from_a_file(tmp_path: Path) -> None:
     path, key = tmp_path / "keys", new_key()
     path.write_text(f"# shop\n{key_hash(key)}  the shop\n\n")
@@ -82,6 +121,22 @@ def test_others_are_served_only_with_keys(run: Path, tmp_path: Path) -> None:
         start(run, host="127.0.0.1", port=0, limits={"max_kk": 3})
     with pytest.raises(ConfigError, match="'max_k'"):
         ServeConfig.create(run=run, max_k=0)
+    with pytest.raises(StoreError, match="unable to open"):
+        start(run, host="127.0.0.1", port=0, store=f"sqlite:///{tmp_path}")
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}.events*"))
+
+
+def test_what_is_kept_lies_beside_its_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    monkeypatch.setenv(ENVIRONMENT, "")
+    folder = tmp_path / "toys-1.0"
+    shutil.copytree(run, folder)
+    start(folder, host="127.0.0.1", port=8000)
+    config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
+    assert config.store == f"sqlite:///{tmp_path}/toys-1.0.events.db"
+    assert config.changes == tmp_path / "toys-1.0.changes.jsonl"
 
 
 @pytest.mark.parametrize(

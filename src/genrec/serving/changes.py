@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from genrec.errors import DataError, RunError
 from genrec.model import GenRec
+from genrec.serving.problems import StoreError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Change:
         else:
             model.restore_items([self.item_id])
 
+    def undo(self, model: GenRec) -> None:
+        """Take a change back; an item that was added is known, but not recommended."""
+        if self.kind == "remove":
+            model.restore_items([self.item_id])
+        else:
+            model.remove_items([self.item_id])
+
 
 class ChangeLog:
     """An append-only file of changes, or only this process's memory if there is no file."""
@@ -53,6 +61,7 @@ class ChangeLog:
 
         Raises:
             DataError: the change does not fit, and nothing has changed.
+            StoreError: the file cannot be written, and the change was taken back.
         """
         if self._path is None:
             change.apply(model)
@@ -61,11 +70,27 @@ class ChangeLog:
         with FileLock(f"{self._path}.lock"):
             replay(self.unread(), model)
             change.apply(model)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(change), ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                self._write(self._path, change)
+            except OSError as error:
+                change.undo(model)
+                raise StoreError(f"{self._path}: {error.strerror}") from None
             self.unread()
+
+    def _write(self, path: Path, change: Change) -> None:
+        """Append a line, in the place of one that a crash may have cut off."""
+        with path.open("ab") as file:
+            file.truncate(self._read)
+            file.write(json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def grew(self) -> bool:
+        """Whether there may be changes that were not looked at."""
+        try:
+            return self._path is not None and self._path.stat().st_size > self._read
+        except FileNotFoundError:
+            return False
 
     def unread(self) -> list[Change]:
         """Changes that came since the last look, from any process.
@@ -73,10 +98,7 @@ class ChangeLog:
         Raises:
             RunError: a line is no change.
         """
-        try:
-            if self._path is None or self._path.stat().st_size <= self._read:
-                return []
-        except FileNotFoundError:
+        if self._path is None or not self.grew():
             return []
         with self._path.open("rb") as file:
             file.seek(self._read)

@@ -23,14 +23,22 @@ class ServeConfig(BaseModel):
     )
     key_hashes: tuple[str, ...] = Field((), description="SHA-256 of each API key, hexadecimal")
     cors_origins: tuple[str, ...] = Field((), description="other pages that may ask")
+    hosts: tuple[str, ...] = Field(
+        (), description="names under which it may be asked for, against DNS rebinding; all if empty"
+    )
+    disliked: tuple[str, ...] = Field(
+        ("dislike", "hide"), description="kinds of events that are no part of a user's history"
+    )
 
     max_history: int = Field(200, ge=1, description="items in a history")
     max_k: int = Field(100, ge=1, description="recommendations in an answer")
+    max_explained: int = Field(10, ge=1, description="recommendations whose reasons are given")
     max_events: int = Field(1000, ge=1, description="events in one request")
     max_body: int = Field(262_144, ge=1024, description="bytes of a request")
     max_batch: int = Field(16, ge=1, description="requests that go through the model together")
     max_queue: int = Field(64, ge=1, description="requests that wait; more get 503")
     deadline: float = Field(15.0, gt=0, description="seconds a request may take; then 504")
+    store_seconds: float = Field(10.0, gt=0, description="seconds to wait for a store; then 503")
     rate: float = Field(50.0, gt=0, description="requests a second of each client, on average")
     burst: int = Field(100, ge=1, description="requests of each client at once")
     session_bytes: int = Field(2**30, ge=0, description="memory of keys and values of histories")

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,6 +74,16 @@ class _Job:
     loaded: Loaded  # indices are of this model's catalogue
     deadline: float
     done: asyncio.Future[Answer] = field(repr=False)
+    waits: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """An answer without its reasons, and what they are made of."""
+
+    answer: Answer
+    listed: list[int]
+    read: KeyValues
 
 
 class Engine:
@@ -81,21 +92,26 @@ class Engine:
     ``start`` and ``stop`` belong to the application's life; nothing is loaded before.
     """
 
-    def __init__(self, config: ServeConfig, telemetry: Telemetry) -> None:
-        self.config, self.telemetry = config, telemetry
+    def __init__(
+        self, config: ServeConfig, telemetry: Telemetry, model: GenRec | None = None
+    ) -> None:
+        """Serve ``config.run``; ``model`` is that run, if it is loaded already."""
+        self.config, self.telemetry, self._first = config, telemetry, model
         self.ready = False
         self._log = ChangeLog(config.changes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._waiting: asyncio.Queue[_Job] = asyncio.Queue(config.max_queue)
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
+        self._waiting = 0  # jobs in the queue that somebody still waits for
         self._loaded: Loaded | None = None
         self._reloading = False
+        self._changing = asyncio.Lock()
 
     # -- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Load the run, warm it up, and begin to answer."""
-        model = await asyncio.to_thread(load_model, self.config.run)
-        await self._in_thread(lambda: self._adopt(model))
+        await self._load(self._first)
+        self._first = None
         self._dispatcher = asyncio.create_task(self._dispatch())
         self.ready = True
 
@@ -103,7 +119,7 @@ class Engine:
         """Answer what waits, for ``config.drain`` seconds at most, and end."""
         self.ready = False
         try:
-            await asyncio.wait_for(self._waiting.join(), self.config.drain)
+            await asyncio.wait_for(self._queue.join(), self.config.drain)
         except TimeoutError:
             log.warning("requests were still waiting at the end")
         self._dispatcher.cancel()
@@ -113,33 +129,39 @@ class Engine:
         """Read the run folder again and put it in the place of the old one between two batches.
 
         Raises:
-            Problem: another reload is under way.
-            GenRecError: the folder is not a whole run; the old one goes on.
+            Problem: another reload is under way, or the folder is not a whole run; the old one goes
+                on.
         """
         if self._reloading:
             raise Problem(409, "The run is being read again already.", {"Retry-After": "10"})
         self._reloading = True
         try:
-            model = await asyncio.to_thread(load_model, self.config.run)
-            await self._in_thread(lambda: self._adopt(model))
+            await self._load()
             self.telemetry.reloads.labels("done").inc()
         except GenRecError as error:
             self.telemetry.reloads.labels("failed").inc()
             log.error("the run could not be read again: %s", error)
-            raise
+            detail = "The run folder is no whole run, the log says why; the old run goes on."
+            raise Problem(409, detail) from None
         finally:
             self._reloading = False
 
     @property
     def loaded(self) -> Loaded:
-        """The model that answers now.
-
-        Raises:
-            Problem: none is loaded yet.
-        """
-        if self._loaded is None:
-            raise Problem(503, "The model is being loaded.", {"Retry-After": "5"})
+        """The model that answers now."""
+        assert self._loaded is not None, "start() comes first"
         return self._loaded
+
+    async def current(self) -> Loaded:
+        """The model that answers now, with all that other processes have changed."""
+        if self._log.grew():
+            await self._in_thread(self._catch_up)
+        return self.loaded
+
+    async def _load(self, model: GenRec | None = None) -> None:
+        if model is None:
+            model = await asyncio.to_thread(load_model, self.config.run)
+        await self._in_thread(partial(self._adopt, model))
 
     def _adopt(self, model: GenRec) -> None:
         """In the model's thread, so that no catalogue change falls between two models."""
@@ -155,32 +177,45 @@ class Engine:
         Raises:
             Problem: too many wait (503), or the deadline has passed (504).
         """
+        if self._waiting >= self.config.max_queue:
+            raise Problem(503, "Too many requests wait.", {"Retry-After": "1"})
         seconds = self.config.deadline
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        try:
-            self._waiting.put_nowait(_Job(query, loaded, time.monotonic() + seconds, done))
-        except asyncio.QueueFull:
-            raise Problem(503, "Too many requests wait.", {"Retry-After": "1"}) from None
-        self.telemetry.queue.set(self._waiting.qsize())
+        job = _Job(query, loaded, time.monotonic() + seconds, done)
+        self._queue.put_nowait(job)
+        self._count(1)
         try:
             return await asyncio.wait_for(done, seconds)
         except TimeoutError:
             raise Problem(504, f"No answer within {seconds:g} s.", {"Retry-After": "2"}) from None
+        finally:
+            self._leave(job)
+
+    def _leave(self, job: _Job) -> None:
+        """A job's turn has come, or nobody waits for it any more: its place is free."""
+        if job.waits:
+            job.waits = False
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        self.telemetry.queue.set(self._waiting)
 
     async def _dispatch(self) -> None:
         """Take what waits, as much as fits one batch, again and again."""
         while True:
-            jobs = [await self._waiting.get()]
-            while len(jobs) < self.config.max_batch and not self._waiting.empty():
-                jobs.append(self._waiting.get_nowait())
-            self.telemetry.queue.set(self._waiting.qsize())
+            jobs = [await self._queue.get()]
+            while len(jobs) < self.config.max_batch and not self._queue.empty():
+                jobs.append(self._queue.get_nowait())
             try:
+                for job in jobs:
+                    self._leave(job)
                 wanted = [job for job in jobs if self._still_wanted(job)]
                 for loaded in {id(job.loaded): job.loaded for job in wanted}.values():
                     await self._answer([job for job in wanted if job.loaded is loaded])
             finally:
                 for _ in jobs:
-                    self._waiting.task_done()
+                    self._queue.task_done()
 
     def _still_wanted(self, job: _Job) -> bool:
         if job.done.done():  # its client went away
@@ -192,35 +227,43 @@ class Engine:
         return True
 
     async def _answer(self, jobs: Sequence[_Job]) -> None:
-        """One pass for all; if it fails, one for each, so that no request spoils another's."""
+        """One pass for all; if it fails, one for each, so that no request spoils another's.
+
+        Reasons, which cost more than an answer, come after the answers that need none.
+        """
         started = time.monotonic()
         loaded, queries = jobs[0].loaded, [job.query for job in jobs]
         try:
-            answers: list[Answer | Exception] = [
+            found: list[_Found | Exception] = [
                 *await self._in_thread(lambda: self._run(loaded, queries))
             ]
         except Exception:
             log.exception("a batch of %d failed", len(jobs))
-            answers = [await self._alone(loaded, query) for query in queries]
+            found = [await self._tried(partial(self._run_one, loaded, query)) for query in queries]
         self.telemetry.batch.observe(len(jobs))
         self.telemetry.pass_seconds.observe(time.monotonic() - started)
-        for job, answer in zip(jobs, answers, strict=True):
-            if job.done.done():
-                continue
-            if isinstance(answer, Exception):
-                job.done.set_exception(answer)
+        explained = []
+        for job, each in zip(jobs, found, strict=True):
+            if isinstance(each, _Found) and job.query.explain:
+                explained.append((job, each))
             else:
-                job.done.set_result(answer)
+                _resolve(job, each if isinstance(each, Exception) else each.answer)
+        for job, each in explained:
+            if self._still_wanted(job):
+                _resolve(job, await self._tried(partial(self._explain, loaded, job.query, each)))
 
-    async def _alone(self, loaded: Loaded, query: Query) -> Answer | Exception:
+    async def _tried(self, call: Callable[[], T]) -> T | Exception:
         try:
-            return (await self._in_thread(lambda: self._run(loaded, [query])))[0]
+            return await self._in_thread(call)
         except Exception as error:
             return error
 
-    def _run(self, loaded: Loaded, queries: Sequence[Query]) -> list[Answer]:
+    def _run_one(self, loaded: Loaded, query: Query) -> _Found:
+        return self._run(loaded, [query])[0]
+
+    def _run(self, loaded: Loaded, queries: Sequence[Query]) -> list[_Found]:
         """In the model's thread."""
-        self._catch_up(loaded)
+        self._catch_up()
         model, size = loaded.model, len(loaded.catalogue)
         known = [self._known(loaded, query.history) for query in queries]
         found = model.search(
@@ -238,10 +281,15 @@ class Engine:
             if read.nbytes <= loaded.store.maxsize:
                 loaded.store[hash(query.history)] = read
             items, scores = found.items[row, : query.k], found.log_probs[row, : query.k]
-            listed = [int(item) for item in items if item >= 0]
-            because = model.influences(query.history, listed, read) if query.explain else None
-            answers.append(Answer(recommendations(loaded.catalogue, items, scores), because))
+            answer = Answer(recommendations(loaded.catalogue, items, scores), None)
+            answers.append(_Found(answer, [int(item) for item in items if item >= 0], read))
         return answers
+
+    def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
+        """In the model's thread: what moved the first recommendations."""
+        listed = found.listed[: self.config.max_explained]
+        because = loaded.model.influences(query.history, listed, found.read)
+        return replace(found.answer, because=because)
 
     def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:
         """Keys and values of this history or of the longest start of it that was read."""
@@ -261,18 +309,35 @@ class Engine:
         Raises:
             DataError: the item is there already, or not.
         """
-        loaded = self.loaded
-        await self._in_thread(lambda: self._log.make(change, loaded.model))
-        loaded.lookup = await asyncio.to_thread(_lookup, loaded.model)
+        async with self._changing:
+            loaded = await self._in_thread(lambda: self._make(change))
+            if change.kind == "add":
+                loaded.lookup = await asyncio.to_thread(_lookup, loaded.model)
 
-    def _catch_up(self, loaded: Loaded) -> None:
+    def _make(self, change: Change) -> Loaded:
+        """In the model's thread: the model of this moment, which a reload may have swapped in."""
+        self._catch_up()
+        self._log.make(change, self.loaded.model)
+        return self.loaded
+
+    def _catch_up(self) -> None:
         """Apply what other processes have changed."""
         if changes := self._log.unread():
-            replay(changes, loaded.model)
-            loaded.lookup = _lookup(loaded.model)
+            replay(changes, self.loaded.model)
+            if any(change.kind == "add" for change in changes):
+                self.loaded.lookup = _lookup(self.loaded.model)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _resolve(job: _Job, answer: Answer | Exception) -> None:
+    if job.done.done():
+        return
+    if isinstance(answer, Exception):
+        job.done.set_exception(answer)
+    else:
+        job.done.set_result(answer)
 
 
 def load_model(run: Path) -> GenRec:
@@ -336,8 +401,8 @@ def _condition(column: Any, kind: str, value: Any) -> Any:
         text = column.cast(pl.String).str.to_lowercase()
         return text.str.contains(str(value).lower(), literal=True)
     if kind == "in":
-        return column.cast(pl.String).is_in([str(each) for each in value])
-    if kind == "equals":
-        return column.cast(pl.String) == str(value)
+        return pl.any_horizontal([_condition(column, "equals", each) for each in value])
     number = column.cast(pl.Float64, strict=False)
-    return number >= float(value) if kind == "min" else number <= float(value)
+    if kind == "equals":
+        return column.cast(pl.String) == value if isinstance(value, str) else number == value
+    return number >= value if kind == "min" else number <= value

@@ -19,7 +19,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from genrec.errors import ConfigError, DataError, GenRecError
+from genrec.errors import ConfigError, DataError
+from genrec.serving.problems import StoreError
 
 T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -58,10 +59,6 @@ KEYS = sa.Table(
 )
 
 
-class StoreError(GenRecError):
-    """The event store cannot be reached or used."""
-
-
 class IdempotencyError(DataError):
     """An idempotency key came again with other events."""
 
@@ -84,17 +81,21 @@ class EventStore:
     Safe for threads and for several processes on one database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, create: bool = True) -> None:
         """Open a database and bring it to this version's form.
 
         Args:
             url: of SQLAlchemy, e.g. ``sqlite:///events.db`` or ``postgresql+psycopg://…``.
+            create: make the file of a SQLite database that is not there.
 
         Raises:
             ConfigError: the URL is none, or its driver is not installed.
             StoreError: the database cannot be reached, or belongs to a newer version.
         """
         self._engine = _engine(url)
+        file = self._engine.url.database
+        if not create and self._engine.dialect.name == "sqlite" and not Path(file or "").is_file():
+            raise StoreError(f"event store {self._engine.url!r}: there is no such file.")
         self._try(lambda: _migrate(self._engine))
 
     def append(
@@ -129,12 +130,14 @@ class EventStore:
 
         return self._write(write)
 
-    def history(self, user_id: str, limit: int = 200) -> list[Event]:
-        """A user's latest events, oldest first."""
+    def history(
+        self, user_id: str, limit: int = 200, *, without: Sequence[str] = ()
+    ) -> list[Event]:
+        """A user's latest events, oldest first, but for those of some kinds."""
         columns = [EVENTS.c[name] for name in Event.__dataclass_fields__]
         latest = (
             sa.select(*columns)
-            .where(EVENTS.c.user_id == user_id)
+            .where(EVENTS.c.user_id == user_id, EVENTS.c.kind.not_in(without))
             .order_by(EVENTS.c.timestamp.desc(), EVENTS.c.id.desc())
             .limit(limit)
         )
@@ -241,7 +244,10 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     """Write-ahead log, and a commit is on the disk before it returns."""
     options: dict[str, Any] = {}
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"event store {url!r}: {error.strerror}") from None
     else:  # one connection, or each thread would have a database of its own
         options["poolclass"] = sa.StaticPool
     arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
@@ -260,8 +266,10 @@ def _migrate(engine: sa.Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":  # processes that start together take turns
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7201967)"))
+            # Processes that start together take turns.
+            postgres = engine.dialect.name == "postgresql"
+            turn = "SELECT pg_advisory_xact_lock(7201967)" if postgres else "BEGIN IMMEDIATE"
+            connection.execute(sa.text(turn))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError as error:

@@ -6,16 +6,18 @@ import re
 import time
 import uuid
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from genrec.serving.config import ServeConfig
-from genrec.serving.problems import Problem, response
+from genrec.serving.problems import ClientGoneError, Problem, response
 from genrec.serving.security import RateLimit, is_known
 from genrec.serving.telemetry import Telemetry, log
 
-OPEN = ("/", "/livez", "/readyz", "/favicon.ico")
+JSON = "application/json"
+OPEN = ("/", "/docs", "/livez", "/readyz", "/favicon.ico")
 OPEN_UNDER = ("/page/",)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE = {
@@ -24,7 +26,6 @@ SAFE = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-DOCS = "/docs"  # FastAPI's page brings scripts of its own
 
 
 class Guard:
@@ -49,6 +50,8 @@ class Guard:
         except Problem as problem:
             if not answered:
                 await response(problem, scope["request_id"])(scope, receive, sender)
+        except ClientGoneError:
+            pass  # noted as 499
         except Exception:
             log.exception("a request failed", extra={"fields": {"request": scope["request_id"]}})
             if not answered:
@@ -62,9 +65,21 @@ class Guard:
         client = self._client(scope, headers)
         if wait := self.limit.wait(client):
             raise Problem(429, "Too many requests; wait a little.", {"Retry-After": str(wait)})
+        if not self.config.key_hashes and self._is_foreign(scope, headers):
+            raise Problem(403, "Pages from elsewhere may not ask; see the setting cors_origins.")
+        kind = headers.get("content-type", JSON)
+        if scope["method"] == "POST" and kind.partition(";")[0].strip().lower() != JSON:
+            raise Problem(415, f"A request's body is {JSON}, not {kind}.")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.config.max_body:
             raise self._too_long()
+
+    def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a page of another origin wants to change something; browsers say so."""
+        origin = headers.get("origin", "")
+        own = urlsplit(origin).netloc == headers.get("host")
+        reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
+        return bool(origin) and not (own or reads or origin in self.config.cors_origins)
 
     def _client(self, scope: Scope, headers: Headers) -> str:
         """Whom to count: a key, or an address."""
@@ -124,9 +139,8 @@ def _sender(scope: Scope, send: Send, answered: dict[str, int]) -> Send:
             answered["status"] = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = scope["request_id"]
-            if not scope["path"].startswith(DOCS):
-                for name, value in SAFE.items():
-                    headers[name] = value
+            for name, value in SAFE.items():
+                headers[name] = value
             if scope["path"].startswith("/v1/"):
                 headers["cache-control"] = "no-store"
         await send(message)

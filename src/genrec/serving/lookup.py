@@ -84,11 +84,16 @@ class Lookup:
         return all(any(own.startswith(word) for own in self._words[item]) for word in words)
 
     def _nearly(self, words: Sequence[str]) -> Iterator[int]:
-        """Items with words spelled nearly like ours, those that share most of them first."""
+        """Items with words spelled nearly like ours, those that share most of them first.
+
+        Short words, which begin many others, only count beside a long one.
+        """
         scores: dict[int, float] = {}
-        for word in words:
+        for word in sorted(words, key=len, reverse=True):
+            short = len(word) < SHORTEST_FUZZY
             for item, score in self._alike(word).items():
-                scores[item] = scores.get(item, 0.0) + score
+                if not short or item in scores:
+                    scores[item] = scores.get(item, 0.0) + score
         least = CUTOFF * len(words) * 0.6
         yield from sorted(
             (item for item in scores if scores[item] >= least),

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from genrec.errors import GenRecError, UnknownItemError
+from genrec.serving.telemetry import log
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -21,6 +22,14 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+
+class StoreError(GenRecError):
+    """What has to be kept cannot be written or read; the log may say more than the client."""
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 def response(problem: Problem, request_id: str = "") -> JSONResponse:
@@ -44,6 +53,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def known(request: Request, error: Problem) -> JSONResponse:
         return answer(request, error)
+
+    @app.exception_handler(StoreError)
+    async def not_kept(request: Request, error: StoreError) -> JSONResponse:
+        log.error("%s", error)
+        detail = "The store cannot be used now; the log says why."
+        return answer(request, Problem(503, detail, {"Retry-After": "5"}))
 
     @app.exception_handler(GenRecError)
     async def wrong_input(request: Request, error: GenRecError) -> JSONResponse:

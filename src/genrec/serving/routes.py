@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import zip_longest
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response, Security
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from genrec.catalogue import Catalogue
@@ -16,13 +18,14 @@ from genrec.serving import engine as engines
 from genrec.serving.changes import Change
 from genrec.serving.engine import Answer, Engine, Loaded
 from genrec.serving.events import Event, EventStore, IdempotencyError
-from genrec.serving.problems import Problem
+from genrec.serving.problems import ClientGoneError, Problem
 from genrec.serving.schemas import (
     Events,
     Item,
     Items,
     NewEvents,
     NewItem,
+    ProblemBody,
     Recommendations,
     Recommended,
     RecommendRequest,
@@ -33,8 +36,21 @@ from genrec.serving.schemas import (
 
 T = TypeVar("T")
 User = Annotated[UserId, Path(description="your id of a user")]
-ItemId = Annotated[str, Path(min_length=1, max_length=256)]
-router = APIRouter(prefix="/v1")
+MOST_ID = 256
+ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id or title")]
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemBody, "description": text}
+    for status, text in {
+        401: "no known API key, where keys are needed",
+        404: "no such item",
+        422: "wrong input; `detail` says which",
+        429: "too many requests; see Retry-After",
+        503: "too many wait, or the store does not answer; see Retry-After",
+        504: "not within the deadline",
+    }.items()
+}
+KEY = Security(HTTPBearer(auto_error=False, description="needed if the service has keys"))
+router = APIRouter(prefix="/v1", responses=ANSWERS, dependencies=[KEY])
 
 
 def engine_of(request: Request) -> Engine:
@@ -42,21 +58,31 @@ def engine_of(request: Request) -> Engine:
     return engine
 
 
-def store_of(request: Request) -> EventStore:
-    store: EventStore = request.app.state.store
-    return store
+async def ask_store(request: Request, call: Callable[[EventStore], T]) -> T:
+    """Call the event store in threads of its own; a slow one keeps nothing else waiting.
+
+    Raises:
+        Problem: no answer in time (503); what was to be written may or may not be there.
+    """
+    state, seconds = request.app.state, engine_of(request).config.store_seconds
+    answer = asyncio.get_running_loop().run_in_executor(state.store_threads, call, state.store)
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except TimeoutError:
+        detail = f"The event store did not answer within {seconds:g} s; send it again."
+        raise Problem(503, detail, {"Retry-After": "5"}) from None
 
 
 @router.get("/run", tags=["run"])
 async def run(request: Request) -> dict[str, Any]:
     """What is served: how it was trained, on what, without where its data lie."""
-    model = engine_of(request).loaded.model
-    data = {k: v for k, v in model.info.get("data", {}).items() if k not in ("source", "split")}
-    known = ("name", "training", "versions", "valid_log_likelihood")
+    model = (await engine_of(request).current()).model
+    known = ("name", "versions", "valid_log_likelihood")
     settings = model.config
     return {
         **{key: model.info[key] for key in known if key in model.info},
-        "data": data,
+        "training": _without(model.info.get("training"), "log"),
+        "data": _without(model.info.get("data"), "source", "split"),
         "recipe": settings.recipe,
         "prior": settings.prior,
         "items": len(model.catalogue),
@@ -67,9 +93,13 @@ async def run(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/reload", status_code=202, tags=["run"])
+def _without(facts: dict[str, Any] | None, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in (facts or {}).items() if name not in names}
+
+
+@router.post("/reload", tags=["run"])
 async def reload(request: Request) -> dict[str, str]:
-    """Read the run folder again; requests go on being answered by the old run until then."""
+    """Read the run folder again; the old run answers until the new one is warm."""
     await engine_of(request).reload()
     return {"status": "reloaded"}
 
@@ -88,10 +118,13 @@ async def recommend_user(
     exclude_seen: bool = True,
     explain: bool = False,
 ) -> Recommendations:
-    """The most probable next items for a user whose events are stored."""
-    limit = engine_of(request).config.max_history
-    events = await run_in_threadpool(store_of(request).history, user_id, limit)
-    known = engine_of(request).loaded.catalogue
+    """The most probable next items for a user whose events are stored, dislikes left aside."""
+    config = engine_of(request).config
+    events = await ask_store(
+        request,
+        lambda store: store.history(user_id, config.max_history, without=config.disliked),
+    )
+    known = (await engine_of(request).current()).catalogue
     history = [each.item_id for each in events if _holds(known, each.item_id)]
     body = {"history": history, "k": k, "exclude_seen": exclude_seen, "explain": explain}
     return await _recommend(RecommendRequest.model_validate(body), request)
@@ -101,7 +134,7 @@ async def _recommend(body: RecommendRequest, request: Request) -> Recommendation
     engine = engine_of(request)
     _check_limit("history", len(body.history), engine.config.max_history)
     _check_limit("k", body.k, engine.config.max_k)
-    loaded = engine.loaded
+    loaded = await engine.current()
     query = await run_in_threadpool(_query, body, loaded.catalogue)
     answer = await _unless_gone(request, engine.recommend(query, loaded))
     return _recommendations(answer, query.history, loaded)
@@ -137,7 +170,7 @@ async def _unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             answer.cancel()
-            raise Problem(503, "The client has gone.")
+            raise ClientGoneError
         return await answer
     finally:
         gone.cancel()
@@ -149,17 +182,12 @@ async def _hung_up(request: Request) -> None:
 
 
 def _recommendations(answer: Answer, history: Sequence[int], loaded: Loaded) -> Recommendations:
+    reasons = [[vars(each) for each in because] for because in answer.because or ()]
     items = [
         Recommended.model_validate({**vars(item), "because": because})
-        for item, because in zip(answer.items, _reasons(answer), strict=True)
+        for item, because in zip_longest(answer.items, reasons)
     ]
     return Recommendations(items=items, history=_items(loaded.catalogue, history))
-
-
-def _reasons(answer: Answer) -> list[list[dict[str, Any]] | None]:
-    if answer.because is None:
-        return [None] * len(answer.items)
-    return [[vars(each) for each in because] for because in answer.because]
 
 
 def _items(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
@@ -186,7 +214,7 @@ async def add_events(
     """Store what a user did; it is on the disk when this answers 201."""
     engine = engine_of(request)
     _check_limit("events", len(body.events), engine.config.max_events)
-    catalogue, now = engine.loaded.catalogue, time.time()
+    catalogue, now = (await engine.current()).catalogue, time.time()
     events = [
         Event(
             user_id=user_id,
@@ -199,8 +227,8 @@ async def add_events(
         for each in body.events
     ]
     try:
-        accepted, duplicates = await run_in_threadpool(
-            store_of(request).append, events, idempotency_key=idempotency_key
+        accepted, duplicates = await ask_store(
+            request, lambda store: store.append(events, idempotency_key=idempotency_key)
         )
     except IdempotencyError as error:
         raise Problem(409, str(error)) from None
@@ -214,8 +242,8 @@ async def list_events(
     user_id: User, request: Request, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
 ) -> Events:
     """A user's latest events, oldest first."""
-    catalogue = engine_of(request).loaded.catalogue
-    events = await run_in_threadpool(store_of(request).history, user_id, limit)
+    catalogue = (await engine_of(request).current()).catalogue
+    events = await ask_store(request, lambda store: store.history(user_id, limit))
     return Events(
         events=[
             StoredEvent(
@@ -236,7 +264,7 @@ async def list_events(
 @router.delete("/users/{user_id}", status_code=204, tags=["events"])
 async def delete_user(user_id: User, request: Request) -> Response:
     """Remove all that is stored of a user."""
-    await run_in_threadpool(store_of(request).delete_user, user_id)
+    await ask_store(request, lambda store: store.delete_user(user_id))
     return Response(status_code=204)
 
 
@@ -250,7 +278,7 @@ async def find_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> Items:
     """Items whose titles look like a text, best first."""
-    loaded = engine_of(request).loaded
+    loaded = await engine_of(request).current()
     found = await run_in_threadpool(loaded.lookup.find, q, limit)
     return Items(items=_items(loaded.catalogue, found))
 
@@ -258,7 +286,7 @@ async def find_items(
 @router.get("/items/{item_id:path}", tags=["items"])
 async def get_item(item_id: ItemId, request: Request) -> Item:
     """One item, by id or title."""
-    catalogue = engine_of(request).loaded.catalogue
+    catalogue = (await engine_of(request).current()).catalogue
     return _items(catalogue, [catalogue.index_of(item_id)])[0]
 
 
@@ -266,6 +294,8 @@ async def get_item(item_id: ItemId, request: Request) -> Item:
 async def add_item(body: NewItem, request: Request) -> Item:
     """Take an item into the catalogue; it can be recommended from now on."""
     item_id = body.item_id or body.title
+    if len(item_id) > MOST_ID:
+        raise Problem(422, f"item_id: a title of over {MOST_ID} characters needs a shorter one.")
     change = Change("add", item_id, body.title, body.like)
     try:
         await engine_of(request).change(change)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Entry = Annotated[str, Field(min_length=1, max_length=1000, description="title or item id")]
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
-Scalar = str | float
+Scalar = str | int | float
 
 
 class _Body(BaseModel):
@@ -19,7 +19,7 @@ class Filter(_Body):
     """Conditions on one column of the item table; all of them hold."""
 
     equals: Scalar | None = None
-    in_: list[Scalar] | None = Field(None, alias="in", max_length=1000)
+    in_: list[Scalar] | None = Field(None, alias="in", min_length=1, max_length=1000)
     contains: str | None = Field(None, max_length=1000, description="text, in any case")
     min: float | None = None
     max: float | None = None
@@ -42,6 +42,16 @@ class RecommendRequest(_Body):
     explain: bool = Field(False, description="which items of the history moved each item")
 
 
+class ProblemBody(BaseModel):
+    """RFC 9457's form of an error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
 class Item(BaseModel):
     item_id: str
     title: str
@@ -54,7 +64,9 @@ class Reason(Item):
 class Recommended(Item):
     rank: int
     probability: float = Field(description="p(item | history) over the whole catalogue")
-    because: list[Reason] | None = None
+    because: list[Reason] | None = Field(
+        None, description="strongest first; null where nobody asked, or for all but the first ones"
+    )
 
 
 class Recommendations(BaseModel):
@@ -100,5 +112,7 @@ class Items(BaseModel):
 
 class NewItem(_Body):
     title: Entry
-    item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="the title if not given"
+    )
     like: Entry | None = Field(None, description="a known item that it resembles")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import uvicorn
 
 from genrec.errors import ConfigError
-from genrec.run_folder import read_run
-from genrec.serving.app import ENVIRONMENT
+from genrec.serving.app import ENVIRONMENT, create_app
 from genrec.serving.config import ServeConfig, is_loopback
+from genrec.serving.engine import load_model
+from genrec.serving.events import EventStore
 from genrec.serving.security import read_hashes
+from genrec.serving.telemetry import log_to_stderr
 
 
 def serve(
@@ -31,26 +34,34 @@ def serve(
     Raises:
         ConfigError: an address that others reach without keys, or a wrong setting.
         RunError: the folder is no whole run.
+        StoreError: the event store cannot be used.
     """
-    read_run(run)
     if api_keys is None and not is_loopback(host):
         raise ConfigError(
             f"Others can reach {host}: give --api-keys FILE (make keys with `genrec keys`), or "
             "bind to 127.0.0.1."
         )
-    beside = run.resolve().with_suffix("")
+    beside = run.resolve()
     settings = {
-        "run": run.resolve(),
+        "run": beside,
         "store": store or f"sqlite:///{beside}.events.db",
         "changes": f"{beside}.changes.jsonl",
         "key_hashes": () if api_keys is None else read_hashes(api_keys),
+        # Without keys a page from elsewhere must not reach this machine's address by another name.
+        "hosts": () if api_keys or ":" in host else (host, "localhost", "127.0.0.1"),
         **(limits or {}),
     }
     config = ServeConfig.create(**settings)
-    os.environ[ENVIRONMENT] = config.model_dump_json()  # what each process reads
+    # What cannot work is said here, once, before any process starts.
+    model = load_model(config.run)
+    EventStore(config.store).close()
+    os.environ[ENVIRONMENT] = config.model_dump_json()  # what further processes read
+    log_to_stderr()
+    print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
+    alone = workers == 1
     uvicorn.run(
-        "genrec.serving.app:from_environment",
-        factory=True,
+        create_app(config, model) if alone else "genrec.serving.app:from_environment",
+        factory=not alone,
         host=host,
         port=port,
         workers=workers,

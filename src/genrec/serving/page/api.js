@@ -7,12 +7,34 @@ export class ApiError extends Error {
   }
 }
 
-export const useKey = (key) => sessionStorage.setItem("genrec-key", key);
+const NAME = "genrec-key";
+let known = read();
+
+function read() {
+  try {
+    return sessionStorage.getItem(NAME);
+  } catch {
+    return null; // a private window may refuse; the key is then kept until the next load
+  }
+}
+
+// Keep a key; false if it cannot be one, as headers hold plain characters only.
+export function useKey(key) {
+  if (!/^[\x21-\x7e]+$/.test(key)) return false;
+  known = key;
+  try {
+    sessionStorage.setItem(NAME, key);
+  } catch {
+    // as above
+  }
+  return true;
+}
+
+export const hasKey = () => Boolean(known);
 
 async function ask(path, { signal, body } = {}) {
   const headers = { Accept: "application/json" };
-  const key = sessionStorage.getItem("genrec-key");
-  if (key) headers.Authorization = `Bearer ${key}`;
+  if (known) headers.Authorization = `Bearer ${known}`;
   const options = { headers, signal };
   if (body) {
     options.method = "POST";
@@ -35,3 +57,4 @@ export const findItems = (query, signal) =>
   ask(`/v1/items?limit=8&q=${encodeURIComponent(query)}`, { signal });
 export const recommend = (body, signal) => ask("/v1/recommend", { body, signal });
 export const runFacts = () => ask("/v1/run");
+export const description = () => ask("/openapi.json");

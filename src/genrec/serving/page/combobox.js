@@ -9,6 +9,7 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
   let active = -1;
   let timer;
   let asking;
+  let stale = false; // the text has changed since the options were asked for
 
   function close() {
     items = [];
@@ -19,14 +20,14 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
     input.removeAttribute("aria-activedescendant");
   }
 
-  function show(found) {
+  function show(found, instead = "No title like this") {
     items = found;
     active = found.length ? 0 : -1;
     const options = found.map((item, place) =>
       element("li", { role: "option", id: `option-${place}`, "aria-selected": "false",
         onmousedown: (event) => { event.preventDefault(); pick(place); } }, item.title));
     const none = element("li", { class: "none", role: "option", "aria-disabled": "true" },
-      "No title like this");
+      instead);
     list.replaceChildren(...(options.length ? options : [none]));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
@@ -43,13 +44,16 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
 
   function pick(place) {
     const item = items[place];
+    if (!item) return;
     input.value = "";
     close();
-    if (item) onPick(item);
+    onPick(item);
   }
 
   async function ask() {
+    clearTimeout(timer);
     asking?.abort();
+    stale = false;
     const query = input.value.trim();
     if (!query) return close();
     asking = new AbortController();
@@ -57,11 +61,15 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
       const { items: found } = await find(query, asking.signal);
       if (document.activeElement === input) show(found);
     } catch (error) {
-      if (error.name !== "AbortError") {
-        close();
-        onError(error);
-      }
+      if (error.name === "AbortError") return;
+      show([], error.message);
+      onError(error);
     }
+  }
+
+  async function enter() {
+    if (stale) await ask();
+    pick(active);
   }
 
   const keys = {
@@ -69,16 +77,17 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
     ArrowUp: () => { active = Math.max(active - 1, 0); mark(); },
     Home: () => { active = 0; mark(); },
     End: () => { active = items.length - 1; mark(); },
-    Enter: () => pick(active),
   };
 
   input.addEventListener("input", () => {
+    stale = true;
     clearTimeout(timer);
     timer = setTimeout(ask, PAUSE);
   });
   input.addEventListener("keydown", (event) => {
     if (event.key === "Backspace" && !input.value) return onBackspace();
     if (event.key === "Escape") return list.hidden ? (input.value = "") : close();
+    if (event.key === "Enter") return enter();
     if (list.hidden && event.key === "ArrowDown") return ask();
     if (list.hidden || !items.length || !keys[event.key]) return undefined;
     event.preventDefault();

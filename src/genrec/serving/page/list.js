@@ -9,13 +9,14 @@ export function percent(share) {
   return `${value >= 0.1 ? value.toFixed(2) : value.toPrecision(2)} %`;
 }
 
-function reason(each, widest) {
-  const share = 50 * Math.min(1, Math.abs(each.effect) / widest);
+// One bar, to the right of `middle` (percent) for what speaks for an item, to its left against it.
+function reason(each, widest, middle) {
   const up = each.effect >= 0;
+  const share = (up ? 100 - middle : middle) * Math.min(1, Math.abs(each.effect) / widest);
   const bar = drawing(
-    ["rect", { class: up ? "for" : "against", x: `${up ? 50 : 50 - share}%`, y: 0,
+    ["rect", { class: up ? "for" : "against", x: `${up ? middle : middle - share}%`, y: 0,
       width: `${share}%`, height: 8, rx: 2 }],
-    ["line", { class: "mid", x1: "50%", x2: "50%", y1: 0, y2: 8 }]);
+    ["line", { class: "mid", x1: `${middle}%`, x2: `${middle}%`, y1: 0, y2: 8 }]);
   const factor = Math.exp(each.effect);
   const text = factor >= 10 ? factor.toFixed(0) : factor.toFixed(2);
   return element("li", {}, element("span", {}, each.title), bar,
@@ -26,11 +27,12 @@ function why(item) {
   if (!item.because?.length) return [];
   const shown = item.because.slice(0, REASONS);
   const widest = Math.max(...shown.map((each) => Math.abs(each.effect)), 1e-9);
+  const middle = shown.some((each) => each.effect < 0) ? 50 : 0;
   const best = shown.find((each) => each.effect > 0);
   const summary = best ? `Because of ${best.title}` : "Why?";
   return [element("details", {}, element("summary", {}, summary),
     element("p", { class: "soft" }, "How many times more likely each of your titles makes it:"),
-    element("ul", { class: "why" }, ...shown.map((each) => reason(each, widest))))];
+    element("ul", { class: "why" }, ...shown.map((each) => reason(each, widest, middle))))];
 }
 
 export function row(item, top, { onLike, onHide }) {
@@ -41,9 +43,11 @@ export function row(item, top, { onLike, onHide }) {
     element("span", { class: "title" }, item.title),
     element("div", { class: "actions" },
       element("button", { type: "button", "aria-label": `Like ${item.title}`,
-        onclick: () => onLike(item) }, "♥ Like"),
+        title: "Like", onclick: () => onLike(item) },
+        "♥", element("span", {}, " Like")),
       element("button", { type: "button", "aria-label": `Hide ${item.title}`,
-        onclick: () => onHide(item) }, "✕ Hide")),
+        title: "Hide", onclick: () => onHide(item) },
+        "✕", element("span", {}, " Hide"))),
     element("div", { class: "bar" }, bar, element("span", {}, percent(item.probability))),
     ...why(item));
 }

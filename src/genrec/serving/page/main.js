@@ -1,6 +1,6 @@
 // Puts the page together: state → request → list.
 
-import { findItems, recommend, runFacts, useKey } from "./api.js";
+import { findItems, hasKey, recommend, runFacts, useKey } from "./api.js";
 import { combobox } from "./combobox.js";
 import { element } from "./dom.js";
 import { row } from "./list.js";
@@ -20,30 +20,40 @@ function showChips({ history, hidden }) {
   $("unhide").textContent = `Show ${hidden.length} hidden again`;
 }
 
-function showMessage(text, { bad = false, retry = false } = {}) {
+function showMessage(text, { bad = false } = {}) {
   const message = $("message");
   message.className = bad ? "bad" : "";
-  message.replaceChildren(element("div", {}, text));
-  if (retry) {
-    message.append(element("button", { type: "button", onclick: refresh }, "Try again"));
+  message.replaceChildren(element("div", { role: bad ? "alert" : undefined }, text));
+  if (bad) {
+    const again = async () => { await refresh(); toList(); };
+    message.append(element("button", { type: "button", onclick: again }, "Try again"));
   }
   message.hidden = false;
 }
 
+const toList = () => $("list").focus({ preventScroll: true });
+
 function showWaiting() {
   $("message").hidden = true;
+  $("list").setAttribute("aria-busy", "true");
   if ($("list").children.length) return $("list").classList.add("stale");
   return $("list").replaceChildren(
     ...Array.from({ length: 5 }, () => element("div", { class: "skeleton" })));
 }
 
 function showList({ items }, history) {
-  $("list").classList.remove("stale");
+  endWaiting();
   const top = Math.max(...items.map((item) => item.probability), 1e-12);
+  const open = new Set([...$("list").querySelectorAll("li:has(> details[open]) > .title")]
+    .map((title) => title.textContent));
   $("list").replaceChildren(...items.map((item) => row(item, top, {
-    onLike: (liked) => { state.add(pair(liked)); say(`${liked.title} added`); $("list").focus(); },
-    onHide: (gone) => { state.hide(pair(gone)); say(`${gone.title} hidden`); $("list").focus(); },
+    onLike: (liked) => { state.add(pair(liked)); say(`${liked.title} added`); toList(); },
+    onHide: (gone) => { state.hide(pair(gone)); say(`${gone.title} hidden`); toList(); },
   })));
+  for (const each of $("list").children) {
+    const details = each.querySelector("details");
+    if (details) details.open = open.has(each.querySelector(".title").textContent);
+  }
   $("message").hidden = items.length > 0;
   if (!items.length) showMessage("Nothing is left to recommend.");
   $("list-heading").textContent = history.length ? "Recommended next" : "Popular to start with";
@@ -52,12 +62,24 @@ function showList({ items }, history) {
 
 const pair = ({ item_id, title }) => ({ item_id, title });
 
-function showError(error) {
+function endWaiting() {
   $("list").classList.remove("stale");
+  $("list").setAttribute("aria-busy", "false");
+}
+
+function showError(error) {
+  endWaiting();
   $("list").replaceChildren();
-  $("key-form").hidden = error.status !== 401;
-  if (error.status === 401) return $("message").setAttribute("hidden", "");
-  return showMessage(error.message, { bad: true, retry: true });
+  const locked = error.status === 401;
+  $("key-form").hidden = !locked;
+  $("message").hidden = locked;
+  if (locked) return hasKey() ? refuseKey("This key is not known.") : undefined;
+  return showMessage(error.message, { bad: true });
+}
+
+function refuseKey(text) {
+  $("key-trouble").textContent = text;
+  $("key").focus();
 }
 
 async function refresh() {
@@ -82,11 +104,16 @@ async function showRun() {
   try {
     const facts = await runFacts();
     $("run").textContent = facts.data?.name ? `on ${facts.data.name}` : "";
-    const prior = facts.prior === "none" ? "no prior" : `prior ${facts.prior}`;
-    $("facts").textContent = `${facts.items.toLocaleString("en")} items · ${prior} ·`;
+    $("facts").textContent = `${facts.items.toLocaleString("en")} items ·`;
+    state.belongTo(facts.data?.fingerprint ?? "");
   } catch {
     $("facts").textContent = "";
   }
+}
+
+async function start() {
+  await showRun(); // it may find that what was kept belongs to other data
+  await refresh();
 }
 
 function setTheme(theme) {
@@ -96,17 +123,17 @@ function setTheme(theme) {
   return dark;
 }
 
-setTheme(localStorage.getItem("genrec-theme"));
+setTheme(state.recall("genrec-theme"));
 $("theme").addEventListener("click", () => {
   const chosen = setTheme(document.documentElement.dataset.theme) ? "light" : "dark";
-  localStorage.setItem("genrec-theme", chosen);
+  state.keep("genrec-theme", chosen);
   setTheme(chosen);
 });
 combobox($("query"), $("options"), {
   find: findItems,
   onPick: (item) => { state.add(item); say(`${item.title} added`); },
   onBackspace: () => { const last = state.current().history.at(-1); if (last) state.remove(last); },
-  onError: showError,
+  onError: (error) => (error.status === 401 ? showError(error) : say(error.message)),
 });
 $("count").value = String(state.current().k);
 $("count").addEventListener("change", (event) => state.change({ k: Number(event.target.value) }));
@@ -114,13 +141,12 @@ $("clear").addEventListener("click", () => { state.change({ history: [] }); $("q
 $("unhide").addEventListener("click", () => state.change({ hidden: [] }));
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  useKey($("key").value.trim());
+  const fits = useKey($("key").value.trim());
   $("key").value = "";
-  showRun();
-  refresh();
+  if (fits) start();
+  else refuseKey("A key has only letters, digits and signs of the Latin keyboard.");
 });
 state.onChange(showChips);
 state.onChange(refresh);
 showChips(state.current());
-showRun();
-refresh();
+start();

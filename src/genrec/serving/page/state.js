@@ -1,11 +1,32 @@
 // What was chosen and hidden; kept over a reload.
 
 const KEY = "genrec-state";
-const EMPTY = { history: [], hidden: [], k: 10 };
+const EMPTY = { history: [], hidden: [], k: 10, data: null };
+
+export function recall(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null; // a private window may refuse; the page works without
+  }
+}
+
+export function keep(name, text) {
+  try {
+    localStorage.setItem(name, text);
+  } catch {
+    // as above
+  }
+}
+
+const isItem = (item) => typeof item?.item_id === "string" && typeof item.title === "string";
+const isWhole = ({ history, hidden, k }) =>
+  [history, hidden].every((items) => Array.isArray(items) && items.every(isItem)) && k > 0;
 
 function read() {
   try {
-    return { ...EMPTY, ...JSON.parse(localStorage.getItem(KEY)) };
+    const kept = { ...EMPTY, ...JSON.parse(recall(KEY)) };
+    return isWhole(kept) ? kept : { ...EMPTY };
   } catch {
     return { ...EMPTY };
   }
@@ -19,11 +40,7 @@ export const onChange = (listener) => listeners.push(listener);
 
 export function change(part) {
   state = { ...state, ...part };
-  try {
-    localStorage.setItem(KEY, JSON.stringify(state));
-  } catch {
-    // a private window may refuse; the page works without
-  }
+  keep(KEY, JSON.stringify(state));
   for (const listener of listeners) listener(state);
 }
 
@@ -33,3 +50,9 @@ export const add = (item) =>
   change({ history: [...without(state.history, item), item], hidden: without(state.hidden, item) });
 export const remove = (item) => change({ history: without(state.history, item) });
 export const hide = (item) => change({ hidden: [...without(state.hidden, item), item] });
+
+// Titles belong to the data that they were chosen from: other data, another start.
+export function belongTo(data) {
+  if (state.data === data) return;
+  change(state.data === null ? { data } : { ...EMPTY, k: state.k, data });
+}
