@@ -203,17 +203,72 @@ def test_a_title_that_is_gone_is_said(page: Any) -> None:
     assert listed(page)
 
 
+def test_enter_takes_what_was_typed_last(page: Any) -> None:
+    page.fill("#query", TITLES[2])
+    page.wait_for_selector(f'#options li:text-is("{TITLES[2]}")')
+    page.fill("#query", TITLES[9])
+    page.keyboard.press("Enter")  # before the service was asked
+    page.wait_for_selector("#history li")
+    assert page.locator("#history li span").all_inner_texts() == [TITLES[9]]
+
+
+def test_open_reasons_stay_open(page: Any) -> None:
+    pick(page, TITLES[1])
+    third = listed(page)[2]
+    page.locator("#list > li:nth-child(3) summary").click()
+    page.get_by_role("button", name=f"Hide {listed(page)[0]}", exact=True).click()
+    page.wait_for_selector("#unhide:not([hidden])")
+    page.wait_for_selector(f'#list:not(.stale) > li:nth-child(2) .title:text-is("{third}")')
+    opened = page.locator("#list details[open]").locator("xpath=..").locator(".title")
+    assert opened.all_inner_texts() == [third]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"history": null}',
+        "no JSON",
+        '{"history": [{"item_id": "i1", "title": "Other"}], "hidden": [], "k": 10, "data": "old"}',
+    ],
+)
+def test_what_was_kept_of_something_else_is_dropped(
+    browser: Any, server: Server, kept: str
+) -> None:
+    context = browser.new_context()
+    context.add_init_script(f"localStorage.setItem('genrec-state', {json.dumps(kept)})")
+    page = context.new_page()
+    page.goto(server.url)
+    assert len(listed(page)) == 10
+    assert page.locator("#history li").count() == 0
+    context.close()
+
+
 def test_a_key_is_asked_for(browser: Any, run: Path) -> None:
     serving = Server(ServeConfig.create(run=run, store="sqlite://", key_hashes=[key_hash("k1")]))
     context = browser.new_context()
     page = context.new_page()
     page.goto(serving.url)
     page.wait_for_selector("#key-form:not([hidden])")
+    for wrong, said in (("ключ", "Latin"), ("k2", "not known")):
+        page.fill("#key", wrong)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#key-trouble:has-text('{said}')")
     page.fill("#key", "k1")
     page.keyboard.press("Enter")
     assert len(listed(page)) == 10
+    page.goto(f"{serving.url}/docs")
+    page.wait_for_selector("summary:has-text('/v1/recommend')")
     context.close()
     serving.stop()
+
+
+def test_the_api_is_described_without_help_from_elsewhere(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/docs")
+    page.locator("summary:has-text('POST /v1/recommend')").click()
+    shown = page.locator("details[open]").inner_text()
+    assert "RecommendRequest" in shown
+    assert "exclude_seen" in shown
+    assert page.troubles == []
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(390, 844, "dark"), (1280, 900, "light")])

@@ -30,12 +30,13 @@ const fields = (schema) => table(Object.entries(schema.properties ?? {}).map(([n
   schema.required?.includes(name) ? `${name} *` : name,
   typeOf(each), [each.description, limits(each)].filter(Boolean).join(" · ")]));
 
-function body(operation) {
+function body(operation, forms) {
   const schema = operation.requestBody?.content["application/json"].schema;
-  return schema ? [element("h4", {}, `Body: ${typeOf(schema)}`)] : [];
+  if (!schema) return [];
+  return [element("h4", {}, `Body: ${typeOf(schema)}`), fields(forms[typeOf(schema)])];
 }
 
-function operation(path, method, each) {
+function operation(path, method, each, forms) {
   const parameters = (each.parameters ?? []).map((one) => [
     one.required ? `${one.name} *` : one.name, one.in,
     [one.description, limits(one.schema)].filter(Boolean).join(" · ")]);
@@ -45,7 +46,7 @@ function operation(path, method, each) {
     element("summary", {}, element("code", {}, `${method.toUpperCase()} ${path}`),
       ` ${each.description ?? ""}`),
     ...(parameters.length ? [element("h4", {}, "Parameters"), table(parameters)] : []),
-    ...body(each), element("h4", {}, "Answers"), table(answers));
+    ...body(each, forms), element("h4", {}, "Answers"), table(answers));
 }
 
 function panel(title, ...children) {
@@ -56,7 +57,7 @@ function show({ paths, components }) {
   const groups = {};
   for (const [path, methods] of Object.entries(paths)) {
     for (const [method, each] of Object.entries(methods)) {
-      if (method !== "head") (groups[each.tags[0]] ??= []).push(operation(path, method, each));
+      if (method !== "head") (groups[each.tags[0]] ??= []).push(operation(path, method, each, components.schemas));
     }
   }
   const forms = Object.entries(components.schemas).map(([name, schema]) => element("details", {},
