@@ -13,10 +13,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from genrec._version import __version__
 from genrec.backbone import (
     Backbone,
     check_architecture,
@@ -44,7 +42,17 @@ from genrec.priors import Prior, choose_prior, fit_prior, load_prior, save_prior
 from genrec.processes import agree, start
 from genrec.prompts import build_prompts, end_token
 from genrec.recommender import Influence, Recommendation, TopK, recommendations
-from genrec.run_folder import FORMAT, checkpoint_folder, data_info, read_run, replace_run
+from genrec.run_folder import (
+    FORMAT,
+    check_backbone,
+    checkpoint_folder,
+    data_info,
+    read_catalogue,
+    read_head,
+    read_run,
+    replace_run,
+    versions,
+)
 from genrec.search import Found, KeyValues, read_prompt, search
 from genrec.session import KeyValueStore, Session
 
@@ -218,16 +226,6 @@ class GenRec:
         self._template = None
         self._likelihood.train()
         return {"NDCG@10": float(ndcg(ranks, 10).mean()), "nats": float(nats)}
-
-    def _load_head(self, folder: Path) -> None:
-        path, needed = folder / "head.safetensors", set(self._likelihood.head())
-        try:
-            tensors = load_file(path)
-            if set(tensors) != needed:
-                raise ValueError(f"it holds {sorted(tensors)}, not {sorted(needed)}")
-            self._likelihood.load_state_dict(tensors, strict=False)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise RunError(f"{path}: {error}; train the run again.") from None
 
     # -- recommending ----------------------------------------------------------------------------
 
@@ -556,7 +554,7 @@ class GenRec:
         self.info |= {
             "format": FORMAT,
             "name": self.name,
-            "versions": _versions(),
+            "versions": versions(),
             "backbone": {"name": self.config.backbone, "sha256": self._backbone.fingerprint()},
             "adapter": (folder / "adapter").is_dir(),
             "own_weights": self._own_weights,
@@ -588,34 +586,17 @@ class GenRec:
             folder=own,
         )
         if own is None:
-            _check_backbone(folder, info, backbone)
+            check_backbone(folder, info, backbone)
         if info["adapter"]:
             load_adapter(backbone, folder / "adapter")
         backbone.freeze()
         prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
-        catalogue, index = _load_catalogue(folder)
+        catalogue, index = read_catalogue(folder)
         model._assemble(backbone, catalogue, prior, index)
         if prior is not None:
-            model._load_head(folder)
+            read_head(folder, model._likelihood)
         model.info = info
         return model
-
-
-def _check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> None:
-    noted, found = info.get("backbone", {}).get("sha256"), backbone.fingerprint()
-    if noted and found and noted != found:
-        raise RunError(
-            f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
-            "restore them, or train again."
-        )
-
-
-def _load_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
-    catalogue = Catalogue.load(folder / "catalogue.parquet")
-    index = TitleIndex.load(folder / "index")
-    if len(index.texts) != len(catalogue):
-        raise RunError(f"{folder}: catalogue.parquet and index differ; train the run again.")
-    return catalogue, index
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:
@@ -643,17 +624,4 @@ def _training_info(result: TrainingResult) -> dict[str, Any]:
         "processes": result.processes,
         "log": [{"step": entry["step"], "loss": entry["loss"]} for entry in result.log],
         **({"looks": looks, "best_step": result.best_step} if looks else {}),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import peft
-    import transformers
-
-    return {
-        "genrec": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
-        "numpy": np.__version__,
     }

@@ -1,4 +1,4 @@
-"""The run folder on disk: what belongs to it, when it is complete, how it is replaced."""
+"""The run folder on disk: what belongs to it, when it is complete, how it is read and replaced."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
+from genrec._version import __version__
+from genrec.backbone import Backbone
+from genrec.catalogue import Catalogue
 from genrec.errors import RunError
 from genrec.files import CHECKPOINTS, LOGS
 from genrec.histories import Dataset
+from genrec.index import TitleIndex
+from genrec.likelihood import CatalogueLikelihood
 from genrec.processes import is_main
 
 FORMAT = 3
@@ -117,6 +125,64 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "split": split.get("split"),
         **{name: train.info[name] for name in noted if name in train.info},
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what a run is made with."""
+    import peft
+    import torch
+    import transformers
+
+    return {
+        "genrec": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> None:
+    """Refuse a backbone that is not the one a run was trained on.
+
+    Raises:
+        RunError: its weights differ.
+    """
+    noted, found = info.get("backbone", {}).get("sha256"), backbone.fingerprint()
+    if noted and found and noted != found:
+        raise RunError(
+            f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
+            "restore them, or train again."
+        )
+
+
+def read_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
+    """The catalogue of a run and its titles as the model reads them.
+
+    Raises:
+        RunError: one of them is damaged, or they do not fit each other.
+    """
+    catalogue = Catalogue.load(folder / "catalogue.parquet")
+    index = TitleIndex.load(folder / "index")
+    if len(index.texts) != len(catalogue):
+        raise RunError(f"{folder}: catalogue.parquet and index differ; train the run again.")
+    return catalogue, index
+
+
+def read_head(folder: Path, likelihood: CatalogueLikelihood) -> None:
+    """Load what stands beside backbone and adapter.
+
+    Raises:
+        RunError: it is missing, damaged or of another form.
+    """
+    path, needed = folder / "head.safetensors", set(likelihood.head())
+    try:
+        tensors = load_file(path)
+        if set(tensors) != needed:
+            raise ValueError(f"it holds {sorted(tensors)}, not {sorted(needed)}")
+        likelihood.load_state_dict(tensors, strict=False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{path}: {error}; train the run again.") from None
 
 
 @contextmanager
