@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from conftest import make_dataset
 from genrec import Histories, Popularity, evaluate, leave_last_out
-from genrec.baselines.p5 import P5, IdTree, P5Settings, closed, number_items
+from genrec.baselines.p5 import P5, P5Settings, number_items
+from genrec.baselines.p5_network import IdTree, closed
 from genrec.errors import BackboneError, ConfigError, DataError
 from genrec.histories import Split
 

@@ -14,7 +14,6 @@ method does without it.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -26,11 +25,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from genrec.errors import BackboneError, ConfigError, DataError
+from genrec.baselines.p5_network import (
+    MOST_WORDS,
+    IdTree,
+    Network,
+    OwnPieces,
+    Pieces,
+    PretrainedPieces,
+    closed,
+    from_scratch,
+    pretrained,
+)
+from genrec.errors import ConfigError, DataError
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.metrics import ndcg, target_ranks
 from genrec.recommender import TopK, top_k
@@ -38,7 +46,6 @@ from genrec.recommender import TopK, top_k
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Indexing = Literal["sequential", "shuffled"]
-Pieces = tuple[int, ...]
 Example = tuple[list[int], list[int], Pieces]
 """Pieces of the prompt, the word that each belongs to, pieces of the answer."""
 
@@ -55,14 +62,13 @@ WITHOUT_USER = (
     "continue the list {items}",
 )
 """The list comes last: with words counted from the end, the last item is always word 1."""
+USER = "user_"
 FIRST = 1001
 """Number of the first item, so that small catalogues have numbers of one length."""
-MOST_WORDS = 512
 WARM_UP = 0.05
 """Share of the budget in which the learning rate rises; after it, it falls to zero."""
 COPIED = 8
 """Most items in a list to be copied from."""
-PAD, END = 0, 1
 POOL = 50
 """Batches that are sorted by length together."""
 POSITIONS = 8192
@@ -166,7 +172,7 @@ class P5:
         )
         with torch.random.fork_rng():  # whoever calls has a seed of their own
             torch.manual_seed(settings.seed)
-            self._network = _Network(settings, self._pieces.size).to(settings.device)
+            self._network = self._untrained()
             self._train(histories, valid and valid.sample(settings.look_users, settings.seed))
         return self
 
@@ -174,10 +180,24 @@ class P5:
         """Everything that follows from the numbers and is not learnt."""
         self._numbers, self._user_ids = numbers, list(user_ids)
         self._users = {user: place for place, user in enumerate(user_ids, start=1)}
-        self._pieces = _pieces(self.settings.backbone, max(len(numbers) + FIRST, len(user_ids)))
+        self._pieces = self._pieces_up_to(max(len(numbers) + FIRST, len(user_ids)))
         words = [str(FIRST + number) for number in numbers.tolist()]
         self._words = [self._pieces(word) for word in words]
         self._tree = IdTree(closed(self._words), self._pieces.start)
+
+    def _pieces_up_to(self, most: int) -> OwnPieces | PretrainedPieces:
+        if self.settings.backbone is not None:
+            return PretrainedPieces(self.settings.backbone)
+        names = {word for text in (*WITH_USER, *WITHOUT_USER) for word in text.split()}
+        return OwnPieces([*sorted(names), USER], most)
+
+    def _untrained(self) -> Network:
+        own = self.settings
+        if own.backbone is not None:
+            network = pretrained(own.backbone, own.dropout)
+        else:
+            network = from_scratch(self._pieces.size, own.d_model, own.layers, own.dropout)
+        return network.to(own.device)
 
     def _train(self, histories: Histories, looked: Holdout | None) -> None:
         optimizer = torch.optim.AdamW(self._network.parameters(), lr=self.settings.learning_rate)
@@ -248,7 +268,7 @@ class P5:
                 recent = history[-self.settings.history :].tolist()
                 words += [self._words[item] for item in recent]
             else:
-                words.append(self._pieces(word.format(user=f"user_{self._users.get(user, 0)}")))
+                words.append(self._pieces(word.format(user=f"{USER}{self._users.get(user, 0)}")))
         words.append((self._pieces.end,))
         ages = range(len(words) - 1, -1, -1)
         owner = [
@@ -302,7 +322,7 @@ class P5:
         self.indexing = settings.pop("indexing")
         self.settings = replace(P5Settings(**settings), device=self.settings.device)
         self._build(arrays["numbers"], arrays["user_ids"].tolist())
-        self._network = _Network(self.settings, self._pieces.size).to(self.settings.device)
+        self._network = self._untrained()
         with torch.no_grad():
             for name, value in self._network.named_parameters():
                 value.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
@@ -324,192 +344,6 @@ def number_items(histories: Histories, n_items: int, indexing: Indexing, seed: i
     absent = np.setdiff1d(np.arange(n_items), items)
     walk = np.concatenate([items[np.argsort(first)], random.permutation(absent)])
     return np.argsort(walk)
-
-
-def closed(words: Sequence[Pieces], end: int = END) -> list[Pieces]:
-    """The words' pieces, with an end token where one word would be the beginning of another.
-
-    Elsewhere the last piece already says which word it is.
-    """
-    beginnings = {word[:cut] for word in words for cut in range(len(word))}
-    return [(*word, end) if word in beginnings else word for word in words]
-
-
-class IdTree:
-    """All proper beginnings of the items' ids: what a decoder has to read to score every item.
-
-    Attributes:
-        ids: pieces of each item's id; none is the beginning of another.
-        token: last piece of each beginning, shape [nodes]; node 0 is the empty one.
-        depth: its length.
-        sees: whether a node's beginning starts with another's, shape [nodes, nodes].
-        at, piece: the nodes that an item's id passes and the piece it takes at each, shape [items,
-            longest id]; -1 behind an id's end.
-    """
-
-    def __init__(self, ids: Sequence[Pieces], start: int) -> None:
-        self.ids = ids
-        nodes: dict[Pieces, int] = {(): 0}
-        for pieces in ids:
-            for cut in range(1, len(pieces)):
-                nodes.setdefault(pieces[:cut], len(nodes))
-        self.token = torch.tensor([node[-1] if node else start for node in nodes])
-        self.depth = torch.tensor([len(node) for node in nodes])
-        self.sees = torch.eye(len(nodes), dtype=torch.bool)
-        for node, place in nodes.items():
-            if node:
-                self.sees[place] |= self.sees[nodes[node[:-1]]]
-        passed = [torch.tensor([nodes[word[:cut]] for cut in range(len(word))]) for word in ids]
-        self.at = pad_sequence(passed, batch_first=True, padding_value=-1)
-        self.piece = pad_sequence(
-            [torch.tensor(word) for word in ids], batch_first=True, padding_value=-1
-        )
-
-    def __len__(self) -> int:
-        return len(self.token)
-
-    def scores(self, log_probabilities: torch.Tensor) -> torch.Tensor:
-        """Sums along each id, shape [rows, items], of [rows, nodes, vocabulary]."""
-        total = log_probabilities.new_zeros(len(log_probabilities), len(self.ids))
-        for at, piece in zip(self.at.T, self.piece.T, strict=True):
-            total += torch.where(at >= 0, log_probabilities[:, at, piece], 0.0)
-        return total
-
-
-class _Network(nn.Module):
-    """A T5 whose encoder also hears which pieces make one word."""
-
-    def __init__(self, settings: P5Settings, vocabulary: int) -> None:
-        super().__init__()
-        self.t5 = _load(settings) if settings.backbone else _scratch(settings, vocabulary)
-        self.words = nn.Embedding(MOST_WORDS, self.t5.config.d_model)
-        nn.init.normal_(self.words.weight, std=0.02 if settings.backbone else 1.0)
-
-    def loss(
-        self, pieces: torch.Tensor, words: torch.Tensor, answers: torch.Tensor
-    ) -> torch.Tensor:
-        """Cross-entropy of a batch's answers, each piece given those before it."""
-        labels = answers.masked_fill(answers < 0, -100)
-        embedded, mask = self._embedded(pieces, words)
-        logits = self.t5(inputs_embeds=embedded, attention_mask=mask, labels=labels).logits
-        return cross_entropy(logits.flatten(0, 1), labels.flatten())
-
-    @torch.inference_mode()
-    def item_scores(self, pieces: torch.Tensor, words: torch.Tensor, tree: IdTree) -> torch.Tensor:
-        """Log-probabilities of all ids, shape [rows, items].
-
-        The tree's nodes are one decoder input: each sees its ancestors, at their distance in depth.
-        """
-        embedded, mask = self._embedded(pieces, words)
-        read = self.t5.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        decoder, device = self.t5.decoder, pieces.device
-        states = decoder.embed_tokens(tree.token.to(device)).expand(len(pieces), -1, -1)
-        bias, unread = self._tree_bias(tree, device), _hidden(mask[:, None, None, :].bool())
-        for block in decoder.block:
-            states = block(states, _hidden(tree.sees.to(device))[None, None], bias, read, unread)[0]
-        states = decoder.final_layer_norm(states)
-        if self.t5.config.scale_decoder_outputs:
-            states = states * self.t5.config.d_model**-0.5
-        return tree.scores(self.t5.lm_head(states).log_softmax(-1))
-
-    def _tree_bias(self, tree: IdTree, device: torch.device) -> torch.Tensor:
-        """T5's bias for the distance of two nodes in depth, shape [1, heads, nodes, nodes]."""
-        first: Any = self.t5.decoder.block[0]
-        depth = tree.depth.to(device)
-        levels = int(depth.max()) + 1
-        bias: torch.Tensor = first.layer[0].SelfAttention.compute_bias(levels, levels)
-        return bias[:, :, depth[:, None], depth]
-
-    def _embedded(
-        self, pieces: torch.Tensor, words: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        known = pieces >= 0
-        both = self.t5.shared(pieces.clamp_min(0)) + self.words(words.clamp_min(0))
-        return both, known.long()
-
-
-def _hidden(seen: torch.Tensor) -> torch.Tensor:
-    """A mask of what is seen, as a number to add to attention's logits."""
-    return torch.zeros(seen.shape, device=seen.device).masked_fill(
-        ~seen, torch.finfo(torch.float32).min
-    )
-
-
-def _scratch(settings: P5Settings, vocabulary: int) -> T5ForConditionalGeneration:
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=settings.d_model,
-        d_kv=32,
-        d_ff=4 * settings.d_model,
-        num_layers=settings.layers,
-        num_decoder_layers=settings.layers,
-        num_heads=settings.d_model // 32,
-        dropout_rate=settings.dropout,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        decoder_start_token_id=PAD,  # type: ignore[call-arg]
-    )
-    return T5ForConditionalGeneration(config)
-
-
-def _load(settings: P5Settings) -> T5ForConditionalGeneration:
-    assert settings.backbone is not None
-    try:
-        return T5ForConditionalGeneration.from_pretrained(
-            settings.backbone, dtype=torch.float32, dropout_rate=settings.dropout
-        )
-    except (OSError, ValueError) as error:
-        raise _unloaded(settings.backbone, error) from error
-
-
-def _unloaded(backbone: str, error: Exception) -> BackboneError:
-    return BackboneError(f"{backbone}: no T5 could be loaded ({error}); give a T5's id or folder.")
-
-
-class _OwnPieces:
-    """Words of the prompts, and numbers by two digits, of one length each.
-
-    The same digits in another place of the number are another piece. SentencePiece tells only the
-    first one apart; a pretrained T5 hears the rest from its neighbours, which takes long to learn.
-    """
-
-    start, end = PAD, END
-
-    def __init__(self, most: int) -> None:
-        self._pairs = -(-len(str(most)) // 2)
-        names = sorted({word for text in (*WITH_USER, *WITHOUT_USER) for word in text.split()})
-        self._ids = {name: at for at, name in enumerate([*names, "user_"], start=2)}
-        self._digits = len(self._ids) + 2
-        self.size = self._digits + 100 * self._pairs
-
-    def __call__(self, word: str) -> Pieces:
-        name, digits = re.fullmatch(r"(\D*)(\d*)", word).groups()  # type: ignore[union-attr]
-        pieces = [self._ids[name]] if name else []
-        for place in range(self._pairs if digits else 0):
-            pair = digits.zfill(2 * self._pairs)[2 * place : 2 * place + 2]
-            pieces.append(self._digits + 100 * place + int(pair))
-        return tuple(pieces)
-
-
-class _PretrainedPieces:
-    """A pretrained T5's own pieces of each word."""
-
-    start = PAD
-
-    def __init__(self, backbone: str) -> None:
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(backbone)
-        except (OSError, ValueError) as error:
-            raise _unloaded(backbone, error) from error
-        self.end = self._tokenizer.eos_token_id
-        self.size = len(self._tokenizer)
-
-    def __call__(self, word: str) -> Pieces:
-        return tuple(self._tokenizer(word, add_special_tokens=False).input_ids)
-
-
-def _pieces(backbone: str | None, most: int) -> _OwnPieces | _PretrainedPieces:
-    return _OwnPieces(most) if backbone is None else _PretrainedPieces(backbone)
 
 
 class _Look:
