@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from conftest import make_dataset
-from genrec import evaluate, leave_last_out
+from genrec import GenRec, evaluate, leave_last_out
 from genrec.baselines import Popularity
 from genrec.compare import KEPT, Kept, Plan, compare, notes
 from genrec.comparison import Comparison
@@ -77,6 +77,21 @@ def test_on_valid_asks_for_the_validation_targets_and_sees_no_test(
     assert earlier.train.histories.items.size < parts.train.histories.items.size
     with pytest.raises(ConfigError, match="test, valid"):
         compare(dataset, Plan(("popularity",), on="dev"), tmp_path)
+
+
+def test_a_run_that_learnt_the_validation_targets_is_not_judged_by_them(
+    dataset: str, tmp_path: Path, tiny_backbone: str
+) -> None:
+    split = leave_last_out(Dataset.load(dataset))
+    for data, accepted in ((split.train, True), (before_test(split), False)):
+        run = tmp_path / ("train" if accepted else "both")
+        GenRec(backbone=tiny_backbone, prior="none").prepare(data).save_pretrained(run)
+        plan = Plan((str(run),), on="valid", users=4)
+        if accepted:
+            assert compare(dataset, plan, tmp_path / "out").entries[0].evaluation.users == 4
+        else:
+            with pytest.raises(RunError, match="seen the answers"):
+                compare(dataset, plan, tmp_path / "out")
 
 
 def test_everything_is_written_and_json_agrees(found: tuple[Comparison, Path]) -> None:

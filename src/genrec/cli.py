@@ -61,7 +61,9 @@ def data_list(
     shown = 4 if every else 5
     header = ("kind", "name", "", "MB", "licence")[:shown]
     _print_table(header, [row[:shown] for row in rows.values()])
-    return None if every else print("genrec data list --all names the categories.")
+    if not every:
+        print("genrec data list --all names the categories.")
+    return None
 
 
 @data_app.command("get")

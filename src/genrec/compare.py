@@ -99,9 +99,8 @@ def compare(
     contenders = _contenders(plan)
     _check_folder(out)
     data = load_dataset(dataset)
-    split = split_dataset(data, plan.split)
-    if plan.on == "valid":
-        split = one_step_earlier(split)
+    whole = split_dataset(data, plan.split)
+    split = one_step_earlier(whole) if plan.on == "valid" else whole
     findings = check_split(split)
     if not plan.allow_leaks:
         refuse_leaks(findings)
@@ -110,7 +109,8 @@ def compare(
     test = sampled(split.test, plan.users, plan.seed)
     (out / KEPT).mkdir(parents=True, exist_ok=True)
     alone = plan.fit == "train"
-    fitted, valid = (split.train, split.valid) if alone else (before_test(split), None)
+    known = whole.train if plan.on == "valid" else before_test(whole)
+    fitted, valid = (split.train, split.valid) if alone else (known, None)
     task = Task(data, split, fitted, valid, plan.settings or {}, plan.minutes, out / RUNS)
     entries = []
     for number, each in enumerate(contenders, start=1):

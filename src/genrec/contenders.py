@@ -171,9 +171,8 @@ def _kept_run(folder: Path, wanted: GenRec, task: Task) -> GenRec | None:
         return None
     kept = GenRec.from_pretrained(folder)
     same = wanted.config.model_copy(update={"minutes": task.minutes, "prior": kept.config.prior})
-    if kept.config != same or not _trained_on(kept, task):
-        return None
-    return kept
+    fitted = kept.info["data"].get("fitted", "train") == task.fitted.info.get("fitted", "train")
+    return kept if kept.config == same and fitted and _trained_on(kept, task) else None
 
 
 def _loaded(which: Contender, task: Task) -> GenRec:
@@ -194,4 +193,6 @@ def _loaded(which: Contender, task: Task) -> GenRec:
 def _trained_on(model: GenRec, task: Task) -> bool:
     noted = model.info["data"]
     split = json.loads(json.dumps(task.split.info["split"]))
+    if "asked" in task.split.info and noted.get("fitted") == "train+valid":
+        return False  # it has learnt the validation targets
     return bool(noted["fingerprint"] == task.data.fingerprint and noted.get("split") == split)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -123,6 +124,7 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "source": train.info.get("folder", train.name),
         "fingerprint": train.info.get("of", train.fingerprint),
         "split": split.get("split"),
+        "fitted": train.info.get("fitted", "train"),
         **{name: train.info[name] for name in noted if name in train.info},
     }
 
@@ -130,7 +132,6 @@ def data_info(train: Dataset) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of what a run is made with."""
     import peft
-    import torch
     import transformers
 
     return {

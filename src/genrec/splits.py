@@ -54,7 +54,8 @@ def before_test(split: Split) -> Dataset:
         [*test.user_ids, *others.user_ids],
         np.append(test.timestamps, others.timestamps),
     )
-    return Dataset(split.train.name, split.train.catalogue, histories, dict(split.train.info))
+    info = {**split.train.info, "fitted": "train+valid"}
+    return Dataset(split.train.name, split.train.catalogue, histories, info)
 
 
 def one_step_earlier(split: Split) -> Split:
@@ -65,6 +66,7 @@ def one_step_earlier(split: Split) -> Split:
     inner = SPLITS.get(str(split.info["split"]), leave_last_out)(split.train)
     train = before_test(inner)
     train.info.update({name: split.train.info[name] for name in ("of", "split")})
+    train.info["fitted"] = "before valid"
     return Split(train, inner.test, split.valid, {**split.info, "asked": "validation targets"})
 
 

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from conftest import make_dataset
 from genrec import GenRec
 from genrec.catalogue import Catalogue
+from genrec.errors import DataError
 from genrec.serving.changes import Change, ChangeLog
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine, Query, filter_mask
@@ -225,11 +226,16 @@ def test_a_change_that_cannot_be_kept_is_taken_back(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(log, "_write", full)
+    monkeypatch.setattr(log, "_append", full)
     for change in (Change("remove", before[0]), Change("add", "new", "A New Title")):
         with pytest.raises(StoreError, match="No space left"):
             log.make(change, model)
     assert [item.item_id for item in model.recommend([], 30)] == before
+    monkeypatch.undo()
+    with pytest.raises(DataError):
+        log.make(Change("remove", "no such item"), model)
+    log.make(Change("add", "new", "A New Title"), model)
+    assert [each.item_id for each in ChangeLog(tmp_path / "changes.jsonl").all()] == ["new"]
 
 
 def test_every_process_knows_an_item_at_once(serve: Any, tmp_path: Path) -> None:
@@ -422,6 +428,27 @@ def test_one_bad_request_does_not_spoil_the_batch(run: Path) -> None:
         asked = [engine.recommend(Query((n,), 3), engine.loaded) for n in (5, 6, 7, 8)]
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(each, RuntimeError) for each in found] == [False, False, True, False]
+
+    with_engine(ServeConfig.create(run=run), play)
+
+
+def test_reasons_keep_no_later_request_waiting(run: Path) -> None:
+    async def play(engine: Engine) -> None:
+        explain, free = engine._explain, threading.Event()
+
+        def wait(*arguments: Any) -> Any:
+            free.wait(5)
+            return explain(*arguments)
+
+        engine._explain = wait  # type: ignore[method-assign]
+        asked = [Query((n,), 3, explain=True) for n in range(4)]
+        explained = [asyncio.create_task(engine.recommend(each, engine.loaded)) for each in asked]
+        await asyncio.sleep(0.1)
+        plain = asyncio.create_task(engine.recommend(Query((9,), 3), engine.loaded))
+        free.set()
+        await plain  # after one explanation at most, not after four
+        assert sum(each.done() for each in explained) <= 2
+        assert [len((await each).because or ()) for each in explained] == [3] * 4
 
     with_engine(ServeConfig.create(run=run), play)
 

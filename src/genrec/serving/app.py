@@ -49,7 +49,7 @@ def create_app(config: ServeConfig, model: GenRec | None = None) -> FastAPI:
         _reload_on_hangup(engine)
         yield
         await engine.stop()
-        app.state.store_threads.shutdown()
+        await run_in_threadpool(app.state.store_threads.shutdown)
         app.state.store.close()
 
     # The API's page is our own: FastAPI's takes its scripts from elsewhere.

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from filelock import FileLock
 
@@ -38,13 +38,6 @@ class Change:
         else:
             model.restore_items([self.item_id])
 
-    def undo(self, model: GenRec) -> None:
-        """Take a change back; an item that was added is known, but not recommended."""
-        if self.kind == "remove":
-            model.restore_items([self.item_id])
-        else:
-            model.remove_items([self.item_id])
-
 
 class ChangeLog:
     """An append-only file of changes, or only this process's memory if there is no file."""
@@ -53,44 +46,52 @@ class ChangeLog:
         self._path = path
         self._changes: list[Change] = []
         self._read = 0  # bytes of the file
+        self._looked: tuple[int, int] | None = None  # size and time of the file at the last look
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(f"{path}.lock")
 
     def make(self, change: Change, model: GenRec) -> None:
-        """Change a model that has all earlier changes, then keep the change on the disk.
+        """Keep a change on the disk and change a model that has all earlier changes.
 
         Raises:
             DataError: the change does not fit, and nothing has changed.
-            StoreError: the file cannot be written, and the change was taken back.
+            StoreError: the file cannot be written, and nothing has changed.
         """
         if self._path is None:
             change.apply(model)
             self._changes.append(change)
             return
-        with FileLock(f"{self._path}.lock"):
+        with self._lock:
             replay(self.unread(), model)
-            change.apply(model)
-            try:
-                self._write(self._path, change)
-            except OSError as error:
-                change.undo(model)
-                raise StoreError(f"{self._path}: {error.strerror}") from None
+            with self._path.open("ab") as file:
+                try:
+                    self._append(file, change)
+                    change.apply(model)
+                except BaseException as error:
+                    file.truncate(self._read)
+                    if isinstance(error, OSError):
+                        raise StoreError(f"{self._path}: {error.strerror}") from None
+                    raise
             self.unread()
 
-    def _write(self, path: Path, change: Change) -> None:
-        """Append a line, in the place of one that a crash may have cut off."""
-        with path.open("ab") as file:
-            file.truncate(self._read)
-            file.write(json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _append(self, file: BinaryIO, change: Change) -> None:
+        """Write a line to the disk, in the place of one that a crash may have cut off."""
+        file.truncate(self._read)
+        file.write(json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
     def grew(self) -> bool:
         """Whether there may be changes that were not looked at."""
+        return self._state() != self._looked
+
+    def _state(self) -> tuple[int, int] | None:
         try:
-            return self._path is not None and self._path.stat().st_size > self._read
+            found = None if self._path is None else self._path.stat()
         except FileNotFoundError:
-            return False
+            found = None
+        return found and (found.st_size, found.st_mtime_ns)
 
     def unread(self) -> list[Change]:
         """Changes that came since the last look, from any process.
@@ -100,9 +101,11 @@ class ChangeLog:
         """
         if self._path is None or not self.grew():
             return []
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            data = file.read()
+        with self._lock:  # or a line might be read that is taken back
+            self._looked = self._state()
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                data = file.read()
         whole = data[: data.rfind(b"\n") + 1]  # a crash may have cut the last line off
         try:
             found = [Change(**json.loads(line)) for line in whole.splitlines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -104,7 +105,7 @@ class Engine:
         self._waiting = 0  # jobs in the queue that somebody still waits for
         self._loaded: Loaded | None = None
         self._reloading = False
-        self._changing = asyncio.Lock()
+        self._to_explain: deque[tuple[_Job, _Found]] = deque()
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -156,6 +157,7 @@ class Engine:
         """The model that answers now, with all that other processes have changed."""
         if self._log.grew():
             await self._in_thread(self._catch_up)
+        await self._refresh(self.loaded)
         return self.loaded
 
     async def _load(self, model: GenRec | None = None) -> None:
@@ -167,7 +169,9 @@ class Engine:
         """In the model's thread, so that no catalogue change falls between two models."""
         if left_out := replay(self._log.all(), model):
             log.warning("%d catalogue changes do not fit this run", left_out)
-        self._loaded = Loaded(model, _lookup(model), KeyValueStore(self.config.session_bytes))
+        self._loaded = Loaded(
+            model, _lookup(model.catalogue), KeyValueStore(self.config.session_bytes)
+        )
 
     # -- answers ---------------------------------------------------------------------------------
 
@@ -202,35 +206,35 @@ class Engine:
         self.telemetry.queue.set(self._waiting)
 
     async def _dispatch(self) -> None:
-        """Take what waits, as much as fits one batch, again and again."""
+        """Take what waits, as much as fits one batch, again and again.
+
+        Reasons cost more than an answer: one explanation at a time, between two batches.
+        """
         while True:
-            jobs = [await self._queue.get()]
+            jobs = [] if self._to_explain else [await self._queue.get()]
             while len(jobs) < self.config.max_batch and not self._queue.empty():
                 jobs.append(self._queue.get_nowait())
-            try:
-                for job in jobs:
-                    self._leave(job)
-                wanted = [job for job in jobs if self._still_wanted(job)]
-                for loaded in {id(job.loaded): job.loaded for job in wanted}.values():
-                    await self._answer([job for job in wanted if job.loaded is loaded])
-            finally:
-                for _ in jobs:
-                    self._queue.task_done()
+            for job in jobs:
+                self._leave(job)
+            wanted = [job for job in jobs if self._still_wanted(job)]
+            for loaded in {id(job.loaded): job.loaded for job in wanted}.values():
+                await self._answer([job for job in wanted if job.loaded is loaded])
+            if self._to_explain:
+                await self._give_reasons(*self._to_explain.popleft())
 
     def _still_wanted(self, job: _Job) -> bool:
         if job.done.done():  # its client went away
-            self.telemetry.dropped.labels("cancelled").inc()
-            return False
-        if time.monotonic() >= job.deadline:
-            self.telemetry.dropped.labels("deadline").inc()
-            return False
-        return True
+            why = "cancelled"
+        elif time.monotonic() >= job.deadline:
+            why = "deadline"
+        else:
+            return True
+        self.telemetry.dropped.labels(why).inc()
+        self._queue.task_done()
+        return False
 
     async def _answer(self, jobs: Sequence[_Job]) -> None:
-        """One pass for all; if it fails, one for each, so that no request spoils another's.
-
-        Reasons, which cost more than an answer, come after the answers that need none.
-        """
+        """One pass for all; if it fails, one for each, so that no request spoils another's."""
         started = time.monotonic()
         loaded, queries = jobs[0].loaded, [job.query for job in jobs]
         try:
@@ -242,15 +246,25 @@ class Engine:
             found = [await self._tried(partial(self._run_one, loaded, query)) for query in queries]
         self.telemetry.batch.observe(len(jobs))
         self.telemetry.pass_seconds.observe(time.monotonic() - started)
-        explained = []
         for job, each in zip(jobs, found, strict=True):
             if isinstance(each, _Found) and job.query.explain:
-                explained.append((job, each))
+                self._to_explain.append((job, each))
             else:
-                _resolve(job, each if isinstance(each, Exception) else each.answer)
-        for job, each in explained:
-            if self._still_wanted(job):
-                _resolve(job, await self._tried(partial(self._explain, loaded, job.query, each)))
+                self._resolve(job, each if isinstance(each, Exception) else each.answer)
+
+    async def _give_reasons(self, job: _Job, found: _Found) -> None:
+        if self._still_wanted(job):
+            explain = partial(self._explain, job.loaded, job.query, found)
+            self._resolve(job, await self._tried(explain))
+
+    def _resolve(self, job: _Job, answer: Answer | Exception) -> None:
+        self._queue.task_done()
+        if job.done.done():
+            return
+        if isinstance(answer, Exception):
+            job.done.set_exception(answer)
+        else:
+            job.done.set_result(answer)
 
     async def _tried(self, call: Callable[[], T]) -> T | Exception:
         try:
@@ -309,10 +323,14 @@ class Engine:
         Raises:
             DataError: the item is there already, or not.
         """
-        async with self._changing:
-            loaded = await self._in_thread(lambda: self._make(change))
-            if change.kind == "add":
-                loaded.lookup = await asyncio.to_thread(_lookup, loaded.model)
+        await self._refresh(await self._in_thread(lambda: self._make(change)))
+
+    async def _refresh(self, loaded: Loaded) -> None:
+        """Let the typeahead know of items that came."""
+        if len(loaded.catalogue) > len(loaded.lookup):
+            made = await asyncio.to_thread(_lookup, loaded.catalogue)
+            if len(made) > len(loaded.lookup):  # meanwhile another one may have come
+                loaded.lookup = made
 
     def _make(self, change: Change) -> Loaded:
         """In the model's thread: the model of this moment, which a reload may have swapped in."""
@@ -322,22 +340,10 @@ class Engine:
 
     def _catch_up(self) -> None:
         """Apply what other processes have changed."""
-        if changes := self._log.unread():
-            replay(changes, self.loaded.model)
-            if any(change.kind == "add" for change in changes):
-                self.loaded.lookup = _lookup(self.loaded.model)
+        replay(self._log.unread(), self.loaded.model)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _resolve(job: _Job, answer: Answer | Exception) -> None:
-    if job.done.done():
-        return
-    if isinstance(answer, Exception):
-        job.done.set_exception(answer)
-    else:
-        job.done.set_result(answer)
 
 
 def load_model(run: Path) -> GenRec:
@@ -353,8 +359,8 @@ def load_model(run: Path) -> GenRec:
     return model
 
 
-def _lookup(model: GenRec) -> Lookup:
-    return Lookup(model.catalogue.item_ids, model.catalogue.titles)
+def _lookup(catalogue: Catalogue) -> Lookup:
+    return Lookup(catalogue.item_ids, catalogue.titles)
 
 
 def _allowed(query: Query, size: int) -> Mask:

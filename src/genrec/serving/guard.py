@@ -79,7 +79,8 @@ class Guard:
         origin = headers.get("origin", "")
         own = urlsplit(origin).netloc == headers.get("host")
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
-        return bool(origin) and not (own or reads or origin in self.config.cors_origins)
+        known = {origin, "*"} & {*self.config.cors_origins}
+        return bool(origin) and not (own or reads or known)
 
     def _client(self, scope: Scope, headers: Headers) -> str:
         """Whom to count: a key, or an address."""

@@ -47,6 +47,9 @@ class Lookup:
             self._by_word.setdefault(word, []).append(item)
         self._known = [word for word in self._by_word if len(word) >= SHORTEST_FUZZY]
 
+    def __len__(self) -> int:
+        return self._size
+
     def find(self, query: str, limit: int = 10) -> list[int]:
         """Numbers of at most ``limit`` items, best first."""
         words = WORD.findall(fold(query))

@@ -59,8 +59,10 @@ def serve(
     log_to_stderr()
     print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
     alone = workers == 1
+    app = create_app(config, model) if alone else "genrec.serving.app:from_environment"
+    del model  # a reload frees it, and processes have their own
     uvicorn.run(
-        create_app(config, model) if alone else "genrec.serving.app:from_environment",
+        app,
         factory=not alone,
         host=host,
         port=port,

@@ -53,23 +53,27 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
   async function ask() {
     clearTimeout(timer);
     asking?.abort();
-    stale = false;
     const query = input.value.trim();
-    if (!query) return close();
+    if (!query) return done(close);
     asking = new AbortController();
     try {
       const { items: found } = await find(query, asking.signal);
-      if (document.activeElement === input) show(found);
+      done(() => document.activeElement === input && show(found));
     } catch (error) {
       if (error.name === "AbortError") return;
-      show([], error.message);
+      done(() => show([], error.message));
       onError(error);
     }
   }
 
+  function done(showing) {
+    stale = false;
+    showing();
+  }
+
   async function enter() {
     if (stale) await ask();
-    pick(active);
+    if (!stale) pick(active); // else the text has changed again
   }
 
   const keys = {

@@ -54,5 +54,7 @@ export const hide = (item) => change({ hidden: [...without(state.hidden, item), 
 // Titles belong to the data that they were chosen from: other data, another start.
 export function belongTo(data) {
   if (state.data === data) return;
-  change(state.data === null ? { data } : { ...EMPTY, k: state.k, data });
+  if (state.data !== null) return change({ ...EMPTY, k: state.k, data });
+  state = { ...state, data };
+  return keep(KEY, JSON.stringify(state));
 }
