@@ -238,6 +238,16 @@ def test_a_change_that_cannot_be_kept_is_taken_back(
     assert [each.item_id for each in ChangeLog(tmp_path / "changes.jsonl").all()] == ["new"]
 
 
+def test_a_file_of_changes_may_be_removed(run: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "changes.jsonl", GenRec.from_pretrained(run)
+    log = ChangeLog(path)
+    log.make(Change("add", "a", "Item A"), model)
+    path.unlink()
+    assert log.unread() == []
+    log.make(Change("add", "b", "Item B"), model)
+    assert [each.item_id for each in ChangeLog(path).all()] == ["b"]
+
+
 def test_every_process_knows_an_item_at_once(serve: Any, tmp_path: Path) -> None:
     here, there = (serve(changes=tmp_path / "changes.jsonl") for _ in range(2))
     assert here.post("/v1/items", json={"title": "A New Title"}).status_code == 201

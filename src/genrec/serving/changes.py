@@ -103,6 +103,10 @@ class ChangeLog:
             return []
         with self._lock:  # or a line might be read that is taken back
             self._looked = self._state()
+            if self._looked is None or self._looked[0] < self._read:  # somebody removed it
+                self._read = 0
+            if self._looked is None:
+                return []
             with self._path.open("rb") as file:
                 file.seek(self._read)
                 data = file.read()
