@@ -34,6 +34,7 @@ from genrec.backbone import Backbone, load_backbone, make_trainable
 from genrec.config import parse_assignments
 from genrec.histories import Histories
 from genrec.likelihood import (
+    CatalogueLikelihood,
     Choices,
     Targets,
     decision_states,
@@ -84,6 +85,30 @@ class FrozenLayers:
         return self.backbone.hidden(ids, use_cache=False)[0].clone()
 
 
+class Weighted(nn.Module):
+    """Learned factors beside the residual, as ``--weights`` names them.
+
+    ``fast``: of the prior, one for all decisions. ``by-place``: of the prior, one at the root and
+    one inside titles. ``temperature``: of prior and language model together, by place.
+    """
+
+    def __init__(self, likelihood: CatalogueLikelihood, kind: str) -> None:
+        super().__init__()
+        self.kind, self.plain, self.place = kind, likelihood.child_logits, likelihood.is_inner
+        self.logs = nn.Parameter(torch.zeros(1 if kind == "fast" else 2))
+
+    def forward(
+        self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
+    ) -> torch.Tensor:
+        """In the place of :meth:`CatalogueLikelihood.child_logits`."""
+        logits = self.plain(hidden, chosen, prior)
+        place = self.place(chosen)[torch.from_numpy(chosen.decision)] % len(self.logs)
+        factor = self.logs.exp()[place]
+        if self.kind == "temperature" or prior is None:
+            return logits * factor
+        return logits + (factor - 1) * torch.from_numpy(prior)
+
+
 class Late:
     """A fitted prior at the positions of histories that it was not fitted on."""
 
@@ -117,6 +142,13 @@ class Study:
         make_trainable(model._backbone, self.config)
         model._build_likelihood()
         self.likelihood = model._likelihood
+        if options.weights == "fixed":
+            assert self.likelihood.prior_weight is not None
+            self.likelihood.prior_weight.requires_grad = False
+        elif options.weights:
+            weighted = Weighted(self.likelihood, options.weights)
+            self.likelihood.weighted = weighted  # a part of the model, so that it is trained
+            vars(self.likelihood)["child_logits"] = weighted
         self.trie, self.end = self.likelihood.trie, self.prompts.end
 
     def batch(self, collate: Collator, windows: list[Window]) -> dict[str, Any]:
@@ -137,14 +169,18 @@ class Study:
             self.trie, self.prompts, histories, self.prior, loss=config.loss, seed=config.seed
         )
         self._calibrate(collate)
-        weights = [weight for weight in likelihood.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, weight_decay=config.weight_decay)
+        named = [(k, v) for k, v in likelihood.named_parameters() if v.requires_grad]
+        weights = [weight for _, weight in named]
+        # A factor that moves by the common rate moves by .02 in fifty steps: it would stand still.
+        fast = [{"params": [v], "speed": 20.0 if "logs" in k else 1.0} for k, v in named]
+        optimizer = torch.optim.AdamW(fast, weight_decay=config.weight_decay)
         seen, likelihood = 0, likelihood.train()
         for step, microbatches in enumerate(self._steps()):
             if (done := seen / self.options.targets) >= 1:
                 break
             warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-            optimizer.param_groups[0]["lr"] = config.learning_rate * warm * (1 - done)
+            for group in optimizer.param_groups:
+                group["lr"] = group["speed"] * config.learning_rate * warm * (1 - done)
             seen += self._step(collate, microbatches)
             nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
             optimizer.step()
@@ -308,6 +344,7 @@ def table(path: Path) -> None:
 def name_of(options: argparse.Namespace) -> str:
     """What differs from the defaults; the prior and the seed are said apart."""
     parts = [text for text in options.set if not text.startswith("prior=")]
+    parts += [f"weights={options.weights}"] * bool(options.weights)
     parts += ["no-end-label"] * options.no_end_label + ["untrained"] * (not options.targets)
     return " ".join(parts) or "default"
 
@@ -321,6 +358,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=400, help="whose late items are predicted")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-end-label", action="store_true", help="no loss where a title ends")
+    parser.add_argument("--weights", choices=["fixed", "fast", "by-place", "temperature"])
     parser.add_argument("--cache", type=Path, default=Path("frozen-layers"))
     parser.add_argument("--table", type=Path, help="only show what these runs found")
     options = parser.parse_args()
