@@ -4,11 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from conftest import make_dataset
 from genrec.errors import RunError
 from genrec.histories import Histories
-from genrec.kernel import FIXED, combine, count_by_gap, fit_kernel
+from genrec.kernel import (
+    FIXED,
+    HISTORY,
+    SHRINKAGE,
+    _user_votes,
+    combine,
+    count_by_gap,
+    fit_kernel,
+    share,
+)
 from genrec.priors import (
     CooccurrencePrior,
     KernelPrior,
@@ -123,6 +133,30 @@ def test_kernel_finds_what_the_log_does() -> None:
     learned = KernelPrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
     fixed = CooccurrencePrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
     assert learned[0, 51] > fixed[0, 51]
+
+
+def test_what_the_kernel_is_fitted_on_by_brute_force() -> None:
+    """Votes for the target and for all unseen items, from counts without the user's own."""
+    data = make_dataset(users=12)
+    rows = [*(row.tolist() for row in data.histories), [5, 9, 5, 2, 9, 7, 1]]
+    n_items, history = 30, np.array(rows[-1], np.int32)
+    counted = [count_by_gap(Histories.from_lists(part), n_items) for part in (rows, rows[:-1])]
+    everybody, others = ([*c, *(sp.csr_array(each.T) for each in c)] for c in counted)
+    counts = np.bincount(np.concatenate(rows), minlength=n_items).astype(float)
+    own = np.bincount(history, minlength=n_items)
+    sums = [np.asarray(each.sum(axis=1)) for each in everybody]
+    target, total = _user_votes(history, everybody, sums, counts)
+    new = [t for t in range(1, len(history)) if history[t] not in history[:t]]
+    for row, t in enumerate(new):
+        unseen = np.setdiff1d(np.arange(n_items), history[:t])
+        for number, matrix in enumerate(others):
+            for age, voter in enumerate(history[:t][::-1]):
+                says = matrix.toarray()[voter] / ((counts - own)[voter] + SHRINKAGE)
+                column = number * HISTORY + age
+                assert target[row, column] == pytest.approx(says[history[t]])
+                assert total[row, column] == pytest.approx(says[unseen].sum())
+        assert target[row, -1] == pytest.approx(share(counts - own)[history[t]])
+        assert total[row, -1] == pytest.approx(share(counts - own)[unseen].sum())
 
 
 def test_kernel_of_a_log_without_pairs_is_the_fixed_one() -> None:

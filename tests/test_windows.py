@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec
+from genrec import windows as windows_module
+from genrec.trie import build_trie
 from genrec.windows import ByLength, Collator, Window, Windows
 
 
@@ -66,3 +72,29 @@ def test_labels_of_the_full_vocabulary_are_the_targets_tokens(tiny_backbone: str
         targets = data.histories[row][1:stop]
         assert wanted == [int(token) for item in targets for token in titles[item]]
     assert batch["titles"] == 5
+
+
+@pytest.mark.parametrize("prior", ["popularity", "cooccurrence", "kernel"])
+def test_sparse_priors_say_what_dense_ones_say(
+    prior: str, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_dataset(users=12)
+    model = GenRec(backbone=tiny_backbone, prior=prior, dtype="float32").prepare(data)
+    trie = build_trie(model._prompts.titles, np.arange(3, 30))  # some titles are no leaves
+    collate = Collator(trie, model._prompts, data.histories, model._prior)
+    windows = [
+        window
+        for window in Windows(data.histories, 3, every_position=True)
+        if (data.histories[window.row][window.first : window.stop] >= 3).all()
+    ]
+    dense = collate(windows)["targets"]
+    monkeypatch.setattr(windows_module, "DENSE_ITEMS", 0)
+    sparse = collate(windows)["targets"]
+    decision = dense.choices.decision
+    np.testing.assert_allclose(shares(sparse.prior, decision), shares(dense.prior, decision), 1e-4)
+
+
+def shares(logs: npt.NDArray[np.float32], decision: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Of each child in what its decision has; a factor of all children makes no difference."""
+    mass = np.exp(logs.astype(np.float64))
+    return mass / np.bincount(decision, mass)[decision]

@@ -22,6 +22,7 @@ from genrec.histories import Histories
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
 
 GAPS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 10))
 """Groups of gaps between two interactions of a history, first and last gap of each."""
@@ -94,19 +95,25 @@ def combine(by_gap: Sequence[sp.csr_array[Any]], kernel: Kernel) -> list[sp.csr_
     return combined
 
 
-def own_transitions(history: Items, kernel: Kernel, n_items: int) -> list[sp.csr_array[Any]]:
-    """What one history adds to the combined matrices."""
+def pairs(length: int) -> tuple[Ints, Ints, Ints]:
+    """Places of each two interactions of a history that count, and the group of their gap."""
     group = np.repeat(np.arange(len(GAPS)), [last - first + 1 for first, last in GAPS])
     gaps = np.arange(1, len(group) + 1)
-    counts = np.maximum(len(history) - gaps, 0)
+    counts = np.maximum(length - gaps, 0)
     earlier = np.concatenate([np.arange(count) for count in counts])
-    later = earlier + np.repeat(gaps, counts)
-    pairs = history[earlier], history[later]
+    return earlier, earlier + np.repeat(gaps, counts), np.repeat(group, counts)
+
+
+def own_transitions(
+    history: npt.NDArray[np.integer[Any]], kernel: Kernel, n_items: int
+) -> list[sp.csr_array[Any]]:
+    """What one history adds to the combined matrices."""
+    earlier, later, group = pairs(len(history))
+    both = history[earlier], history[later]
     own = []
     for direction, weights in enumerate(kernel.gap):
-        weight = np.repeat(weights[group], counts)
-        where = pairs[::-1] if direction else pairs
-        own.append(sp.csr_array((weight, where), shape=(n_items, n_items)))
+        where = both[::-1] if direction else both
+        own.append(sp.csr_array((weights[group], where), shape=(n_items, n_items)))
     return own
 
 
@@ -141,13 +148,14 @@ def extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
 def fit_kernel(histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats) -> Kernel:
     """Maximum-likelihood weights for the next unseen item, each user's own counts subtracted."""
     both = [*by_gap, *(sp.csr_array(counted.T) for counted in by_gap)]
+    sums = [np.asarray(counted.sum(axis=1), np.float64) for counted in both]
     target, total = [], []
     positions = 0
     for user in np.random.default_rng(0).permutation(len(histories)):
         history = histories[int(user)]
         if len(history) < 2:
             continue
-        of_target, of_all = _user_votes(history, both, counts)
+        of_target, of_all = _user_votes(history, both, sums, counts)
         target.append(of_target)
         total.append(of_all)
         positions += len(of_target)
@@ -159,35 +167,58 @@ def fit_kernel(histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts
 
 
 def _user_votes(
-    history: Items, both: Sequence[sp.csr_array[Any]], counts: Floats
+    history: Items, both: Sequence[sp.csr_array[Any]], sums: Sequence[Floats], counts: Floats
 ) -> tuple[Floats, Floats]:
     """Votes for each target and for all unseen items, per weight.
+
+    The votes for unseen items are all votes less those for items of the history, so that the cost
+    follows what the voters' rows hold and not the size of the catalogue.
+
+    Args:
+        sums: all votes of each item in each of ``both``.
 
     Returns:
         Two arrays of shape [positions, 2 * len(GAPS) * HISTORY + 1]; popularity comes last.
     """
-    n_items, stop = len(counts), len(history)
+    items, first_at, place = np.unique(history, return_index=True, return_inverse=True)
+    stop = len(history)
     start = max(1, stop - POSITIONS_PER_USER)
     first = max(0, start - HISTORY)
-    unseen = ~seen_before(history, start, stop, n_items)
-    targets = history[start:]
-    new = unseen[np.arange(len(targets)), targets]  # repeats are not what the kernel is for
-    voters, unseen = history[first : stop - 1], unseen[new].T.astype(np.float64)
+    seen = first_at < np.arange(start, stop)[:, None]
+    new = ~seen[np.arange(stop - start), place[start:]]  # repeats are not what the kernel is for
+    seen, target, voters = seen[new].astype(np.float64), place[start:][new], place[first : stop - 1]
     age = (np.arange(start, stop)[:, None] - 1 - np.arange(first, stop - 1))[new]
     position, voter = np.nonzero((age >= 0) & (age < HISTORY))
-    own = count_by_gap(Histories.from_lists([history.tolist()]), n_items)
-    own += [sp.csr_array(counted.T) for counted in own]
-    others = counts - np.bincount(history, minlength=n_items)
-    scale = 1.0 / (others + SHRINKAGE)[voters][:, None]
-    votes = np.zeros((2, int(new.sum()), len(both) * HISTORY + 1))
-    for number, (counted, mine) in enumerate(zip(both, own, strict=True)):
-        rows = sp.csr_array(counted[voters] - mine[voters])
+    others = counts - np.bincount(history, minlength=len(counts))
+    scale = 1.0 / (others[items] + SHRINKAGE)[voters]
+    own = _own_counts(place, len(items), voters)
+    votes = np.zeros((2, len(target), len(both) * HISTORY + 1))
+    for number, (counted, total, mine) in enumerate(zip(both, sums, own, strict=True)):
         column = number * HISTORY + age[position, voter]
-        votes[0, position, column] = (rows[:, targets[new]].toarray() * scale)[voter, position]
-        votes[1, position, column] = (rows @ unseen * scale)[voter, position]
-    popularity = share(others)
-    votes[0, :, -1], votes[1, :, -1] = popularity[targets[new]], popularity @ unseen
+        within = counted[items[voters]][:, items].toarray() - mine
+        unseen = (total[items[voters]] - mine.sum(axis=1) - seen @ within.T) * scale
+        votes[0, position, column] = (within[:, target].T * scale)[position, voter]
+        votes[1, position, column] = unseen[position, voter]
+    popularity = share(others)[items]
+    votes[0, :, -1], votes[1, :, -1] = popularity[target], 1.0 - seen @ popularity
     return votes[0], votes[1]
+
+
+def _own_counts(place: Ints, size: int, voters: Ints) -> Floats:
+    """A history's own transitions from its voters, shape [2 * len(GAPS), voters, size].
+
+    Args:
+        place: the history as indices of its ``size`` distinct items.
+    """
+    earlier, later, group = pairs(len(place))
+    rows = np.arange(len(GAPS))[:, None] * size + voters
+    found = []
+    for source, target in ((earlier, later), (later, earlier)):
+        where = group * size + place[source], place[target]
+        shape = (len(GAPS) * size, size)
+        counted = sp.csr_array((np.ones(len(group)), where), shape=shape)
+        found.append(counted[rows.ravel()].toarray())
+    return np.concatenate(found).reshape(-1, len(voters), size)
 
 
 def _maximise(target: Floats, total: Floats) -> Kernel:

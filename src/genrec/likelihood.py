@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from genrec.backbone import Backbone
+from genrec.shares import SparseSums
 from genrec.trie import ROOT, Trie
 
 Array = npt.NDArray[np.int64]
@@ -60,9 +61,18 @@ def cumulative_mass(trie: Trie, probabilities: Floats) -> Floats:
     return sums
 
 
-def log_mass(trie: Trie, sums: Floats, rows: Array, child: Array) -> npt.NDArray[np.float32]:
-    """Log of the prior's mass below each child; ``rows`` says which row of ``sums`` it is under."""
-    mass = sums[rows, trie.child_high[child]] - sums[rows, trie.child_low[child]]
+def log_mass(
+    trie: Trie, sums: Floats | SparseSums, rows: Array, child: Array
+) -> npt.NDArray[np.float32]:
+    """Log of the prior's mass below each child; ``rows`` says which row of ``sums`` it is under.
+
+    Sparse sums leave out a factor, the same for all children of a decision: it makes no difference.
+    """
+    low, high = trie.child_low[child], trie.child_high[child]
+    if isinstance(sums, SparseSums):
+        mass = sums.between(rows, low, high)
+    else:
+        mass = sums[rows, high] - sums[rows, low]
     return cast(npt.NDArray[np.float32], np.log(np.maximum(mass, 1e-30)).astype(np.float32))
 
 
@@ -291,14 +301,18 @@ class Targets:
 
 
 def locate_targets(
-    trie: Trie, items: npt.NDArray[np.int32], row: Array, start: Array, sums: Floats | None
+    trie: Trie,
+    items: npt.NDArray[np.int32],
+    row: Array,
+    start: Array,
+    sums: Floats | SparseSums | None,
 ) -> Targets:
     """Decisions on the way to each target title.
 
     Args:
         items: target items, shape [titles].
         row, start: batch row and position of each title's first token, shape [titles].
-        sums: cumulative prior mass for each title, shape [titles, items + 1].
+        sums: cumulative prior mass for each title, shape [titles, items + 1] or sparse.
     """
     leaf = trie.leaf_of[items]
     counts = np.diff(trie.path_offsets)[leaf]

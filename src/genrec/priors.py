@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,6 +38,7 @@ from genrec.kernel import (
     share,
 )
 from genrec.pool import fit_weights, pooled
+from genrec.shares import Shares
 
 Floats = npt.NDArray[np.float64]
 Items = npt.NDArray[np.int32]
@@ -85,6 +86,15 @@ class Prior(Protocol):
         ...
 
 
+@runtime_checkable
+class SparsePrior(Prior, Protocol):
+    """A prior whose training distributions differ from one another in few items."""
+
+    def training_shares(self, history: Items, start: int, stop: int) -> Shares:
+        """:meth:`Prior.training_probabilities`, sparse; the base is that of every history."""
+        ...
+
+
 class PopularityPrior:
     """q is the share of interactions, with one pseudo-count per item; it ignores the history."""
 
@@ -99,8 +109,13 @@ class PopularityPrior:
         return np.tile(share(self.counts), (len(histories), 1))
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
-        own = np.bincount(history, minlength=len(self.counts))
-        return np.tile(share(self.counts - own), (stop - start, 1))
+        return self.training_shares(history, start, stop).dense()
+
+    def training_shares(self, history: Items, start: int, stop: int) -> Shares:
+        items, own = np.unique(history, return_counts=True)
+        rows = stop - start
+        others = np.tile(self.counts[items] - own + 1.0, (rows, 1))
+        return _changed(self.counts + 1.0, sp.csr_array((rows, len(self.counts))), items, others)
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
@@ -165,26 +180,54 @@ class CooccurrencePrior:
         return discount_repeats(self.all_votes(histories), seen, self.repeat_share)
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
-        seen = seen_before(history, start, stop, len(self.counts))
-        votes = self.training_votes(history, start, stop)
-        return discount_repeats(votes, seen, self.repeat_share)
+        votes = self.training_votes(history, start, stop, self.repeat_share)
+        votes /= votes.sum(axis=1, keepdims=True)
+        return votes
 
-    def training_votes(self, history: Items, start: int, stop: int) -> Floats:
-        """:meth:`all_votes` at positions of a training history, the user's own left out."""
-        n_items = len(self.counts)
-        counts = self.counts - np.bincount(history, minlength=n_items)
+    def training_votes(self, history: Items, start: int, stop: int, repeats: float = 1.0) -> Floats:
+        """Votes and popularity at positions of a training history, the user's own left out.
+
+        Args:
+            repeats: factor for the items that a position has behind it.
+        """
+        votes, items, known = self._training_votes(history, start, stop, repeats, sparse=False)
+        votes += self.counts + 1.0
+        votes[:, items] = known
+        return cast(Floats, votes)
+
+    def training_shares(self, history: Items, start: int, stop: int) -> Shares:
+        found = self._training_votes(history, start, stop, self.repeat_share, sparse=True)
+        return _changed(self.counts + 1.0, *found)
+
+    def _training_votes(
+        self, history: Items, start: int, stop: int, repeats: float, *, sparse: bool
+    ) -> tuple[Any, Items, Floats]:
+        """Everybody's votes; the history's items; what these have less the user's own votes.
+
+        The unit is one interaction's share of the popularity, which is in the last part alone.
+        """
+        items, first_at, place = np.unique(history, return_index=True, return_inverse=True)
         first = max(0, start - HISTORY)
-        voters = history[first : stop - 1] if stop > 1 else history[:0]
-        own = own_transitions(history, self.kernel, n_items)
-        age = np.arange(start, stop)[:, None] - 1 - np.arange(first, first + len(voters))
-        votes = self.kernel.popularity * np.tile(share(counts), (stop - start, 1))
+        voters = np.arange(first, max(first, stop - 1))
+        age = np.arange(start, stop)[:, None] - 1 - voters
+        others = self.counts[items] - np.bincount(place)
+        unit = (self.counts + 1.0).sum() - len(history)
+        scale = unit / self.kernel.popularity / (others + SHRINKAGE)[place[voters]]
+        votes: Any = sp.csr_array((stop - start, len(self.counts))) if sparse else 0.0
+        known = np.zeros((stop - start, len(items)))
+        own = own_transitions(place, self.kernel, len(items))
         for recency, transitions, mine in zip(
             self.kernel.recency, self.transitions, own, strict=True
         ):
             weight = np.where((age >= 0) & (age < HISTORY), recency[age.clip(0, HISTORY - 1)], 0.0)
-            others = (transitions[voters] - mine[voters]).toarray()
-            votes += weight / (counts + SHRINKAGE)[voters] @ np.maximum(others, 0.0)
-        return votes
+            weight *= scale
+            rows = transitions[history[voters]]
+            votes = votes + (sp.csr_array(weight) @ rows if sparse else weight @ rows.toarray())
+            known -= weight @ mine[place[voters]].toarray()
+        known += votes[:, items].toarray() if sparse else votes[:, items]
+        known = np.maximum(known, 0.0) + others + 1.0  # rounding may leave less than no votes
+        known[first_at < np.arange(start, stop)[:, None]] *= repeats
+        return votes, items, known
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)
@@ -350,6 +393,24 @@ def load_prior(path: Path) -> Prior:
         return PRIORS[str(arrays.pop("kind"))]().restore(arrays)
     except UNREADABLE as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
+
+
+def _changed(
+    base: Floats, votes: sp.csr_array[Any], items: npt.NDArray[np.integer[Any]], known: Floats
+) -> Shares:
+    """The base and the votes on top of it, but for ``items``, which have what is ``known``."""
+    rows = votes.shape[0]
+    free = np.ones(len(base), bool)
+    free[items] = False
+    free = free[votes.indices]
+    row = np.repeat(np.arange(rows), np.diff(votes.indptr))[free]
+    return Shares(
+        base,
+        np.append(row, np.repeat(np.arange(rows), len(items))),
+        np.append(votes.indices[free], np.tile(items, rows)),
+        np.append(votes.data[free], (known - base[items]).ravel()),
+        rows,
+    )
 
 
 def _extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp.csr_array[Any]:

@@ -14,12 +14,15 @@ from torch.utils.data import Sampler
 
 from genrec.errors import DataError
 from genrec.histories import Histories
-from genrec.likelihood import cumulative_mass, locate_targets
-from genrec.priors import Prior
+from genrec.likelihood import Floats, cumulative_mass, locate_targets
+from genrec.priors import Prior, SparsePrior
 from genrec.prompts import Prompts
+from genrec.shares import SparseSums
 from genrec.titles import TitleTokens
 from genrec.trie import Trie
 
+DENSE_ITEMS = 100_000
+"""Larger catalogues have sparse priors in training; smaller ones are faster as whole rows."""
 POOL = 64
 """Microbatches that are drawn together and filled by length."""
 
@@ -104,7 +107,7 @@ class Collator:
         self.loss, self.seed = loss, seed
 
     def __call__(self, windows: list[Window]) -> dict[str, Any]:
-        sequences, rows, starts, items, masses = [], [], [], [], []
+        sequences, rows, starts, items, places = [], [], [], [], []
         for number, window in enumerate(windows):
             history = self.histories[window.row]
             tokens, window_starts = self._tokens(window)
@@ -113,10 +116,7 @@ class Collator:
             rows += [number] * count
             starts += window_starts
             items.append(history[window.stop - count : window.stop])
-            if self.prior is not None:
-                masses.append(
-                    self.prior.training_probabilities(history, window.stop - count, window.stop)
-                )
+            places.append((history, window.stop - count, window.stop))
         input_ids = _pad(sequences, 0)
         if self.loss != "catalogue":
             labels = _pad([sequence[1:] for sequence in sequences], -100, input_ids.shape[1])
@@ -126,10 +126,23 @@ class Collator:
                     labels[row, : start - 1] = -100
             return {"input_ids": input_ids, "targets": None, "labels": labels, "titles": len(rows)}
         target_items = np.concatenate(items)
-        sums = cumulative_mass(self.trie, np.concatenate(masses)) if masses else None
-        targets = locate_targets(self.trie, target_items, np.array(rows), np.array(starts), sums)
+        targets = locate_targets(
+            self.trie, target_items, np.array(rows), np.array(starts), self._sums(places)
+        )
         labels = torch.from_numpy(target_items.astype(np.int64))
         return {"input_ids": input_ids, "targets": targets, "labels": labels, "titles": len(rows)}
+
+    def _sums(
+        self, places: list[tuple[npt.NDArray[np.int32], int, int]]
+    ) -> Floats | SparseSums | None:
+        """The prior's cumulative mass at each position of the windows."""
+        prior = self.prior
+        if prior is None:
+            return None
+        if len(self.trie) > DENSE_ITEMS and isinstance(prior, SparsePrior):
+            return SparseSums.of(self.trie, [prior.training_shares(*place) for place in places])
+        q = [prior.training_probabilities(*place) for place in places]
+        return cumulative_mass(self.trie, np.concatenate(q))
 
     def _tokens(self, window: Window) -> tuple[list[int], list[int]]:
         """A window's tokens and where each of its target titles starts."""
