@@ -19,6 +19,13 @@ def test_trie_benchmark_prints_one_json_object() -> None:
     assert result["decision_nodes"] > 100
 
 
+def test_prior_benchmark_times_both_forms() -> None:
+    command = [sys.executable, str(BENCHMARKS / "prior.py"), "--items", "500", "--json"]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    ratio = result["dense_milliseconds"] / result["sparse_milliseconds"]
+    assert result["dense_to_sparse"] == ratio
+
+
 def test_training_benchmark_compares_two_recipes(tiny_backbone: str, tmp_path: Path) -> None:
     make_dataset(users=60).save(tmp_path / "data")
     command = [sys.executable, str(BENCHMARKS / "training.py"), "--minutes", "0.02", "--json"]

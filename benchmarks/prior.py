@@ -1,0 +1,88 @@
+"""Time of the prior in a training batch, dense and sparse: python benchmarks/prior.py [--items N].
+
+Synthetic histories along a popularity curve; one microbatch of 8 windows of 20 targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genrec.histories import Histories
+from genrec.likelihood import cumulative_mass, locate_targets
+from genrec.priors import CooccurrencePrior, KernelPrior
+from genrec.shares import SparseSums
+from genrec.trie import Trie, build_trie
+from output import show
+from trie import synthetic_titles
+
+USERS, LENGTH, WINDOWS, TARGETS = 20_000, 60, 8, 20
+
+
+def milliseconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Processor time of a call, after one that is not counted."""
+    function()
+    start = time.process_time()
+    for _ in range(repeats):
+        function()
+    return 1000 * (time.process_time() - start) / repeats
+
+
+def batches(
+    trie: Trie, prior: CooccurrencePrior, histories: Histories
+) -> dict[str, Callable[[], Any]]:
+    """What the collator does with a prior, in both forms."""
+    places = [(histories[row], LENGTH - TARGETS, LENGTH) for row in range(WINDOWS)]
+    items = np.concatenate([history[start:] for history, start, _ in places])
+    nowhere = np.zeros(len(items), np.int64)
+
+    def dense() -> Any:
+        q = np.concatenate([prior.training_probabilities(*place) for place in places])
+        return locate_targets(trie, items, nowhere, nowhere, cumulative_mass(trie, q))
+
+    def sparse() -> Any:
+        sums = SparseSums.of(trie, [prior.training_shares(*place) for place in places])
+        return locate_targets(trie, items, nowhere, nowhere, sums)
+
+    return {"dense": dense, "sparse": sparse}
+
+
+def run(items: int, seed: int, *, dense: bool) -> dict[str, Any]:
+    trie = build_trie(synthetic_titles(items, seed))
+    popularity = 1 / np.arange(20, items + 20)
+    drawn = np.random.default_rng(seed).choice(
+        items, (USERS, LENGTH), p=popularity / popularity.sum()
+    )
+    histories = Histories.from_lists(drawn.tolist())
+    started = time.process_time()
+    KernelPrior().fit(histories, items)
+    fit_seconds = time.process_time() - started
+    both = batches(trie, CooccurrencePrior().fit(histories, items), histories)
+    found = {
+        "items": items,
+        "root_children": int(trie.child_offsets[1]),
+        "kernel_fit_seconds": fit_seconds,
+        "sparse_milliseconds": milliseconds(both["sparse"]),
+    }
+    if dense:
+        found["dense_milliseconds"] = milliseconds(both["dense"])
+        found["dense_to_sparse"] = found["dense_milliseconds"] / found["sparse_milliseconds"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=60_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-dense", action="store_true", help="it takes 4 KB an item and more")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    show(run(options.items, options.seed, dense=not options.no_dense), options.json)
+
+
+if __name__ == "__main__":
+    main()
