@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
+from genrec.baselines.forward import Forward
 from genrec.baselines.linear import Ease
 from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
 from genrec.baselines.registry import BASELINES, load_baseline, make_baseline, save_baseline
@@ -15,6 +16,7 @@ __all__ = [
     "BASELINES",
     "Cooccurrence",
     "Ease",
+    "Forward",
     "ItemKnn",
     "ItemKnnBm25",
     "Kernel",

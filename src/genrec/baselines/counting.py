@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
 from genrec.histories import Dataset, Histories, Holdout, common_clock
-from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior, Prior
+from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior
 
 BLOCK = 1024
 """Histories whose distributions are held at once."""
 
 
-class _Counting(Scoring):
+class Distribution(Protocol):
+    """What a prior needs to be a recommender of its own; see :class:`genrec.priors.Prior`."""
+
+    def fit(self, histories: Histories, n_items: int) -> Self: ...
+
+    def probabilities(self, histories: Histories) -> npt.NDArray[np.float64]: ...
+
+    def arrays(self) -> Arrays: ...
+
+    def restore(self, arrays: Arrays) -> Self: ...
+
+
+class Counting(Scoring):
     """Ranks items by a prior's probabilities; scores are their logarithms."""
 
-    _prior: Prior
+    _prior: Distribution
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Count the training split; ``valid`` is not looked at."""
@@ -53,7 +65,7 @@ class _Counting(Scoring):
         return self
 
 
-class Popularity(_Counting):
+class Popularity(Counting):
     """Most popular items first."""
 
     name = "popularity"
@@ -62,7 +74,7 @@ class Popularity(_Counting):
         self._prior = PopularityPrior()
 
 
-class Cooccurrence(_Counting):
+class Cooccurrence(Counting):
     """Directed co-occurrence with the last items of the history; see the prior for the formula."""
 
     name = "cooccurrence"
@@ -71,7 +83,7 @@ class Cooccurrence(_Counting):
         self._prior = CooccurrencePrior()
 
 
-class Kernel(_Counting):
+class Kernel(Counting):
     """Co-occurrence in both directions with fitted weights; see the prior for the formula."""
 
     name = "kernel"
@@ -80,7 +92,7 @@ class Kernel(_Counting):
         self._prior = KernelPrior()
 
 
-class Pooled(_Counting):
+class Pooled(Counting):
     """Kernel, EASE and popularity in a log-linear pool; GenRec's default prior by itself."""
 
     name = "pooled"
@@ -108,7 +120,7 @@ class RecentPopularity(Scoring):
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Add up the weights; ``valid`` is not looked at."""
-        weights = 0.5 ** (_ages(train.histories) / self.half_life)
+        weights = 0.5 ** (ages(train.histories) / self.half_life)
         self._weights = np.bincount(
             train.histories.items, weights=weights, minlength=len(train.catalogue)
         )
@@ -125,7 +137,7 @@ class RecentPopularity(Scoring):
         return self
 
 
-def _ages(histories: Histories) -> npt.NDArray[np.float64]:
+def ages(histories: Histories) -> npt.NDArray[np.float64]:
     """Ages of all interactions from 0, the newest, to 1; see :class:`RecentPopularity`."""
     times = histories.timestamps
     if len(times) and common_clock(histories):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
+from genrec.baselines.forward import Forward
 from genrec.baselines.linear import Ease
 from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
 from genrec.baselines.slim import Slim
@@ -76,6 +77,7 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "cooccurrence": lambda seed: Cooccurrence(),
         "kernel": lambda seed: Kernel(),
         "pooled": lambda seed: Pooled(),
+        "forward": lambda seed: Forward(),
         "sasrec": _sasrec,
         "p5-sequential": lambda seed: _p5("sequential", seed),
         "p5-shuffled": lambda seed: _p5("shuffled", seed),
