@@ -17,8 +17,10 @@ from conftest import make_dataset
 from genrec.baselines import (
     BASELINES,
     Ease,
+    Forward,
     ItemKnn,
     ItemKnnBm25,
+    Kernel,
     P3Alpha,
     Popularity,
     RecentPopularity,
@@ -72,6 +74,38 @@ def test_recent_popularity_without_a_clock_ages_within_each_history(five: Datase
     scores = RecentPopularity(half_life=0.5).fit(five).scores(five.histories.select([0]))
     expected = [1 / 4 + 1, 1 / 2 + 1 / 4 + 1, 1 + 1 + 1 / 4 + 1, 1 / 2 + 1 / 4, 1 / 4]
     np.testing.assert_allclose(scores, [expected])
+
+
+def fashion(users: int = 400, items: int = 40) -> Dataset:
+    """Everybody has three of the newest items at one time and one more much later."""
+    rng = np.random.default_rng(0)
+    rows, times = [], []
+    for _ in range(users):
+        first, back = np.sort(rng.random(2))
+        when = np.append(first + np.arange(3) / 1000, back)
+        rows.append(
+            [max(0, int(t * items) - age) for t, age in zip(when, (0, 1, 2, 0), strict=True)]
+        )
+        times += when.tolist()
+    plain = Histories.from_lists(rows)
+    data = dataset([[0]], [f"Title {item}" for item in range(items)])
+    log = Histories(plain.items, plain.offsets, plain.user_ids, np.array(times))
+    return Dataset("fashion", data.catalogue, log)
+
+
+def test_forward_recommends_what_rises() -> None:
+    """A user who was here early is told the news, not what went with their old items."""
+    data = fashion()
+    early = Histories.from_lists([[5, 4, 3]])
+    assert Forward().fit(data).recommend_batch(early, 3).items.min() >= 35
+    assert Kernel().fit(data).recommend_batch(early, 3).items.max() < 35
+
+
+def test_forward_without_a_clock_is_the_kernel(five: Dataset) -> None:
+    histories = five.histories
+    np.testing.assert_allclose(
+        Forward().fit(five).scores(histories), Kernel().fit(five).scores(histories)
+    )
 
 
 def test_itemknn_is_the_cosine_of_two_items_users(five: Dataset) -> None:
