@@ -365,7 +365,7 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
     histories, times = data.histories, data.histories.timestamps
     _check_clock(data)
     cuts = np.quantile(times, [1 - valid - test, 1 - test], method="higher")
-    before = [_count_before(histories, cut) for cut in (*cuts, np.inf)]
+    before = [count_before(histories, cut) for cut in (*cuts, np.inf)]
     info: dict[str, object] = {"split": "global-time", "cuts": cuts.tolist()}
     parts = []
     for name, known, until in zip(("valid", "test"), before, before[1:], strict=False):
@@ -391,7 +391,7 @@ def _check_clock(data: Dataset) -> None:
         raise DataError(f"{data.name}: {what}; use leave_last_out or prepare with real times")
 
 
-def _count_before(histories: Histories, time: float) -> NDArray[np.int64]:
+def count_before(histories: Histories, time: float) -> NDArray[np.int64]:
     """Items of each row before `time`, int64[rows]."""
     running = _offsets(histories.timestamps < time)
     return running[histories.offsets[1:]] - running[histories.offsets[:-1]]

@@ -189,8 +189,8 @@ def _user_votes(
     seen, target, voters = seen[new].astype(np.float64), place[start:][new], place[first : stop - 1]
     age = (np.arange(start, stop)[:, None] - 1 - np.arange(first, stop - 1))[new]
     position, voter = np.nonzero((age >= 0) & (age < HISTORY))
-    others = counts - np.bincount(history, minlength=len(counts))
-    scale = 1.0 / (others[items] + SHRINKAGE)[voters]
+    others = counts[items] - np.bincount(place)
+    scale = 1.0 / (others + SHRINKAGE)[voters]
     own = _own_counts(place, len(items), voters)
     votes = np.zeros((2, len(target), len(both) * HISTORY + 1))
     for number, (counted, total, mine) in enumerate(zip(both, sums, own, strict=True)):
@@ -199,7 +199,7 @@ def _user_votes(
         unseen = (total[items[voters]] - mine.sum(axis=1) - seen @ within.T) * scale
         votes[0, position, column] = (within[:, target].T * scale)[position, voter]
         votes[1, position, column] = unseen[position, voter]
-    popularity = share(others)[items]
+    popularity = (others + 1.0) / ((counts + 1.0).sum() - stop)
     votes[0, :, -1], votes[1, :, -1] = popularity[target], 1.0 - seen @ popularity
     return votes[0], votes[1]
 

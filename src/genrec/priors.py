@@ -114,8 +114,8 @@ class PopularityPrior:
     def training_shares(self, history: Items, start: int, stop: int) -> Shares:
         items, own = np.unique(history, return_counts=True)
         rows = stop - start
-        others = np.tile(self.counts[items] - own + 1.0, (rows, 1))
-        return _changed(self.counts + 1.0, sp.csr_array((rows, len(self.counts))), items, others)
+        row = np.repeat(np.arange(rows), len(items))
+        return Shares(self.counts + 1.0, row, np.tile(items, rows), np.tile(-1.0 * own, rows), rows)
 
     def extended(self, like: Sequence[int | None]) -> Self:
         longer = copy(self)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from genrec.baselines.base import Arrays
 from genrec.baselines.counting import Counting, ages
-from genrec.histories import Histories, common_clock
+from genrec.histories import Histories, common_clock, count_before
 from genrec.kernel import share
 from genrec.pool import CELLS, POSITIONS, fit_pool, pooled
 from genrec.priors import KernelPrior
@@ -53,9 +53,7 @@ class _ForwardPool:
         return self._count(histories, n_items)
 
     def _fit_weights(self, histories: Histories, n_items: int) -> None:
-        now = np.quantile(histories.timestamps, PAST)
-        running = np.append(0, np.cumsum(histories.timestamps < now))[histories.offsets]
-        known = np.diff(running)
+        known = count_before(histories, float(np.quantile(histories.timestamps, PAST)))
         back = np.flatnonzero((known > 0) & (known < histories.lengths))
         targets = histories.items[histories.offsets[back] + known[back]]
         before = histories.head(back, known[back])
