@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# On a busy machine fewer threads are faster: `make test OMP_NUM_THREADS=1`.
-export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+CORES := $(shell nproc 2>/dev/null || echo 2)
+export OMP_NUM_THREADS ?= $(CORES)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check format serve venv clean
@@ -11,8 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with the real backbone
 	$(BIN)/genrec demo --out runs/demo
 
-test: $(VENV)/.stamp-dev  ## all tests, with the real backbone too; `make test ARGS='-m "not e2e"'`
-	$(BIN)/python -m pytest $(ARGS)
+# As many test processes as cores, each with one thread: several threads each are far slower.
+test: $(VENV)/.stamp-dev  ## all tests, with the real backbone too; `make test ARGS=tests/test_trie.py`
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) $(ARGS)
 
 check: $(VENV)/.stamp-dev  ## style, types, and which module may import which
 	$(BIN)/ruff check .

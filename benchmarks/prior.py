@@ -20,7 +20,7 @@ from genrec.trie import Trie, build_trie
 from output import show
 from trie import synthetic_titles
 
-USERS, LENGTH, WINDOWS, TARGETS = 20_000, 60, 8, 20
+LENGTH, WINDOWS, TARGETS = 60, 8, 20
 
 
 def milliseconds(function: Callable[[], Any], repeats: int = 3) -> float:
@@ -51,11 +51,11 @@ def batches(
     return {"dense": dense, "sparse": sparse}
 
 
-def run(items: int, seed: int, *, dense: bool) -> dict[str, Any]:
+def run(items: int, users: int, seed: int, *, dense: bool) -> dict[str, Any]:
     trie = build_trie(synthetic_titles(items, seed))
     popularity = 1 / np.arange(20, items + 20)
     drawn = np.random.default_rng(seed).choice(
-        items, (USERS, LENGTH), p=popularity / popularity.sum()
+        items, (users, LENGTH), p=popularity / popularity.sum()
     )
     histories = Histories.from_lists(drawn.tolist())
     started = time.process_time()
@@ -77,11 +77,13 @@ def run(items: int, seed: int, *, dense: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=60_000)
+    parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-dense", action="store_true", help="it takes 4 KB an item and more")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    show(run(options.items, options.seed, dense=not options.no_dense), options.json)
+    found = run(options.items, options.users, options.seed, dense=not options.no_dense)
+    show(found, options.json)
 
 
 if __name__ == "__main__":

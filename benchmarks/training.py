@@ -35,8 +35,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "paper", "batch_size": 8},  # a smaller batch only ends a step earlier
     "ours": {},
 }
-BATCHES = 12
-"""Microbatches on which shares are measured."""
 PACKED = torch.ops.mkldnn._linear_pointwise
 
 
@@ -46,6 +44,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--minutes", type=float, default=1.5, help="training of each recipe")
+    parser.add_argument("--batches", type=int, default=12, help="on which shares are measured")
     parser.add_argument("--recipe", choices=RECIPES, help="only this one, in this process")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -71,7 +70,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     done = model.info["training"]
     per_second = done["targets"] / done["seconds"]
     memory = peak_memory()
-    closer = single_batches(GenRec(**settings), train)
+    closer = single_batches(GenRec(**settings), train, options.batches)
     return {
         "items_per_second": per_second,
         "tokens_per_second": per_second * closer["tokens_per_item"],
@@ -88,7 +87,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def single_batches(model: GenRec, train: Any) -> dict[str, float]:
+def single_batches(model: GenRec, train: Any, batches: int) -> dict[str, float]:
     """Tokens, arithmetic and shares of time of real microbatches."""
     model._prepare(train)
     make_trainable(model._backbone, model.config)
@@ -100,7 +99,7 @@ def single_batches(model: GenRec, train: Any) -> dict[str, float]:
     order = np.array(list(ByLength(windows.title_tokens(prompts.titles), size, size, config.seed)))
     dtype = choose_dtype(config.dtype, choose_device())
     rows: list[tuple[float, ...]] = []
-    for drawn in order[: size * BATCHES].reshape(-1, size):
+    for drawn in order[: size * batches].reshape(-1, size):
         batch = [windows[int(window)] for window in drawn]
         tokens = sum(len(collate._tokens(window)[0]) for window in batch)
         started = clock()

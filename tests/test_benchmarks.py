@@ -1,4 +1,7 @@
-"""The benchmark scripts run; what they measure is not judged here."""
+"""The benchmark scripts run; what they measure is not judged here.
+
+The benchmark of training runs as a part of the accelerator's queue, see test_gpu_scripts.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import make_dataset
+import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -20,18 +23,8 @@ def test_trie_benchmark_prints_one_json_object() -> None:
 
 
 def test_prior_benchmark_times_both_forms() -> None:
-    command = [sys.executable, str(BENCHMARKS / "prior.py"), "--items", "500", "--json"]
+    command = [sys.executable, str(BENCHMARKS / "prior.py"), "--json"]
+    command += ["--items", "500", "--users", "400"]
     result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     ratio = result["dense_milliseconds"] / result["sparse_milliseconds"]
-    assert result["dense_to_sparse"] == ratio
-
-
-def test_training_benchmark_compares_two_recipes(tiny_backbone: str, tmp_path: Path) -> None:
-    make_dataset(users=60).save(tmp_path / "data")
-    command = [sys.executable, str(BENCHMARKS / "training.py"), "--minutes", "0.02", "--json"]
-    command += ["--backbone", tiny_backbone, "--data", str(tmp_path / "data")]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    ratio = result["ours_items_per_second"] / result["paper_items_per_second"]
-    assert result["items_per_second_ratio"] == ratio
-    assert 0 < result["matmul_peak_share"] < 1
-    assert result["paper_tokens_per_item"] > 3 * result["ours_tokens_per_item"]
+    assert result["dense_to_sparse"] == pytest.approx(ratio)

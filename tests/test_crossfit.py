@@ -87,7 +87,7 @@ def test_fitting_sasrec_draws_from_nobodys_seed(monkeypatch: pytest.MonkeyPatch)
 
 def test_sasrec_learns_the_walk() -> None:
     """Users walk along the catalogue: the next items are the likeliest, and it stops in time."""
-    prior = SasrecPrior().fit(make_dataset(users=150).histories, 30)
+    prior = SasrecPrior().fit(make_dataset(users=60).histories, 30)
     q = prior.probabilities(Histories.from_lists([[4, 6, 8]]))[0]
     assert q[[9, 10, 11]].sum() > 0.6
     assert all(part.epochs <= Sasrec.epochs for part in prior.parts)

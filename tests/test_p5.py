@@ -10,8 +10,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from alike import assert_same_lists
 from conftest import make_dataset
-from genrec import Histories, Popularity, evaluate, leave_last_out
+from genrec import Histories, Popularity, TopK, evaluate, leave_last_out
 from genrec.baselines.p5 import P5, P5Settings, number_items
 from genrec.baselines.p5_network import IdTree, closed
 from genrec.errors import BackboneError, ConfigError, DataError
@@ -145,7 +146,7 @@ def test_a_pretrained_t5_brings_its_own_pieces_and_is_scored_exactly(
     oracle = brute_force(model, histories, 0)
     np.testing.assert_allclose(model.scores(histories)[0], oracle, atol=1e-4)
     again = P5().restore(model.arrays())
-    np.testing.assert_array_equal(again.scores(histories), model.scores(histories))
+    np.testing.assert_allclose(again.scores(histories), model.scores(histories), atol=1e-4)
 
 
 def test_probabilities_of_all_items_sum_to_at_most_one(tiny: P5, split: Split) -> None:
@@ -160,7 +161,7 @@ def test_the_default_contract_holds(tiny: P5, split: Split) -> None:
         known = items[items >= 0].tolist()
         assert sorted(known) == sorted(set(range(30)) - set(history.tolist()))
     alone = tiny.recommend_batch(histories.select([7]), 5)
-    assert alone.items[0].tolist() == top.items[7, :5].tolist()
+    assert_same_lists(alone, TopK(top.items[7:8, :5], top.scores[7:8, :5]))
     assert (tiny.recommend_batch(Histories.from_lists([[]]), 3).items >= 0).all()
 
 
@@ -190,7 +191,7 @@ def test_it_learns_what_follows_what(split: Split) -> None:
 def test_equal_seeds_give_equal_models(tiny: P5, split: Split) -> None:
     again = P5("sequential", settings=TINY).fit(split.train)
     histories = split.test.histories
-    np.testing.assert_array_equal(again.scores(histories), tiny.scores(histories))
+    np.testing.assert_allclose(again.scores(histories), tiny.scores(histories), atol=1e-4)
 
 
 def test_a_saved_model_gives_the_same_scores(tiny: P5, split: Split, tmp_path: object) -> None:
@@ -201,7 +202,7 @@ def test_a_saved_model_gives_the_same_scores(tiny: P5, split: Split, tmp_path: o
     assert again.name == "p5-sequential"
     assert again.settings == tiny.settings
     histories = split.test.histories
-    np.testing.assert_array_equal(again.scores(histories), tiny.scores(histories))
+    np.testing.assert_allclose(again.scores(histories), tiny.scores(histories), atol=1e-4)
 
 
 def test_the_budget_in_minutes_ends_training(split: Split) -> None:

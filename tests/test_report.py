@@ -236,7 +236,9 @@ def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = tmp_path / "deep" / "run"
     write(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.md"]
-    assert stat.S_IMODE((folder / "report.html").stat().st_mode) == 0o644
+    (tmp_path / "plain").touch()
+    plain = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert stat.S_IMODE((folder / "report.html").stat().st_mode) == plain
     before = (folder / "report.html").read_text(encoding="utf-8")
 
     def refuse(source: str, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alike import assert_same_recommendations
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, Session
 from genrec.search import KeyValues
@@ -19,14 +20,7 @@ def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
 
 
 def assert_same(session: Session, model: GenRec, k: int = 6) -> None:
-    found, expected = session.recommend(k), model.recommend(session.history, k)
-    assert [each.item_id for each in found] == [each.item_id for each in expected]
-    np.testing.assert_allclose(
-        [each.probability for each in found],
-        [each.probability for each in expected],
-        rtol=1e-4,
-        atol=1e-7,
-    )
+    assert_same_recommendations(session.recommend(k), model.recommend(session.history, k))
 
 
 @pytest.mark.parametrize("seed", range(6))

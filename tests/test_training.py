@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from alike import assert_same_lists
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 from genrec.backbone import Backbone
@@ -199,8 +200,7 @@ def test_full_tuning_saves_loads_and_resumes_as_a_model_of_its_own(
     loaded = GenRec.from_pretrained(tmp_path / "run")
     found = loaded.recommend_batch(split.test.histories, 5)
     expected = model.recommend_batch(split.test.histories, 5)
-    np.testing.assert_array_equal(found.items, expected.items)
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert_same_lists(found, expected)
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone: str) -> None:

@@ -98,6 +98,7 @@ def train_default(options: argparse.Namespace) -> Rows:
     """The default recipe, after the speed of training against the paper's."""
     command = [str(ROOT / "benchmarks" / "training.py"), "--json", "--data", options.data[0]]
     command += ["--minutes", str(min(0.5, options.minutes)), "--backbone", options.backbone]
+    command += ["--batches", str(options.batches)]
     speed = json.loads(subprocess.check_output([sys.executable, *command]))
     return [{"name": "speed", **speed}, *trained(options, "default", {})]
 
@@ -301,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--minutes", type=float, default=2, help="of each training")
     parser.add_argument("--users", type=int, help="G2, G3: test users; all if not given")
+    parser.add_argument("--batches", type=int, default=12, help="G2: looked at more closely")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="G4")
     parser.add_argument("--beams", type=int, nargs="+", default=[10, 50], help="G4: HF's")
     parser.add_argument("--targets", type=int, default=12_000, help="G5: budget of a run")

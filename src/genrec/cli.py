@@ -335,14 +335,15 @@ def demo(
         users=users,
         seed=seed,
         restart=restart,
-        say=lambda line: print(f"• {line}", flush=True),
+        say=lambda line: print(line, flush=True),
         progress=_progress("evaluating"),
     )
     _print_comparison(result.evaluations)
     _print_likelihood(result.info)
     print(f"\nAfter {', '.join(result.history)}:")
     _print_recommendations(result.recommendations)
-    print(f"\n{out / 'report.html'} shows it all; {result.seconds / 60:.1f} minutes in all")
+    minutes_taken = sum(result.stages.values()) / 60
+    print(f"\n{out / 'report.html'} shows it all; {minutes_taken:.1f} minutes in all")
     print(f'next: genrec recommend {out} --history "Fargo (1996)" -k 5')
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,24 @@ class DemoResult:
     recommendations: list[Recommendation]
     info: dict[str, Any]
     """Of the trained model, as in its ``genrec.json``."""
-    seconds: float
+    stages: dict[str, float]
+    """Seconds that each stage took, in order."""
+
+
+class _Stages:
+    """Says what begins, and how long it took."""
+
+    def __init__(self, count: int, say: Callable[[str], None]) -> None:
+        self.count, self.say = count, say
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.say(f"{len(self.seconds) + 1}/{self.count} {name} …")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+        self.say(f"    {self.seconds[name]:.0f} s")
 
 
 def run_demo(
@@ -56,25 +74,27 @@ def run_demo(
         say: called with one line at each stage.
         progress: called with (users done, users) while a language model is evaluated.
     """
-    started = time.monotonic()
     check_folder(out)
     if restart:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    say("MovieLens-100K: fetching and preparing")
-    data = load_dataset(DATASET)
-    split = leave_last_out(data)
-    test = sampled(split.test, users, seed)
+    stages = _Stages(6, say)
     how: Any = {"seed": seed, "progress": progress, "batch_rows": 64}
-    evaluations = evaluate_baselines(split, test, seed)
-    say(f"genrec-untrained: SmolLM2-135M as it comes, on {len(test)} test users")
-    untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).prepare(split.train)
-    evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
-    del untrained
-    say(f"genrec: training for {minutes:g} minutes")
-    model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
-    save_run(model, out)
-    say(f"genrec: evaluating on {len(test)} test users")
-    evaluations.append(evaluate(model, test, CUTOFFS, **how))
-    write_results(out, model, data, evaluations, seed)
-    recommendations = model.recommend(HISTORY, k=10)
-    return DemoResult(evaluations, HISTORY, recommendations, model.info, time.monotonic() - started)
+    with stages.stage("fetching and preparing MovieLens-100K"):
+        data = load_dataset(DATASET)
+        split = leave_last_out(data)
+        test = sampled(split.test, users, seed)
+    with stages.stage(f"fitting the counting baselines and evaluating them on {len(test)} users"):
+        evaluations = evaluate_baselines(split, test, seed)
+    with stages.stage("fetching SmolLM2-135M and evaluating it as it comes, without a prior"):
+        untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).prepare(split.train)
+        evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
+        del untrained
+    with stages.stage(f"training GenRec for {minutes:g} minutes, and scoring before and after"):
+        model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
+        save_run(model, out)
+    with stages.stage("evaluating GenRec on the same users"):
+        evaluations.append(evaluate(model, test, CUTOFFS, **how))
+    with stages.stage("writing the report and recommending"):
+        write_results(out, model, data, evaluations, seed)
+        recommendations = model.recommend(HISTORY, k=10)
+    return DemoResult(evaluations, HISTORY, recommendations, model.info, stages.seconds)
