@@ -29,6 +29,7 @@ from typing import IO, Any, Literal
 from genrec._version import __version__
 from genrec.download import download, say
 from genrec.errors import AssetError
+from genrec.files import follow_umask
 
 __all__ = ["AssetInfo", "backbone_folder", "cache_dir", "dataset_files", "list_assets"]
 
@@ -265,20 +266,14 @@ def _install(asset: _Asset) -> None:
             archives[part.source] = f"sha256:{_hash(archive, 'sha256')}"
         asset.finish(temporary)
         _write_record(asset, temporary, archives)
-        _make_readable(temporary)
+        temporary.chmod(0o755)  # mkdtemp makes a folder for its owner alone
+        follow_umask(temporary)
         if asset.folder.exists():
             shutil.rmtree(asset.folder)
         os.replace(temporary, asset.folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(downloads)
-
-
-def _make_readable(folder: Path) -> None:
-    """Undo what mkdtemp and safetensors do: a shared cache must be readable by all its users."""
-    folder.chmod(0o755)
-    for path in folder.iterdir():
-        path.chmod(0o644)
 
 
 def _write_record(asset: _Asset, folder: Path, archives: dict[str, str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import html
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -22,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from genrec.arrays import Mask
 from genrec.errors import DataError, UnknownItemError
+from genrec.files import replacing
 
 # Metadata that may tell items of one title apart, in order of preference, and how it is written.
 _DISTINGUISHING = {"year": "({})", "release_year": "({})"} | dict.fromkeys(
@@ -104,7 +104,7 @@ class Catalogue:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
         where: str | pl.Expr | None = None,
-    ) -> NDArray[np.bool_]:
+    ) -> Mask:
         """Which items a recommendation may come from, bool[items].
 
         allow, block: titles or ids; only those, never those. where: a Polars expression or the text
@@ -118,7 +118,7 @@ class Catalogue:
         mask[[self.index_of(entry) for entry in block]] = False
         return mask if where is None else mask & self._meets(where)
 
-    def _meets(self, where: str | pl.Expr) -> NDArray[np.bool_]:
+    def _meets(self, where: str | pl.Expr) -> Mask:
         table = self._table()
         try:
             condition = pl.sql_expr(where) if isinstance(where, str) else where
@@ -159,13 +159,8 @@ class Catalogue:
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file (item_id, title, the metadata columns); all of it or nothing."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            self._table().write_parquet(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(Path(path)) as partial:
+            self._table().write_parquet(partial)
 
     def _table(self) -> pl.DataFrame:
         return pl.DataFrame(

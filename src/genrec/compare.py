@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from genrec._version import __version__
+from genrec.arrays import Floats, Items
 from genrec.comparison import Comparison, Entry
 from genrec.contenders import Contender, Task, check_model, contender, note
 from genrec.data import load_dataset
 from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError
 from genrec.evaluation import Progress, combine, evaluate, judge
-from genrec.files import write_text
+from genrec.files import UNREADABLE, read_arrays, write_arrays, write_text
 from genrec.histories import Dataset, Holdout, Split
 from genrec.leakage import Finding, check_split, refuse_leaks
 from genrec.report import write_comparison
@@ -207,8 +205,8 @@ def _facts(data: Dataset, split: Split) -> dict[str, Any]:
 class Kept:
     """What one fitted model said: lists int32 [users, k], nats [users] or None, times, findings."""
 
-    items: npt.NDArray[np.int32]
-    nats: npt.NDArray[np.float64] | None
+    items: Items
+    nats: Floats | None
     seconds: float
     fit_seconds: float
     note: str
@@ -223,12 +221,8 @@ class Kept:
             "note": self.note,
             "findings": [vars(each) for each in self.findings],
         }
-        arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), "items": self.items}
-        arrays |= {} if self.nats is None else {"nats": self.nats}
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
+        nats = {} if self.nats is None else {"nats": self.nats}
+        write_arrays(path, {"items": self.items, **nats}, head)
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, Any]) -> Kept | None:
@@ -236,10 +230,9 @@ class Kept:
         if not path.is_file():
             return None
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                head, items = json.loads(str(archive["head"])), archive["items"]
-                nats = archive["nats"] if "nats" in archive.files else None
-        except (OSError, ValueError, KeyError, BadZipFile):
+            arrays, head = read_arrays(path)
+            items, nats = arrays["items"], arrays.get("nats")
+        except UNREADABLE:
             return None  # damaged: made again
         if head.pop("identity") != json.loads(json.dumps(identity)):
             return None

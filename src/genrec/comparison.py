@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from genrec import metrics
+from genrec.arrays import Floats
 from genrec.errors import ConfigError
 from genrec.evaluation import LEVEL, Evaluation, compare_paired
 from genrec.histories import Dataset, Holdout
 from genrec.leakage import Finding
-from genrec.metrics import PairedDifference, Values
+from genrec.metrics import PairedDifference
 from genrec.slices import Slice
 
 
@@ -36,7 +37,7 @@ class Entry:
         return self.evaluation.name
 
     @property
-    def nats(self) -> Values | None:
+    def nats(self) -> Floats | None:
         return self.evaluation.nats
 
     @property

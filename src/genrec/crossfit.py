@@ -11,17 +11,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import ClassVar, Protocol, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from genrec.arrays import Arrays, Floats, Items
 from genrec.histories import Histories
 from genrec.kernel import extended_counts, repeat_share, seen_before, share
 from genrec.pool import fit_weights, pooled
-
-Floats = npt.NDArray[np.float64]
-Items = npt.NDArray[np.int32]
 
 FOLDS = 4
 
@@ -42,9 +39,9 @@ class Scorer(Protocol):
         """Any real numbers, higher for likelier items, shape [rows, items]."""
         ...
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]: ...
+    def arrays(self) -> Arrays: ...
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self: ...
+    def restore(self, arrays: Arrays) -> Self: ...
 
 
 class CrossFittedPrior:
@@ -104,7 +101,7 @@ class CrossFittedPrior:
         longer.source, longer.parts = np.append(self.source, twins), []
         return longer
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         own = {
             "counts": self.counts,
             "source": self.source,
@@ -113,7 +110,7 @@ class CrossFittedPrior:
         }
         return own | {f"scorer.{name}": value for name, value in self.whole.arrays().items()}
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         self.counts, self.source = arrays["counts"], arrays["source"]
         self.weights, self.repeat_share = arrays["weights"], float(arrays["repeat_share"])
         start = "scorer."

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genrec import metrics
+from genrec.arrays import Floats, Integers, Items
 from genrec.errors import ConfigError, DataError
 from genrec.histories import Histories, Holdout
-from genrec.metrics import Indices, PairedDifference, Values
+from genrec.metrics import PairedDifference
 from genrec.recommender import Recommender, TopK
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-METRICS: Mapping[str, Callable[[Indices, int], Values]] = {
+METRICS: Mapping[str, Callable[[Integers, int], Floats]] = {
     "HR": metrics.hit_rate,
     "NDCG": metrics.ndcg,
     "MRR": metrics.mrr,
@@ -48,9 +48,9 @@ class Evaluation:
     users: int
     k: tuple[int, ...]
     """The cut-offs, ascending."""
-    items: NDArray[np.int32] = field(repr=False)
+    items: Items = field(repr=False)
     """[users, max(k)] the lists, -1 where they end; [runs, users, max(k)] of several runs."""
-    ranks: NDArray[np.int32]
+    ranks: Items
     """[users] 1-based rank of the target, 0 if it is not among the first max(k); [runs, users] of
     several runs."""
     metrics: dict[str, float]
@@ -72,11 +72,11 @@ class Evaluation:
     fingerprint: str = field(repr=False)
     """Digest of histories, targets and the handling of seen items. Evaluations that share it
     judged the same users on the same task, so they can be paired."""
-    nats: Values | None = field(default=None, repr=False)
+    nats: Floats | None = field(default=None, repr=False)
     """[users] -log p(target | history) over the whole catalogue, if it was asked for and the
     recommender has such a probability; means over runs."""
 
-    def values(self, metric: str) -> Values:
+    def values(self, metric: str) -> Floats:
         """Per-user values, float64 [users], of a metric such as "NDCG@10"; means over runs."""
         name, at, cut = metric.partition("@")
         if name not in METRICS or not at or not cut.isdecimal():
@@ -153,19 +153,19 @@ def evaluate(
     )
 
 
-def _nats(recommender: Recommender, holdout: Holdout) -> Values | None:
+def _nats(recommender: Recommender, holdout: Holdout) -> Floats | None:
     ask = getattr(recommender, "log_likelihood", None)
     return None if ask is None else -np.asarray(ask(holdout.histories, holdout.targets))
 
 
 def judge(
     name: str,
-    items: NDArray[np.int32],
+    items: Items,
     holdout: Holdout,
     k: Sequence[int],
     *,
     seconds: float,
-    nats: Values | None = None,
+    nats: Floats | None = None,
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
@@ -344,7 +344,7 @@ def _recommend_all(
     exclude_seen: bool,
     progress: Progress | None,
     batch_rows: int,
-) -> tuple[NDArray[np.int32], float]:
+) -> tuple[Items, float]:
     users = len(histories)
     items = np.empty((users, k), np.int32)
     seconds = 0.0
@@ -360,14 +360,14 @@ def _recommend_all(
     return items, seconds
 
 
-def _checked(name: str, top: TopK, shape: tuple[int, int]) -> NDArray[np.int32]:
+def _checked(name: str, top: TopK, shape: tuple[int, int]) -> Items:
     if top.items.shape != shape:  # NumPy would broadcast one row over all users without a word
         raise DataError(f"{name}.recommend_batch returned {top.items.shape}; asked for {shape}.")
     return top.items
 
 
 def _intervals(
-    values: Mapping[str, Values], seed: int, resamples: int
+    values: Mapping[str, Floats], seed: int, resamples: int
 ) -> dict[str, tuple[float, float]]:
     if not resamples:
         return {}
@@ -377,7 +377,7 @@ def _intervals(
     }
 
 
-def _counts(items: NDArray[np.int32], holdout: Holdout, size: int) -> dict[str, int]:
+def _counts(items: Items, holdout: Holdout, size: int) -> dict[str, int]:
     """Count what a good list never holds; see `Evaluation.counts`."""
     histories = holdout.histories
     owners = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from genrec.arrays import Floats, Items
 from genrec.likelihood import CatalogueLikelihood, locate_targets, title_log_probs
 from genrec.search import KeyValues, run_tree
 
-Floats = npt.NDArray[np.float64]
 Span = tuple[int, int]
 
 
@@ -27,7 +26,7 @@ def hidden_log_probs(
     model: CatalogueLikelihood,
     known: KeyValues,
     spans: Sequence[Span],
-    items: npt.NDArray[np.int32],
+    items: Items,
     sums: Floats | None,
 ) -> Floats:
     """log p of each item with each part of the prompt hidden, shape [spans, items].

@@ -14,12 +14,9 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from genrec.arrays import Floats, Ints, Ints32, Items
 from genrec.trie import LEAF, ROOT, Trie
-
-Array = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,7 @@ class Frontier:
         fresh: index of the first slot whose scores are not in yet.
     """
 
-    def __init__(
-        self, trie: Trie, k: int, sums: Floats | None, admitted: npt.NDArray[np.int32]
-    ) -> None:
+    def __init__(self, trie: Trie, k: int, sums: Floats | None, admitted: Ints32) -> None:
         """Start at the root.
 
         Args:
@@ -107,7 +102,7 @@ class Frontier:
                 foreseen = self._foresee(heap, slot, node, -negative, foreseen, effort.margin)
         self._drop([place for place in taken if place >= 0])
 
-    def expand(self, child: Array, starts: Array, log_probs: Floats) -> None:
+    def expand(self, child: Ints, starts: Ints, log_probs: Floats) -> None:
         """Take in what the fresh slots' children cost.
 
         Args:
@@ -182,12 +177,12 @@ class Frontier:
         trie = self.trie
         return int(trie.depth[trie.child_node[child]] - trie.depth[trie.child_parent[child]])
 
-    def _drop(self, places: Array | list[int]) -> None:
+    def _drop(self, places: Ints | list[int]) -> None:
         self._child = np.delete(self._child, places)
         self._score = np.delete(self._score, places)
         self._parent = np.delete(self._parent, places)
 
-    def _keep_best(self, items: npt.NDArray[np.int32], scores: Floats) -> None:
+    def _keep_best(self, items: Items, scores: Floats) -> None:
         items, scores = np.append(self.items, items), np.append(self.scores, scores)
         order = np.lexsort((items, -scores))[: self.k]  # ties: the lower item index first
         self.items, self.scores = items[order], scores[order]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from genrec.arrays import Floats, Items
 from genrec.backbone import Backbone
 from genrec.prompts import Prompts
 
@@ -53,9 +53,7 @@ def beam_titles(
     return list(found.items())
 
 
-def as_lists(
-    found: list[list[tuple[int, float]]], k: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+def as_lists(found: list[list[tuple[int, float]]], k: int) -> tuple[Items, Floats]:
     """Pad (item, score) lists to arrays of shape [rows, k] with -1 and -inf."""
     items = np.full((len(found), k), -1, np.int32)
     scores = np.full((len(found), k), -np.inf)

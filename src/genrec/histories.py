@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,15 +17,15 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask
 from genrec.catalogue import Catalogue, build_catalogue
 from genrec.errors import ConfigError, DataError
+from genrec.files import is_free, replace_folder
 from genrec.interactions import Interactions
 
 FORMAT = 1  # of a data set folder
 _FILES = ("items.parquet", "users.parquet", "histories.parquet", "dataset.json")
-Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +37,11 @@ class Histories:
     where unknown) or None. reviews: n texts, null where unknown, or None.
     """
 
-    items: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    items: Items
+    offsets: Ints
     user_ids: list[str]
-    timestamps: NDArray[np.float64]
-    ratings: NDArray[np.float32] | None = None
+    timestamps: Floats
+    ratings: Floats32 | None = None
     reviews: pl.Series | None = None
 
     @classmethod
@@ -59,28 +56,28 @@ class Histories:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> NDArray[np.int32]:
+    def __getitem__(self, row: int) -> Items:
         return self.items[self.offsets[:-1][row] : self.offsets[1:][row]]
 
-    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+    def __iter__(self) -> Iterator[Items]:
         return (self[row] for row in range(len(self)))
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """Items in each row, int64[rows]."""
         return np.diff(self.offsets)
 
-    def seen(self, n_items: int) -> NDArray[np.bool_]:
+    def seen(self, n_items: int) -> Mask:
         """Which items each row holds, bool[rows, n_items]."""
         seen = np.zeros((len(self), n_items), dtype=bool)
         seen[np.repeat(np.arange(len(self)), self.lengths), self.items] = True
         return seen
 
-    def select(self, rows: Sequence[int] | Ints) -> Histories:
+    def select(self, rows: Sequence[int] | Integers) -> Histories:
         """The given rows, in the given order."""
         return self.head(rows, self.lengths[np.asarray(rows, dtype=np.int64)])
 
-    def head(self, rows: Sequence[int] | Ints, lengths: Ints) -> Histories:
+    def head(self, rows: Sequence[int] | Integers, lengths: Integers) -> Histories:
         """The first `lengths[i]` items of row `rows[i]`, for each i."""
         rows = np.asarray(rows, dtype=np.int64)
         return self._cut(rows, self.offsets[rows], lengths)
@@ -90,7 +87,7 @@ class Histories:
         kept = np.minimum(self.lengths, length)
         return self._cut(np.arange(len(self)), self.offsets[1:] - kept, kept)
 
-    def _cut(self, rows: Ints, starts: Ints, lengths: Ints) -> Histories:
+    def _cut(self, rows: Integers, starts: Integers, lengths: Integers) -> Histories:
         offsets = _offsets(lengths)
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         users = [self.user_ids[row] for row in rows.tolist()]
@@ -100,7 +97,7 @@ class Histories:
         return Histories(self.items[places], offsets, users, times, ratings, reviews)
 
 
-def _offsets(lengths: Ints | NDArray[np.bool_]) -> NDArray[np.int64]:
+def _offsets(lengths: Integers | Mask) -> Ints:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
@@ -131,25 +128,12 @@ class Dataset:
         Replaces an older data set folder, but raises DataError for any other file or folder.
         """
         folder = Path(folder)
-        occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-        if occupied and not (folder / "dataset.json").is_file():
+        if not is_free(folder) and not (folder / "dataset.json").is_file():
             raise DataError(f"{folder}: exists and is no data set folder; give another --out")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            (work / "new").mkdir()
-            self._write(work / "new")
-            if occupied:
-                os.replace(folder, work / "old")
-            os.replace(work / "new", folder)
-        except BaseException:
-            if (work / "old").exists():
-                os.replace(work / "old", folder)
-            raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        replace_folder(folder, self._write)
 
     def _write(self, folder: Path) -> None:
+        folder.mkdir()
         rows = self.histories
         self.catalogue.save(folder / "items.parquet")
         users = {"user_id": pl.Series(rows.user_ids, dtype=pl.String), "length": rows.lengths}
@@ -236,7 +220,7 @@ def prepare(
     return Dataset(name, catalogue, histories, info)
 
 
-def _coded(ids: pl.Series) -> tuple[NDArray[np.int64], list[str]]:
+def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:
     """The distinct ids sorted by (length, id), and the place of each id among them."""
     known = ids.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
     joined = ids.to_frame("id").join(
@@ -246,8 +230,8 @@ def _coded(ids: pl.Series) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def _core(
-    users: Ints, items: Ints, keep: NDArray[np.bool_], min_user: int, min_item: int
-) -> tuple[NDArray[np.bool_], int]:
+    users: Integers, items: Integers, keep: Mask, min_user: int, min_item: int
+) -> tuple[Mask, int]:
     """The rows of the largest part of `keep` in which both minima hold, and the rounds it took."""
     rounds = 0
     while True:
@@ -272,7 +256,7 @@ def _chronological(
     return histories_of(table, np.bincount(users), user_ids), item_ids
 
 
-def histories_of(table: pl.DataFrame, lengths: Ints, user_ids: list[str]) -> Histories:
+def histories_of(table: pl.DataFrame, lengths: Integers, user_ids: list[str]) -> Histories:
     """Histories of a table with one row per interaction; the arrays are writable, for torch."""
     items, times = (table[name].to_numpy(writable=True) for name in ("item", "timestamp"))
     ratings = None
@@ -310,9 +294,9 @@ class Holdout:
 
     name: str
     histories: Histories
-    targets: NDArray[np.int32]
+    targets: Items
     catalogue: Catalogue
-    times: NDArray[np.float64] | None = None
+    times: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -391,14 +375,17 @@ def _check_clock(data: Dataset) -> None:
         raise DataError(f"{data.name}: {what}; use leave_last_out or prepare with real times")
 
 
-def count_before(histories: Histories, time: float) -> NDArray[np.int64]:
+def count_before(histories: Histories, time: float) -> Ints:
     """Items of each row before `time`, int64[rows]."""
     running = _offsets(histories.timestamps < time)
     return running[histories.offsets[1:]] - running[histories.offsets[:-1]]
 
 
 def split_at(
-    data: Dataset, train: Histories, parts: Sequence[tuple[Ints, Ints]], info: dict[str, object]
+    data: Dataset,
+    train: Histories,
+    parts: Sequence[tuple[Integers, Integers]],
+    info: dict[str, object],
 ) -> Split:
     """A split of `data` into `train` and two holdouts.
 

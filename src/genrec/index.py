@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from genrec.arrays import Mask
 from genrec.errors import DataError, RunError
 from genrec.titles import TitleTokens, prompt_titles, tokenize_titles
 from genrec.trie import Trie, build_trie
@@ -48,7 +48,7 @@ class TitleIndex:
         return self.trie.titles
 
     @property
-    def offered(self) -> npt.NDArray[np.bool_]:
+    def offered(self) -> Mask:
         """Which items can be recommended, shape [items]."""
         return self.trie.leaf_of >= 0
 

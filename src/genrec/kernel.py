@@ -14,15 +14,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import minimize
 
+from genrec.arrays import Floats, Integers, Ints, Items, Mask
 from genrec.histories import Histories
-
-Floats = npt.NDArray[np.float64]
-Items = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
 
 GAPS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 10))
 """Groups of gaps between two interactions of a history, first and last gap of each."""
@@ -104,9 +100,7 @@ def pairs(length: int) -> tuple[Ints, Ints, Ints]:
     return earlier, earlier + np.repeat(gaps, counts), np.repeat(group, counts)
 
 
-def own_transitions(
-    history: npt.NDArray[np.integer[Any]], kernel: Kernel, n_items: int
-) -> list[sp.csr_array[Any]]:
+def own_transitions(history: Integers, kernel: Kernel, n_items: int) -> list[sp.csr_array[Any]]:
     """What one history adds to the combined matrices."""
     earlier, later, group = pairs(len(history))
     both = history[earlier], history[later]
@@ -117,7 +111,7 @@ def own_transitions(
     return own
 
 
-def seen_before(history: Items, start: int, stop: int, n_items: int) -> npt.NDArray[np.bool_]:
+def seen_before(history: Items, start: int, stop: int, n_items: int) -> Mask:
     """Which items each position in ``start:stop`` has behind it, shape [stop - start, items]."""
     seen = np.zeros((stop - start, n_items), dtype=bool)
     seen[0, history[:start]] = True
@@ -132,7 +126,7 @@ def repeat_share(histories: Histories) -> float:
     return (len(row) - distinct + 1) / (len(row) + 2)
 
 
-def discount_repeats(votes: Floats, seen: npt.NDArray[np.bool_], share: float) -> Floats:
+def discount_repeats(votes: Floats, seen: Mask, share: float) -> Floats:
     """Votes as a distribution in which items of the history keep the log's share of repeats."""
     votes[seen] *= share
     votes /= votes.sum(axis=1, keepdims=True)

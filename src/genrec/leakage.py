@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from genrec.arrays import Floats, Integers, Items
 from genrec.errors import DataError
 from genrec.histories import Dataset, Histories, Split
 from genrec.metrics import hit_rate, target_ranks
-
-Numbers = npt.NDArray[np.integer]
 
 IN_LOG_ORDER = 0.5
 """Share of items whose number follows that of the item first met before them, above which numbers
@@ -64,10 +63,10 @@ def refuse_leaks(findings: Sequence[Finding]) -> None:
         )
 
 
-def check_numbers(numbers: Numbers, split: Split, what: str) -> Iterator[Finding]:
+def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Finding]:
     """Do numbers of items tell what came next?
 
-    Numbers given in the order of the log, held-out items included, make the target the next free
+    Integers given in the order of the log, held-out items included, make the target the next free
     number of its user ("highest + 1") wherever its item came up there first: the leak of P5's
     sequential ids (arXiv 2305.06569).
 
@@ -95,7 +94,7 @@ def check_numbers(numbers: Numbers, split: Split, what: str) -> Iterator[Finding
         yield Finding("id order", False, f"{what} tell a little: {told}")
 
 
-def _share_in_log_order(numbers: Numbers, split: Split) -> float:
+def _share_in_log_order(numbers: Integers, split: Split) -> float:
     """Share of items whose number follows that of the item that first came up just before them.
 
     Walks through the users one after the other, as the leak does, and through the whole log by
@@ -160,9 +159,7 @@ def _owners(histories: Histories) -> list[str]:
     return [histories.user_ids[row] for row in rows.tolist()]
 
 
-def _keys(
-    users: Sequence[str], items: npt.NDArray[np.int32], times: npt.NDArray[np.float64]
-) -> set[tuple[str, int, float]]:
+def _keys(users: Sequence[str], items: Items, times: Floats) -> set[tuple[str, int, float]]:
     return set(zip(users, items.tolist(), times.tolist(), strict=True))
 
 

@@ -17,16 +17,13 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from genrec.arrays import Floats, Floats32, Ints, Ints32, Items
 from genrec.backbone import Backbone
 from genrec.shares import SparseSums
 from genrec.trie import ROOT, Trie
-
-Array = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,12 @@ class Choices:
         starts: where each node's children start, shape [decisions].
     """
 
-    child: Array
-    decision: Array
-    starts: Array
+    child: Ints
+    decision: Ints
+    starts: Ints
 
 
-def choices(trie: Trie, nodes: npt.NDArray[np.int32]) -> Choices:
+def choices(trie: Trie, nodes: Ints32) -> Choices:
     """All children of each node in ``nodes``, in order."""
     first = trie.child_offsets[nodes]
     counts = trie.child_offsets[nodes + 1] - first
@@ -61,9 +58,7 @@ def cumulative_mass(trie: Trie, probabilities: Floats) -> Floats:
     return sums
 
 
-def log_mass(
-    trie: Trie, sums: Floats | SparseSums, rows: Array, child: Array
-) -> npt.NDArray[np.float32]:
+def log_mass(trie: Trie, sums: Floats | SparseSums, rows: Ints, child: Ints) -> Floats32:
     """Log of the prior's mass below each child; ``rows`` says which row of ``sums`` it is under.
 
     Sparse sums leave out a factor, the same for all children of a decision: it makes no difference.
@@ -73,7 +68,7 @@ def log_mass(
         mass = sums.between(rows, low, high)
     else:
         mass = sums[rows, high] - sums[rows, low]
-    return cast(npt.NDArray[np.float32], np.log(np.maximum(mass, 1e-30)).astype(np.float32))
+    return cast(Floats32, np.log(np.maximum(mass, 1e-30)).astype(np.float32))
 
 
 class Residual(nn.Module):
@@ -181,7 +176,7 @@ class CatalogueLikelihood(nn.Module):
             self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
 
     def child_log_probs(
-        self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
+        self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
     ) -> torch.Tensor:
         """Log-probability of each child given its parent, shape [choices], float32."""
         decision = torch.from_numpy(chosen.decision).to(hidden.device)
@@ -189,7 +184,7 @@ class CatalogueLikelihood(nn.Module):
         return segment_log_softmax(logits, decision, len(hidden))
 
     def child_logits(
-        self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
+        self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
     ) -> torch.Tensor:
         """Logit of each child, shape [choices], float32.
 
@@ -291,20 +286,20 @@ class Targets:
         titles: number of titles to predict.
     """
 
-    row: Array
-    position: Array
+    row: Ints
+    position: Ints
     choices: Choices
-    target: Array
-    example: Array
-    prior: npt.NDArray[np.float32] | None
+    target: Ints
+    example: Ints
+    prior: Floats32 | None
     titles: int
 
 
 def locate_targets(
     trie: Trie,
-    items: npt.NDArray[np.int32],
-    row: Array,
-    start: Array,
+    items: Items,
+    row: Ints,
+    start: Ints,
     sums: Floats | SparseSums | None,
 ) -> Targets:
     """Decisions on the way to each target title.

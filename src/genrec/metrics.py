@@ -7,15 +7,12 @@ table, and the per-user values are what intervals and paired comparisons need.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from genrec.arrays import Floats, Integers, Items, Mask
 from genrec.errors import ConfigError, DataError
-
-Indices = NDArray[np.integer[Any]]
-Values = NDArray[np.float64]
 
 _BLOCK = 1 << 22  # resampled counts held at once: 32 MiB
 
@@ -28,7 +25,7 @@ class PairedDifference(NamedTuple):
     high: float
 
 
-def target_ranks(items: Indices, targets: Indices) -> NDArray[np.int32]:
+def target_ranks(items: Integers, targets: Integers) -> Items:
     """Find each target in its list.
 
     items: [users, k] item indices, best first, -1 where a list ends. targets: [users], >= 0.
@@ -43,12 +40,12 @@ def target_ranks(items: Indices, targets: Indices) -> NDArray[np.int32]:
     return np.where(found, matches.argmax(axis=1) + 1, 0).astype(np.int32)
 
 
-def hit_rate(ranks: Indices, k: int) -> Values:
+def hit_rate(ranks: Integers, k: int) -> Floats:
     """HR@k per user: 1 if the target is among the first `k`, else 0. Equals Recall@k here."""
     return _within(ranks, k).astype(np.float64)
 
 
-def ndcg(ranks: Indices, k: int) -> Values:
+def ndcg(ranks: Integers, k: int) -> Floats:
     """NDCG@k per user: 1 / log2(rank + 1) within the first `k`, else 0.
 
     There is one relevant item, so the ideal DCG is 1 and nothing is left to divide by.
@@ -56,19 +53,19 @@ def ndcg(ranks: Indices, k: int) -> Values:
     return np.where(_within(ranks, k), 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
 
 
-def mrr(ranks: Indices, k: int) -> Values:
+def mrr(ranks: Integers, k: int) -> Floats:
     """MRR@k per user: 1 / rank within the first `k`, else 0."""
     return np.where(_within(ranks, k), 1.0 / np.maximum(ranks, 1), 0.0)
 
 
-def coverage(items: Indices, n_items: int) -> float:
+def coverage(items: Integers, n_items: int) -> float:
     """Share of the catalogue's `n_items` items that stand in at least one list (-1 is ignored)."""
     if n_items < 1:
         raise DataError("Coverage needs a catalogue with at least one item.")
     return float(np.unique(items[items >= 0]).size / n_items)
 
 
-def gini(items: Indices, n_items: int) -> float:
+def gini(items: Integers, n_items: int) -> float:
     """Gini coefficient of how often each of the `n_items` items is recommended (-1 is ignored).
 
     0: all equally often; towards 1: the same few for everybody. Items that nobody gets count.
@@ -80,7 +77,7 @@ def gini(items: Indices, n_items: int) -> float:
     return float((n_items + 1 - 2 * below.sum()) / n_items)
 
 
-def novelty(items: Indices, counts: Indices) -> float:
+def novelty(items: Integers, counts: Integers) -> float:
     """Mean surprise of the recommended items, in bits: -log2 of an item's share of interactions.
 
     counts: [items] training interactions, of which each item gets one more, so that items without
@@ -91,7 +88,7 @@ def novelty(items: Indices, counts: Indices) -> float:
 
 
 def bootstrap_interval(
-    values: Values, seed: int, resamples: int = 1000, level: float = 0.95
+    values: Floats, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile interval of the mean under a bootstrap over users.
 
@@ -110,7 +107,7 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    a: Values, b: Values, seed: int = 0, resamples: int = 1000, level: float = 0.95
+    a: Floats, b: Floats, seed: int = 0, resamples: int = 1000, level: float = 0.95
 ) -> PairedDifference:
     """Mean of `a - b`, both for the same users in the same order, with its bootstrap interval.
 
@@ -124,13 +121,13 @@ def paired_difference(
     return PairedDifference(float(differences.mean()), low, high)
 
 
-def _within(ranks: Indices, k: int) -> NDArray[np.bool_]:
+def _within(ranks: Integers, k: int) -> Mask:
     if k < 1:
         raise ConfigError(f"k must be at least 1, got {k}.")
     return (ranks >= 1) & (ranks <= k)
 
 
-def _resampled_means(values: Values, rng: np.random.Generator, resamples: int) -> Values:
+def _resampled_means(values: Floats, rng: np.random.Generator, resamples: int) -> Floats:
     distinct, counts = np.unique(values, return_counts=True)
     users = values.size
     block = max(1, _BLOCK // distinct.size)

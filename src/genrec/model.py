@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 import yaml
 from safetensors.torch import save_file
 
+from genrec.arrays import Floats, Items, Mask
 from genrec.backbone import (
     Backbone,
     check_architecture,
@@ -59,7 +59,6 @@ from genrec.session import KeyValueStore, Session
 if TYPE_CHECKING:
     from genrec.training import TrainingResult
 
-Mask = npt.NDArray[np.bool_]
 
 SCORED_ROWS = 8
 DENSE_CELLS = 2**24
@@ -386,9 +385,7 @@ class GenRec:
             for effect in effects.T
         ]
 
-    def log_likelihood(
-        self, histories: Histories, targets: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.float64]:
+    def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
         """log p(target | history) over the whole catalogue, one value per row, in nats."""
         parts = [
             self._score_rows(histories.select(np.arange(start, stop)), targets[start:stop])
@@ -396,10 +393,10 @@ class GenRec:
         ]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def _recent(self, history: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def _recent(self, history: Items) -> Items:
         return self._prompts.recent(history, self.config.history_length)
 
-    def _prompt(self, history: npt.NDArray[np.int32]) -> list[int]:
+    def _prompt(self, history: Items) -> list[int]:
         return self._prompts.encode(self._recent(history))
 
     def prompt_text(self, history: Sequence[str]) -> str:
@@ -422,12 +419,12 @@ class GenRec:
         allowed = ~histories.seen(size)
         return allowed if among is None else allowed & among
 
-    def _cumulative_prior(self, histories: Histories) -> npt.NDArray[np.float64] | None:
+    def _cumulative_prior(self, histories: Histories) -> Floats | None:
         if self._prior is None:
             return None
         return cumulative_mass(self._index.trie, self._prior.probabilities(histories))
 
-    def _check_offered(self, items: npt.NDArray[np.int32]) -> None:
+    def _check_offered(self, items: Items) -> None:
         for item in items[~self._index.offered[items]].tolist():
             raise DataError(f"{self.catalogue.titles[item]!r} was removed: it has no probability.")
 
@@ -439,9 +436,7 @@ class GenRec:
         return Found(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
     @torch.inference_mode()
-    def _score_rows(
-        self, histories: Histories, targets: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.float64]:
+    def _score_rows(self, histories: Histories, targets: Items) -> Floats:
         self._check_offered(targets)
         prompts = [self._prompt(history) for history in histories]
         closed = [self._prompts.titles[item].tolist() for item in targets]

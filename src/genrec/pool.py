@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 
+from genrec.arrays import Floats, Floats32, Ints, Items, Mask
 from genrec.histories import Histories
 from genrec.kernel import POSITIONS_PER_USER, discount_repeats, seen_before
-
-Floats = npt.NDArray[np.float64]
-Items = npt.NDArray[np.int32]
 
 POSITIONS, PER_USER, CELLS = 3000, 4, 2**24
 """Training positions for the fit, in all and of each user; positions x items at most."""
@@ -22,9 +19,7 @@ FLOOR = -60.0
 """Lowest log-odds beside the likeliest item: none is impossible."""
 
 
-def pooled(
-    weights: Floats, experts: Sequence[Floats], seen: npt.NDArray[np.bool_], repeat_share: float
-) -> Floats:
+def pooled(weights: Floats, experts: Sequence[Floats], seen: Mask, repeat_share: float) -> Floats:
     """The pool's distribution, in which items that a row has ``seen`` keep the share of repeats.
 
     Args:
@@ -47,9 +42,9 @@ def fit_weights(
         experts: scores at positions ``start:stop`` of a training history, from experts that have
             not seen its user, each of shape [positions or 1, items].
     """
-    scores: list[npt.NDArray[np.float32]] = []
+    scores: list[Floats32] = []
     targets: list[int] = []
-    unseen: list[npt.NDArray[np.bool_]] = []
+    unseen: list[Mask] = []
     room = min(POSITIONS, CELLS // n_items)
     random = np.random.default_rng(0)
     for user in random.permutation(len(histories)):
@@ -74,9 +69,7 @@ def fit_weights(
     return fit_pool(np.concatenate(scores, axis=1), np.array(targets), np.concatenate(unseen))
 
 
-def fit_pool(
-    scores: npt.NDArray[np.float32], target: npt.NDArray[np.int64], open_: npt.NDArray[np.bool_]
-) -> Floats:
+def fit_pool(scores: Floats32, target: Ints, open_: Mask) -> Floats:
     """Maximum-likelihood weights, a concave problem.
 
     Args:

@@ -6,21 +6,19 @@ child by a prefix-sum difference, which the language model's logits then correct
 
 from __future__ import annotations
 
-import os
-import zlib
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
-from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
+from genrec.arrays import Arrays, Floats, Floats32, Integers, Items
 from genrec.crossfit import SasrecPrior
 from genrec.ease import MOST_ITEMS, invert, speaks_for, without
 from genrec.errors import ConfigError, RunError
+from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.histories import Histories
 from genrec.kernel import (
     FIXED,
@@ -39,9 +37,6 @@ from genrec.kernel import (
 )
 from genrec.pool import fit_weights, pooled
 from genrec.shares import Shares
-
-Floats = npt.NDArray[np.float64]
-Items = npt.NDArray[np.int32]
 
 DECAYS = (1.0, 0.9)
 """What a step back in the history takes from an item's say in EASE."""
@@ -77,11 +72,11 @@ class Prior(Protocol):
         """
         ...
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """What :func:`save_prior` writes."""
         ...
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         """Inverse of :meth:`arrays`; returns itself."""
         ...
 
@@ -122,10 +117,10 @@ class PopularityPrior:
         longer.counts = extended_counts(self.counts, like)
         return longer
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         return {"counts": self.counts}
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         self.counts = arrays["counts"]
         return self
 
@@ -235,7 +230,7 @@ class CooccurrencePrior:
         longer.transitions = [_extended_matrix(matrix, like) for matrix in self.transitions]
         return longer
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         arrays = {
             "counts": self.counts,
             "repeat_share": np.array(self.repeat_share),
@@ -248,7 +243,7 @@ class CooccurrencePrior:
                 arrays[f"{part}{direction}"] = getattr(matrix, part)
         return arrays
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         self.counts, size = arrays["counts"], len(arrays["counts"])
         self.repeat_share = float(arrays["repeat_share"])
         self.kernel = Kernel(arrays["gap"], arrays["recency"], float(arrays["popularity"]))
@@ -285,7 +280,7 @@ class PooledPrior:
 
     kind: ClassVar[str] = "pooled"
     weights: Floats
-    inverse: npt.NDArray[np.float32] | None
+    inverse: Floats32 | None
 
     def fit(self, histories: Histories, n_items: int) -> Self:
         if n_items > MOST_ITEMS:
@@ -327,11 +322,11 @@ class PooledPrior:
         longer.says, longer.inverse = _extended_matrix(self.says, like), None
         return longer
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         says = {f"says_{part}": getattr(self.says, part) for part in ("data", "indices", "indptr")}
         return {**self.kernel.arrays(), **says, "weights": self.weights}
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         self.kernel = KernelPrior().restore(arrays)
         size = len(self.kernel.counts)
         parts = tuple(arrays[f"says_{part}"] for part in ("data", "indices", "indptr"))
@@ -339,8 +334,6 @@ class PooledPrior:
         self.weights, self.inverse = arrays["weights"], None
         return self
 
-
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error)
 
 PRIORS: dict[str, type[Prior]] = {
     "popularity": PopularityPrior,
@@ -374,11 +367,7 @@ def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
 
 def save_prior(prior: Prior, path: Path) -> None:
     """Write a prior as one ``.npz`` without pickled objects; the file appears only when whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        arrays: dict[str, Any] = {"kind": np.array(prior.kind), **prior.arrays()}
-        np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
+    write_arrays(path, {"kind": np.array(prior.kind), **prior.arrays()})
 
 
 def load_prior(path: Path) -> Prior:
@@ -388,16 +377,13 @@ def load_prior(path: Path) -> Prior:
         RunError: the file is missing, damaged or holds an unknown kind of prior.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays, _ = read_arrays(path)
         return PRIORS[str(arrays.pop("kind"))]().restore(arrays)
     except UNREADABLE as error:
         raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
 
 
-def _changed(
-    base: Floats, votes: sp.csr_array[Any], items: npt.NDArray[np.integer[Any]], known: Floats
-) -> Shares:
+def _changed(base: Floats, votes: sp.csr_array[Any], items: Integers, known: Floats) -> Shares:
     """The base and the votes on top of it, but for ``items``, which have what is ``known``."""
     rows = votes.shape[0]
     free = np.ones(len(base), bool)

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from genrec.arrays import Items
 from genrec.errors import BackboneError
 from genrec.titles import TitleTokens
 
@@ -59,13 +59,13 @@ class Prompts:
         """Whether each title of a sequence can be a target (no suffix stands in between)."""
         return not self.suffix
 
-    def fitting(self, history: npt.NDArray[np.int32], reserve: int = 0) -> npt.NDArray[np.int32]:
+    def fitting(self, history: Items, reserve: int = 0) -> Items:
         """The most recent items whose prompt has at most ``max_tokens - reserve`` tokens."""
         room = self.max_tokens - reserve - max(map(len, self.prefixes)) - len(self.suffix)
         used = np.cumsum(self.titles.lengths[history[::-1]])
         return history[len(history) - int((used <= room).sum()) :]
 
-    def recent(self, history: npt.NDArray[np.int32], length: int) -> npt.NDArray[np.int32]:
+    def recent(self, history: Items, length: int) -> Items:
         """The end of a history that a prompt shows: at most ``length`` items that fit.
 
         Once a history is longer, its oldest items go several at a time: a quarter of ``length``.
@@ -77,9 +77,7 @@ class Prompts:
         start = -(-drop // step) * step
         return history[start if start < len(history) else drop :]
 
-    def encode(
-        self, history: npt.NDArray[np.int32], *, variant: int = 0, reserve: int = 0
-    ) -> list[int]:
+    def encode(self, history: Items, *, variant: int = 0, reserve: int = 0) -> list[int]:
         """Tokens of the prompt for item indices, oldest first; the oldest go if it is too long."""
         kept = self.fitting(history, reserve)
         titles = [int(token) for item in kept for token in self.titles[item]]

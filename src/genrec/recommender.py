@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.arrays import Floats, Items
 from genrec.catalogue import Catalogue
 from genrec.errors import ConfigError, DataError
 from genrec.histories import Dataset, Histories, Holdout
@@ -22,8 +23,8 @@ class TopK:
     the recommender's own (GenRec: log-probabilities).
     """
 
-    items: NDArray[np.int32]
-    scores: NDArray[np.float64]
+    items: Items
+    scores: Floats
 
     def __post_init__(self) -> None:
         assert self.items.ndim == 2
@@ -52,9 +53,7 @@ class Influence:
     effect: float
 
 
-def recommendations(
-    catalogue: Catalogue, items: NDArray[np.int32], scores: NDArray[np.float64]
-) -> list[Recommendation]:
+def recommendations(catalogue: Catalogue, items: Items, scores: Floats) -> list[Recommendation]:
     """One row of a :class:`TopK` whose scores are log-probabilities, for people to read."""
     pairs = zip(items.tolist(), scores.tolist(), strict=True)
     return [

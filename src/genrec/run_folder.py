@@ -21,7 +21,7 @@ from genrec._version import __version__
 from genrec.backbone import Backbone
 from genrec.catalogue import Catalogue
 from genrec.errors import RunError
-from genrec.files import CHECKPOINTS, LOGS
+from genrec.files import CHECKPOINTS, LOGS, follow_umask
 from genrec.histories import Dataset
 from genrec.index import TitleIndex
 from genrec.likelihood import CatalogueLikelihood
@@ -76,6 +76,7 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         write(work)
+        follow_umask(work)
         for name in PARTS:
             _remove(folder / name)
         for name in reversed(PARTS):

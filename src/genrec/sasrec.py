@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from genrec.arrays import Arrays, Floats, Ints, Items
 from genrec.histories import Histories
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MOST_EPOCHS = 80
 PARTS = 4
@@ -145,11 +142,11 @@ class Sasrec:
             parts.append(self.network.logits(states[torch.arange(len(ids)), lengths - 1]))
         return cast(Floats, torch.cat(parts).double().numpy())
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """The weights, by name."""
         return {name: value.numpy() for name, value in self.network.state_dict().items()}
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         """Inverse of :meth:`arrays`."""
         self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
@@ -217,7 +214,7 @@ def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
     return histories.offsets[row] + start, stop - start
 
 
-def _table(items: npt.NDArray[np.int32], starts: Ints, lengths: Ints) -> torch.Tensor:
+def _table(items: Items, starts: Ints, lengths: Ints) -> torch.Tensor:
     """Sequences as rows: ids from 1, zeros on the right."""
     place = np.arange(max(2, int(lengths.max(initial=0))))
     inside = place < lengths[:, None]

@@ -13,18 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from genrec.arrays import Floats, Ints, Ints32, Items, Mask
 from genrec.frontier import Effort, Frontier
 from genrec.likelihood import CatalogueLikelihood, choices, cumulative_mass, log_mass
 from genrec.trie import Trie
-
-Array = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
 """Most prompt tokens, padding and cached ones included, that one batch holds; 4096 elsewhere. A
@@ -76,8 +72,8 @@ class Row:
     frontier: Frontier
     known: KeyValues | None
     reused: int
-    context: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    paths: list[Array] = field(default_factory=lambda: [np.empty(0, np.int64)])
+    context: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    paths: list[Ints] = field(default_factory=lambda: [np.empty(0, np.int64)])
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Found:
         key_values: of each row's prompt, if they were to be kept.
     """
 
-    items: npt.NDArray[np.int32]
+    items: Items
     log_probs: Floats
     rounds: int
     tokens: int
@@ -283,10 +279,10 @@ def _run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) 
 def _lay_out(
     row: Row,
     new: list[int],
-    edges: list[npt.NDArray[np.int32]],
+    edges: list[Ints32],
     past: int,
-    ids: Array,
-    positions: Array,
+    ids: Ints,
+    positions: Ints,
     visible: Mask,
 ) -> None:
     """Put a row's new prompt tokens and its edges into the pass, one after the other."""
@@ -310,7 +306,7 @@ def _lay_out(
 
 
 def run_tree(
-    model: CatalogueLikelihood, ids: Array, positions: Array, visible: Mask, cache: DynamicCache
+    model: CatalogueLikelihood, ids: Ints, positions: Ints, visible: Mask, cache: DynamicCache
 ) -> torch.Tensor:
     """Hidden states of tokens that each see what the mask says; the cache grows by them.
 

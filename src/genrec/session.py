@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 from cachetools import LRUCache
 
+from genrec.arrays import Mask
 from genrec.catalogue import Catalogue
 from genrec.errors import UnknownItemError
 from genrec.histories import Histories
 from genrec.recommender import Influence, Recommendation, recommendations
 from genrec.search import Found, KeyValues
 
-Mask = npt.NDArray[np.bool_]
 _numbers = count()
 
 

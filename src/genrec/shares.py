@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
+from genrec.arrays import Floats, Ints, Items
 from genrec.trie import Trie
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Leaves = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class SparseSums:
         base = np.append(0.0, np.cumsum(parts[0].base[trie.items]))
         return cls(base, key.astype(np.int64, copy=False), np.append(0.0, np.cumsum(table.data)))
 
-    def between(self, rows: Ints, low: Leaves, high: Leaves) -> Floats:
+    def between(self, rows: Ints, low: Items, high: Items) -> Floats:
         """Mass of each row's leaves ``low:high``, up to a factor of the row."""
         leaves = len(self.base) - 1
         first, stop = (np.searchsorted(self.key, rows * leaves + leaf) for leaf in (low, high))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from genrec.arrays import Integers, Mask
 from genrec.histories import Dataset, Holdout
-
-Flags = npt.NDArray[np.bool_]
 
 HEAD = 0.2
 """Share of the catalogue, the most popular items, that is not the long tail."""
@@ -26,7 +24,7 @@ class Slice:
     group: str
     name: str
     definition: str
-    rows: Flags = field(repr=False)
+    rows: Mask = field(repr=False)
 
 
 def slices(holdout: Holdout, train: Dataset) -> list[Slice]:
@@ -44,7 +42,7 @@ def slices(holdout: Holdout, train: Dataset) -> list[Slice]:
     return [each for each in found if each.rows.any()]
 
 
-def head(counts: npt.NDArray[np.integer]) -> Flags:
+def head(counts: Integers) -> Mask:
     """Which items are among the most popular fifth of the catalogue, bool [items]."""
     order = np.argsort(-counts, kind="stable")
     flags = np.zeros(len(counts), dtype=bool)
@@ -52,7 +50,7 @@ def head(counts: npt.NDArray[np.integer]) -> Flags:
     return flags & (counts > 0)
 
 
-def _kinds(popularity: npt.NDArray[np.integer], in_head: Flags) -> list[Slice]:
+def _kinds(popularity: Integers, in_head: Mask) -> list[Slice]:
     cold = popularity == 0
     return [
         Slice("target", "cold", "no training interaction with the target", cold),
@@ -61,9 +59,7 @@ def _kinds(popularity: npt.NDArray[np.integer], in_head: Flags) -> list[Slice]:
     ]
 
 
-def _buckets(
-    group: str, unit: str, values: npt.NDArray[np.integer], where: Flags | None = None
-) -> list[Slice]:
+def _buckets(group: str, unit: str, values: Integers, where: Mask | None = None) -> list[Slice]:
     """About equally many users in each; fewer buckets where values repeat."""
     where = np.ones(len(values), dtype=bool) if where is None else where
     if not where.any():

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
+
+from genrec.arrays import Ints, Ints32
 
 _YEAR = re.compile(r"\s*\((?:1[89]|20)\d\d\)$")
 
@@ -23,8 +24,8 @@ class TitleTokens:
         offsets: title of item ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
     """
 
-    tokens: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
+    tokens: Ints32
+    offsets: Ints
 
     @classmethod
     def from_lists(cls, titles: Iterable[Sequence[int]]) -> Self:
@@ -35,14 +36,14 @@ class TitleTokens:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, item: int) -> npt.NDArray[np.int32]:
+    def __getitem__(self, item: int) -> Ints32:
         return self.tokens[self.offsets[item] : self.offsets[item + 1]]
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.int32]]:
+    def __iter__(self) -> Iterator[Ints32]:
         return (self[item] for item in range(len(self)))
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """Tokens of each title, the end token included."""
         return np.diff(self.offsets)
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from genrec.arrays import Integers, Ints, Ints32
 from genrec.errors import DataError, RunError
 from genrec.titles import TitleTokens
 
-Ints = npt.NDArray[np.int32]
-Offsets = npt.NDArray[np.int64]
 ROOT = 0
 LEAF = -1
 
@@ -43,17 +41,17 @@ class Trie:
     """
 
     titles: TitleTokens
-    items: Ints
-    leaf_of: Ints
-    depth: Ints
-    child_offsets: Offsets
-    child_token: Ints
-    child_low: Ints
-    child_high: Ints
-    child_node: Ints
-    child_parent: Ints
-    path: Ints
-    path_offsets: Offsets
+    items: Ints32
+    leaf_of: Ints32
+    depth: Ints32
+    child_offsets: Ints
+    child_token: Ints32
+    child_low: Ints32
+    child_high: Ints32
+    child_node: Ints32
+    child_parent: Ints32
+    path: Ints32
+    path_offsets: Ints
 
     def __len__(self) -> int:
         return len(self.items)
@@ -62,18 +60,18 @@ class Trie:
         """Positions of a node's children in the ``child_*`` arrays."""
         return slice(int(self.child_offsets[node]), int(self.child_offsets[node + 1]))
 
-    def edge(self, child: int) -> Ints:
+    def edge(self, child: int) -> Ints32:
         """Tokens that lead from a child's parent to the decision node below it (never a leaf)."""
         parent, node = self.child_parent[child], self.child_node[child]
         title = self.titles[self.items[self.child_low[child]]]
         return title[self.depth[parent] : self.depth[node]]
 
-    def decisions(self, item: int) -> Ints:
+    def decisions(self, item: int) -> Ints32:
         """Children chosen on the way to an item, root first."""
         leaf = self.leaf_of[item]
         return self.path[self.path_offsets[leaf] : self.path_offsets[leaf + 1]]
 
-    def root_edge(self) -> Ints:
+    def root_edge(self) -> Ints32:
         """Tokens that every title starts with (usually none)."""
         return self.titles[self.items[0]][: self.depth[ROOT]]
 
@@ -100,10 +98,8 @@ class Trie:
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{path}: no readable trie ({error}); train the run again.") from None
 
-    def _arrays(self) -> dict[str, npt.NDArray[np.integer[Any]]]:
-        arrays: dict[str, npt.NDArray[np.integer[Any]]] = {
-            name: getattr(self, name) for name in _ARRAYS
-        }
+    def _arrays(self) -> dict[str, Integers]:
+        arrays: dict[str, Integers] = {name: getattr(self, name) for name in _ARRAYS}
         return arrays | {"tokens": self.titles.tokens, "offsets": self.titles.offsets}
 
 
@@ -132,7 +128,7 @@ def build_trie(
     return _assemble(titles, order, _split(shared, len(order)))
 
 
-def _sorted(titles: TitleTokens, items: Offsets) -> Offsets:
+def _sorted(titles: TitleTokens, items: Ints) -> Ints:
     """Items in the order of their tokens.
 
     Three tokens at a time make one key; only items whose keys so far are equal are sorted on.
@@ -154,7 +150,7 @@ def _sorted(titles: TitleTokens, items: Offsets) -> Offsets:
     return order
 
 
-def _key(titles: TitleTokens, rows: Offsets, depth: int) -> Offsets:
+def _key(titles: TitleTokens, rows: Ints, depth: int) -> Ints:
     """Tokens ``depth`` to ``depth + 2`` of each title as one number; -1 if the title is over."""
     key = np.zeros(len(rows), np.int64)
     start, left = titles.offsets[rows] + depth, titles.lengths[rows] - depth
@@ -165,7 +161,7 @@ def _key(titles: TitleTokens, rows: Offsets, depth: int) -> Offsets:
     return np.where(left > 0, key, -1)
 
 
-def _shared_prefixes(titles: TitleTokens, order: Offsets) -> Offsets:
+def _shared_prefixes(titles: TitleTokens, order: Ints) -> Ints:
     """Length of the common prefix of each leaf and the next, shape [items - 1]."""
     start, lengths = titles.offsets[order], titles.lengths[order]
     shortest = np.minimum(lengths[1:], lengths[:-1])
@@ -188,13 +184,13 @@ def _shared_prefixes(titles: TitleTokens, order: Offsets) -> Offsets:
 class _Level:
     """The decision nodes of one radix level and their children, in leaf order."""
 
-    depth: Offsets
-    owner: Offsets  # child -> node within the level
-    low: Offsets
-    high: Offsets
+    depth: Ints
+    owner: Ints  # child -> node within the level
+    low: Ints
+    high: Ints
 
 
-def _split(shared: Offsets, leaves: int) -> list[_Level]:
+def _split(shared: Ints, leaves: int) -> list[_Level]:
     """Split leaf ranges where neighbours part first, level by level."""
     shared = np.append(shared, np.iinfo(np.int64).max)  # reduceat needs a valid last index
     low, high = np.array([0]), np.array([leaves])
@@ -207,7 +203,7 @@ def _split(shared: Offsets, leaves: int) -> list[_Level]:
     return levels
 
 
-def _split_level(shared: Offsets, low: Offsets, high: Offsets) -> _Level:
+def _split_level(shared: Ints, low: Ints, high: Ints) -> _Level:
     bounds = np.stack([low, high - 1], axis=1).ravel()
     depth = np.minimum.reduceat(shared, bounds)[::2]
     if len(low) == 1 and high[0] - low[0] == 1:
@@ -226,7 +222,7 @@ def _split_level(shared: Offsets, low: Offsets, high: Offsets) -> _Level:
     return _Level(depth, owners, starts, ends)
 
 
-def _assemble(titles: TitleTokens, order: Offsets, levels: list[_Level]) -> Trie:
+def _assemble(titles: TitleTokens, order: Ints, levels: list[_Level]) -> Trie:
     first_node = np.cumsum([0, *(len(level.depth) for level in levels)])
     parents, nodes = [], []
     for number, level in enumerate(levels):
@@ -256,7 +252,7 @@ def _assemble(titles: TitleTokens, order: Offsets, levels: list[_Level]) -> Trie
     )
 
 
-def _paths(low: Offsets, high: Offsets, leaves: int) -> tuple[Ints, Offsets]:
+def _paths(low: Ints, high: Ints, leaves: int) -> tuple[Ints32, Ints]:
     """For every leaf the children whose range holds it; levels come in order of depth."""
     sizes = high - low
     child = np.repeat(np.arange(len(low)), sizes)

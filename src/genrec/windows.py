@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
+from genrec.arrays import Floats, Ints, Items
 from genrec.errors import DataError
 from genrec.histories import Histories
-from genrec.likelihood import Floats, cumulative_mass, locate_targets
+from genrec.likelihood import cumulative_mass, locate_targets
 from genrec.priors import Prior, SparsePrior
 from genrec.prompts import Prompts
 from genrec.shares import SparseSums
@@ -70,12 +70,12 @@ class Windows(TorchDataset[Window]):
     def __getitem__(self, index: int) -> Window:
         return self.windows[index]
 
-    def title_tokens(self, titles: TitleTokens) -> npt.NDArray[np.int64]:
+    def title_tokens(self, titles: TitleTokens) -> Ints:
         """Tokens of the titles in each window, shape [windows]."""
         ends = np.append(0, np.cumsum(titles.lengths[self.histories.items]))
         rows, starts, stops = np.array([(w.row, w.start, w.stop) for w in self.windows]).T
         first = self.histories.offsets[rows]
-        return cast(npt.NDArray[np.int64], ends[first + stops] - ends[first + starts])
+        return cast(Ints, ends[first + stops] - ends[first + starts])
 
 
 def _cut(row: int, items: int, length: int) -> list[Window]:
@@ -132,9 +132,7 @@ class Collator:
         labels = torch.from_numpy(target_items.astype(np.int64))
         return {"input_ids": input_ids, "targets": targets, "labels": labels, "titles": len(rows)}
 
-    def _sums(
-        self, places: list[tuple[npt.NDArray[np.int32], int, int]]
-    ) -> Floats | SparseSums | None:
+    def _sums(self, places: list[tuple[Items, int, int]]) -> Floats | SparseSums | None:
         """The prior's cumulative mass at each position of the windows."""
         prior = self.prior
         if prior is None:
@@ -170,9 +168,7 @@ class ByLength(Sampler[int]):
     is filled with the epoch's first windows, so that every step is of the same size.
     """
 
-    def __init__(
-        self, lengths: npt.NDArray[np.int64], microbatch: int, step: int, seed: int
-    ) -> None:
+    def __init__(self, lengths: Ints, microbatch: int, step: int, seed: int) -> None:
         """Sample windows of these lengths; ``step`` is how many of them an optimiser step takes."""
         self.lengths, self.microbatch, self.seed = lengths, microbatch, seed
         self.size = -(-len(lengths) // step) * step

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from genrec.arrays import Arrays
 from genrec.ease import MOST_ITEMS, ones
 from genrec.errors import ConfigError
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.recommender import TopK, top_k
 
 Scores = npt.NDArray[np.floating[Any]]
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(eq=False)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
+from genrec.arrays import Arrays, Floats, Items
+from genrec.baselines.base import Scores, Scoring, check_setting
 from genrec.histories import Dataset, Histories, Holdout, common_clock
 from genrec.priors import CooccurrencePrior, KernelPrior, PooledPrior, PopularityPrior
 
@@ -21,7 +21,7 @@ class Distribution(Protocol):
 
     def fit(self, histories: Histories, n_items: int) -> Self: ...
 
-    def probabilities(self, histories: Histories) -> npt.NDArray[np.float64]: ...
+    def probabilities(self, histories: Histories) -> Floats: ...
 
     def arrays(self) -> Arrays: ...
 
@@ -41,9 +41,7 @@ class Counting(Scoring):
     def scores(self, histories: Histories) -> Scores:
         return np.log(self._prior.probabilities(histories))
 
-    def log_likelihood(
-        self, histories: Histories, targets: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.float64]:
+    def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
         """log p(target | history) over the whole catalogue, one value per row, in nats."""
         blocks = [
             np.arange(len(targets))[start : start + BLOCK]
@@ -137,7 +135,7 @@ class RecentPopularity(Scoring):
         return self
 
 
-def ages(histories: Histories) -> npt.NDArray[np.float64]:
+def ages(histories: Histories) -> Floats:
     """Ages of all interactions from 0, the newest, to 1; see :class:`RecentPopularity`."""
     times = histories.timestamps
     if len(times) and common_clock(histories):

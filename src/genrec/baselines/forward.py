@@ -10,16 +10,13 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from genrec.baselines.base import Arrays
+from genrec.arrays import Arrays, Floats
 from genrec.baselines.counting import Counting, ages
 from genrec.histories import Histories, common_clock, count_before
 from genrec.kernel import share
 from genrec.pool import CELLS, POSITIONS, fit_pool, pooled
 from genrec.priors import KernelPrior
-
-Floats = npt.NDArray[np.float64]
 
 PAST = 0.9
 """Share of the interactions, oldest first, that the experts learn from while weights are fitted."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self, cast
 
-from genrec.baselines.base import Arrays, Scores, Scoring, check_setting, check_size
+from genrec.arrays import Arrays
+from genrec.baselines.base import Scores, Scoring, check_setting, check_size
 from genrec.ease import all_say, invert, ones
 from genrec.histories import Dataset, Histories, Holdout
 

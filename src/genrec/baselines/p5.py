@@ -22,11 +22,11 @@ from itertools import chain
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from genrec.arrays import Arrays, Floats32, Integers, Ints
 from genrec.baselines.p5_network import (
     MOST_WORDS,
     IdTree,
@@ -43,8 +43,6 @@ from genrec.histories import Dataset, Histories, Holdout
 from genrec.metrics import ndcg, target_ranks
 from genrec.recommender import TopK, top_k
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Indexing = Literal["sequential", "shuffled"]
 Example = tuple[list[int], list[int], Pieces]
 """Pieces of the prompt, the word that each belongs to, pieces of the answer."""
@@ -255,9 +253,7 @@ class P5:
             found.append((*prompt, self._tree.ids[items[-1]]))
         return found
 
-    def _prompt(
-        self, wording: str, user: str, history: npt.NDArray[np.integer]
-    ) -> tuple[list[int], list[int]]:
+    def _prompt(self, wording: str, user: str, history: Integers) -> tuple[list[int], list[int]]:
         """Pieces, closed by the end token, and the word that each belongs to.
 
         Words are counted from the end, unlike P5's: what was bought last has then about one number.
@@ -282,7 +278,7 @@ class P5:
         padded = (pad_sequence(rows, batch_first=True, padding_value=-1) for rows in columns)
         return tuple(table.to(self.settings.device) for table in padded)
 
-    def scores(self, histories: Histories) -> Floats:
+    def scores(self, histories: Histories) -> Floats32:
         """Log-probability of each item's pieces after each history, shape [rows, items]."""
         self._network.eval()
         found = np.empty((len(histories), len(self._words)), np.float32)
@@ -306,7 +302,7 @@ class P5:
         """What makes another one like this; the arrays hold the rest."""
         return {"indexing": self.indexing}
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """Settings, numbers, users and weights, for one ``.npz``."""
         settings = {"indexing": self.indexing, **asdict(self.settings)}
         own = {"numbers": self._numbers, "user_ids": np.array(self._user_ids, dtype=np.str_)}
@@ -316,7 +312,7 @@ class P5:
         }
         return {"settings": np.array(json.dumps(settings)), **own, **weights}
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         """Inverse of :meth:`arrays`; the device stays this recommender's own."""
         settings = json.loads(str(arrays["settings"]))
         self.indexing = settings.pop("indexing")

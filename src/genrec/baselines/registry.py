@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, Self, runtime_checkable
-from zipfile import BadZipFile
 
-import numpy as np
-import numpy.typing as npt
-
+from genrec.arrays import Arrays
 from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
 from genrec.baselines.forward import Forward
 from genrec.baselines.linear import Ease
 from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
 from genrec.baselines.slim import Slim
 from genrec.baselines.title_search import TitleSearch
-from genrec.errors import ConfigError, GenRecError, RunError
+from genrec.errors import ConfigError, RunError
+from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.recommender import Recommender
-
-UNREADABLE = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, IndexError),
-    *(BadZipFile, zlib.error, AttributeError),
-)
 
 
 @runtime_checkable
@@ -43,11 +33,11 @@ class Storable(Protocol):
         """Arguments of its class, as JSON can hold them."""
         ...
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """What it has learnt."""
         ...
 
-    def restore(self, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+    def restore(self, arrays: Arrays) -> Self:
         """Inverse of :meth:`arrays`; returns itself."""
         ...
 
@@ -107,16 +97,8 @@ def save_baseline(recommender: Recommender, path: str | Path) -> None:
     """
     if not (isinstance(recommender, Storable) and recommender.name in BASELINES):
         raise ConfigError(f"{recommender.name} is no baseline; save it with its own method.")
-    path = Path(path)
     head = {"kind": recommender.name, "settings": recommender.arguments()}
-    arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **recommender.arrays()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_arrays(Path(path), recommender.arrays(), head)
 
 
 def load_baseline(path: str | Path) -> Recommender:
@@ -126,17 +108,9 @@ def load_baseline(path: str | Path) -> Recommender:
         RunError: the file is missing, damaged or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        head = json.loads(str(arrays.pop("head")))
+        arrays, head = read_arrays(Path(path))
         kind: Any = type(make_baseline(head["kind"]))
         restored: Recommender = kind(**head["settings"]).restore(arrays)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from None
-    except ConfigError as error:
-        raise _unreadable(path, error) from None
+    except (*UNREADABLE, ConfigError) as error:
+        raise RunError(f"{path}: no readable baseline ({error}); fit and save it again.") from None
     return restored
-
-
-def _unreadable(path: str | Path, error: Exception) -> GenRecError:
-    return RunError(f"{path}: no readable baseline ({error}); fit and save it again.")

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from genrec import metrics
-from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
+from genrec.arrays import Arrays
+from genrec.baselines.base import Scores, Scoring, check_setting
 from genrec.errors import ConfigError
 from genrec.histories import Dataset, Histories, Holdout
 from genrec.recommender import top_k

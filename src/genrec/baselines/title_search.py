@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
-from genrec.baselines.base import Arrays, Scores, Scoring, check_setting
+from genrec.arrays import Arrays, Floats32
+from genrec.baselines.base import Scores, Scoring, check_setting
 from genrec.errors import GenRecError
 from genrec.histories import Dataset, Histories, Holdout
 
@@ -65,11 +65,11 @@ class TitleSearch(Scoring):
             self._searcher.index(self._words, show_progress=False)
         return self
 
-    def _search(self, item: int) -> npt.NDArray[np.float32]:
+    def _search(self, item: int) -> Floats32:
         """Each title's score for one title, shape [items]."""
         if not self._words[item]:
             return np.zeros(len(self._titles), np.float32)
-        return cast(npt.NDArray[np.float32], self._searcher.get_scores(self._words[item]))
+        return cast(Floats32, self._searcher.get_scores(self._words[item]))
 
 
 def _bm25s() -> Any:

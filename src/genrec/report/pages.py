@@ -7,14 +7,13 @@ come from other people's data, so all templates escape every value they print by
 from __future__ import annotations
 
 import html
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrec.errors import DataError
+from genrec.files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,20 +38,8 @@ def write_pages(folder: Path, kind: str, page: Mapping[str, Any]) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        _write(folder / name, text)
+        write_text(folder / name, text)
     return folder / "report.html"
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep a web server from reading it
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _environment(markup: bool) -> Environment:

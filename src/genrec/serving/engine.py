@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from genrec.arrays import Mask
 from genrec.catalogue import Catalogue
 from genrec.errors import ConfigError, DataError, GenRecError
 from genrec.histories import Histories
@@ -29,7 +29,6 @@ from genrec.serving.telemetry import Telemetry, log
 from genrec.session import KeyValueStore
 
 T = TypeVar("T")
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

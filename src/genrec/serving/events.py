@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from genrec.errors import ConfigError, DataError
+from genrec.files import replacing
 from genrec.serving.problems import StoreError
 
 T = TypeVar("T")
@@ -168,13 +168,9 @@ class EventStore:
         """
         if path.suffix not in (".parquet", ".csv"):
             raise DataError(f"{path}: events go to a .parquet or a .csv file.")
-        partial = path.with_name(path.name + ".partial")
         frame = pl.concat([_empty(), *self._try(lambda: list(self._parts(since)))])
-        try:
+        with replacing(path) as partial:
             frame.write_csv(partial) if path.suffix == ".csv" else frame.write_parquet(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         return frame.height
 
     def _parts(self, since: float | None) -> Iterator[pl.DataFrame]:
