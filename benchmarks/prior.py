@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from genrec.histories import Histories
-from genrec.likelihood import cumulative_mass, locate_targets
-from genrec.priors import CooccurrencePrior, KernelPrior
-from genrec.shares import SparseSums
-from genrec.trie import Trie, build_trie
+from genrec.collaborative.cooccurrence import CooccurrencePrior
+from genrec.collaborative.transitions import TransitionPrior
+from genrec.data.histories import Histories
+from genrec.language_model.decisions import locate_targets
+from genrec.language_model.prior_mass import SparseSums, cumulative_mass
+from genrec.language_model.trie import Trie, build_trie
 from output import show
 from trie import synthetic_titles
 
@@ -59,7 +60,7 @@ def run(items: int, users: int, seed: int, *, dense: bool) -> dict[str, Any]:
     )
     histories = Histories.from_lists(drawn.tolist())
     started = time.process_time()
-    KernelPrior().fit(histories, items)
+    TransitionPrior().fit(histories, items)
     fit_seconds = time.process_time() - started
     both = batches(trie, CooccurrencePrior().fit(histories, items), histories)
     found = {

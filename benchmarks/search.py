@@ -25,8 +25,8 @@ from transformers import DynamicCache
 
 import genrec
 from genrec import GenRec, Histories, Session
-from genrec.generation import beam_titles
 from genrec.recommender import TopK
+from genrec.search.free_beams import beam_titles
 from output import show
 
 K = 10
@@ -371,7 +371,7 @@ def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, A
 
 def load(folder: Path, dtype: str, minutes: float) -> GenRec:
     if not (folder / "genrec.json").is_file():
-        from genrec.runs import train_run
+        from genrec.workflows.runs import train_run
 
         say(f"training {folder} for {minutes} minutes …")
         train_run("ml-100k", folder, {"minutes": minutes})

@@ -30,7 +30,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from genrec.catalogue import Catalogue
+from genrec.data.catalogue import Catalogue
 from output import show
 
 FINE = (200, 429, 503)

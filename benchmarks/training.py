@@ -26,9 +26,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genrec import GenRec, leave_last_out, load_dataset
-from genrec.backbone import choose_device, choose_dtype, make_trainable
-from genrec.training import training_windows
-from genrec.windows import ByLength, Collator
+from genrec.language_model.adapters import make_trainable
+from genrec.language_model.devices import choose_device, choose_dtype
+from genrec.training.batches import Collator
+from genrec.training.order import ByLength
+from genrec.training.windows import training_windows
 from output import show
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -123,7 +125,7 @@ def single_batches(model: GenRec, train: Any, batches: int) -> dict[str, float]:
 
 
 def passes(likelihood: torch.nn.Module, inputs: dict[str, Any]) -> None:
-    """Forward and backward, as in training."""
+    """Trend and backward, as in training."""
     device = choose_device()
     moved = {k: v.to(device) if torch.is_tensor(v) else v for k, v in inputs.items()}
     likelihood(**moved)["loss"].backward()

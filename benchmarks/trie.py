@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from genrec.titles import TitleTokens
-from genrec.trie import Trie, build_trie
+from genrec.language_model.titles import TitleTokens
+from genrec.language_model.trie import Trie, build_trie
 from output import show
 
 END = 0

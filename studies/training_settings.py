@@ -30,22 +30,20 @@ import torch
 from torch import nn
 
 from genrec import Dataset, GenRec, leave_last_out, load_dataset
-from genrec.backbone import Backbone, load_backbone, make_trainable
+from genrec.collaborative.popularity import PopularityPrior
+from genrec.collaborative.prior import Prior
 from genrec.config import parse_assignments
-from genrec.histories import Histories
-from genrec.likelihood import (
-    CatalogueLikelihood,
-    Choices,
-    Targets,
-    decision_states,
-    title_log_probs,
-)
+from genrec.data.histories import Histories
+from genrec.language_model.adapters import make_trainable
+from genrec.language_model.backbone import Backbone, load_backbone
+from genrec.language_model.decisions import Choices, Targets, decision_states
+from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
+from genrec.language_model.packed import pack_linear
+from genrec.language_model.trie import ROOT, Trie
 from genrec.metrics import ndcg
-from genrec.packed import pack_linear
-from genrec.priors import PopularityPrior, Prior
-from genrec.training import training_windows
-from genrec.trie import ROOT, Trie
-from genrec.windows import ByLength, Collator, Window
+from genrec.training.batches import Collator
+from genrec.training.order import ByLength
+from genrec.training.windows import Window, training_windows
 
 LM_WEIGHTS = (0.25, 0.5, 1.0)
 Values = npt.NDArray[np.float64]

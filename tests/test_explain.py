@@ -12,7 +12,7 @@ from genrec import GenRec, GenRecError, Histories
 DATA = make_dataset()
 
 
-@pytest.fixture(scope="module", params=["none", "kernel"])
+@pytest.fixture(scope="module", params=["none", "transitions"])
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
     model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32").prepare(DATA)
     residual = model._likelihood.residual

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.interactions import Interactions
+from genrec.data.prepare import prepare
+from genrec.data.splits import Split, global_time, leave_last_out
 from genrec.errors import ConfigError, DataError
-from genrec.histories import Dataset, Histories, Split, global_time, leave_last_out, prepare
-from genrec.interactions import Interactions
 
 Row = tuple[str, str, float]
 LOGS = st.lists(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from alike import assert_same_lists, assert_same_recommendations
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories
-from genrec.histories import Dataset
-from genrec.trie import Trie, build_trie
+from genrec.data.dataset import Dataset
+from genrec.language_model.trie import Trie, build_trie
 
 SETTINGS: dict[str, Any] = {"dtype": "float32", "titles": "display"}
 
@@ -40,7 +40,7 @@ def test_an_added_item_is_as_if_it_had_been_there(tiny_backbone: str, prior: str
     assert_same_lists(found, expected)
 
 
-@pytest.mark.parametrize("prior", ["none", "kernel"])
+@pytest.mark.parametrize("prior", ["none", "transitions"])
 def test_new_items_are_recommended_and_saved(
     tiny_backbone: str, tmp_path: Path, prior: str
 ) -> None:
@@ -64,7 +64,7 @@ def test_new_items_are_recommended_and_saved(
 
 def test_removed_items_are_gone_until_restored(tiny_backbone: str) -> None:
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, prior="kernel", **SETTINGS).prepare(data)
+    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).prepare(data)
     histories = Histories.from_lists([[1, 2]])
     whole = model.recommend_batch(histories, 30, exclude_seen=False)
     best, second = whole.items[0, :2].tolist()
@@ -83,7 +83,7 @@ def test_removed_items_are_gone_until_restored(tiny_backbone: str) -> None:
 
 def test_wrong_new_items_change_nothing(tiny_backbone: str) -> None:
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, prior="kernel", **SETTINGS).prepare(data)
+    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).prepare(data)
     for titles, options, message in (
         ([data.catalogue.titles[3]], {}, "taken"),
         (["New"], {"like": ["No Such Film"]}, "No Such Film"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from genrec.data.interactions import Interactions, read_interactions
 from genrec.errors import DataError
-from genrec.interactions import Interactions, read_interactions
 
 DAY = 24 * 60 * 60
 ROWS = [("u1", "a", 30.0, 0), ("u2", "b", 10.0, 1), ("u1", "b", 20.0, 2)]

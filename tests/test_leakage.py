@@ -7,9 +7,17 @@ import polars as pl
 import pytest
 
 from conftest import make_dataset, make_titles
-from genrec.catalogue import Catalogue
-from genrec.histories import Dataset, Histories, Split, global_time, leave_last_out
-from genrec.leakage import LeakageError, check_counts, check_numbers, check_split, refuse_leaks
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Split, global_time, leave_last_out
+from genrec.evaluation.leakage import (
+    LeakageError,
+    check_counts,
+    check_numbers,
+    check_split,
+    refuse_leaks,
+)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec, Histories
-from genrec.likelihood import choices, cumulative_mass, log_mass, segment_log_softmax
-from genrec.trie import ROOT, build_trie
+from genrec.language_model.decisions import choices
+from genrec.language_model.prior_mass import cumulative_mass, log_mass
+from genrec.language_model.residual import segment_log_softmax
+from genrec.language_model.trie import ROOT, build_trie
 
 
 @given(st.lists(st.lists(st.floats(-50, 50), min_size=1, max_size=6), min_size=1, max_size=8))

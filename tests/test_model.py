@@ -15,7 +15,7 @@ import genrec
 from alike import assert_same_lists, assert_same_recommendations
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
-from genrec.histories import Split
+from genrec.data.splits import Split
 
 SMALL = {"dtype": "float32", "lora_rank": 4, "microbatch_size": 8, "learning_rate": 1e-2}
 
@@ -225,10 +225,10 @@ def test_histories_longer_than_the_context(tiny_backbone: str, split: Split) -> 
 
 def test_public_names_are_pinned() -> None:
     assert genrec.__all__ == [
+        "EASE",
         "Catalogue",
         "Cooccurrence",
         "Dataset",
-        "Ease",
         "Evaluation",
         "GenRec",
         "GenRecError",
@@ -236,7 +236,6 @@ def test_public_names_are_pinned() -> None:
         "Holdout",
         "Influence",
         "Interactions",
-        "Kernel",
         "Pooled",
         "Popularity",
         "Recommendation",
@@ -244,6 +243,7 @@ def test_public_names_are_pinned() -> None:
         "Session",
         "Split",
         "TopK",
+        "Transitions",
         "__version__",
         "evaluate",
         "global_time",

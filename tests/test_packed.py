@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genrec.packed import PackedLinear, pack_linear
+from genrec.language_model.packed import PackedLinear, pack_linear
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

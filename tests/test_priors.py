@@ -7,36 +7,30 @@ import pytest
 import scipy.sparse as sp
 
 from conftest import make_dataset
-from genrec.errors import RunError
-from genrec.histories import Histories
-from genrec.kernel import (
-    FIXED,
-    HISTORY,
+from genrec.collaborative.cooccurrence import (
+    FIXED_WEIGHTS,
+    MAX_AGE,
     SHRINKAGE,
-    _user_votes,
-    combine,
-    count_by_gap,
-    fit_kernel,
-    share,
-)
-from genrec.priors import (
     CooccurrencePrior,
-    KernelPrior,
-    PooledPrior,
-    PopularityPrior,
-    Prior,
-    fit_prior,
-    load_prior,
-    save_prior,
+    count_by_gap,
+    weighted_transitions,
 )
-from genrec.sasrec import Sasrec
+from genrec.collaborative.counts import smoothed_popularity
+from genrec.collaborative.pool import PooledPrior
+from genrec.collaborative.popularity import PopularityPrior
+from genrec.collaborative.prior import Prior
+from genrec.collaborative.registry import fit_prior, load_prior, save_prior
+from genrec.collaborative.sasrec import SASRecScorer
+from genrec.collaborative.transitions import TransitionPrior, _user_votes, fit_transition_weights
+from genrec.data.histories import Histories
+from genrec.errors import RunError
 
-KINDS = ("popularity", "cooccurrence", "kernel", "pooled", "sasrec")
+KINDS = ("popularity", "cooccurrence", "transitions", "pooled", "sasrec")
 
 
 @pytest.fixture(autouse=True)
 def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sasrec, "epochs", 3)
+    monkeypatch.setattr(SASRecScorer, "epochs", 3)
 
 
 def fitted(kind: str, histories: Histories, n_items: int) -> Prior:
@@ -86,7 +80,9 @@ def test_training_leaves_the_user_out(kind: str) -> None:
     # A dozen numbers of the whole log, which say nothing about one user, stay as they are.
     if isinstance(prior, PooledPrior) and isinstance(others, PooledPrior):
         others.weights = prior.weights
-        take_settings(others.kernel, prior.kernel, Histories.from_lists(rows[:3] + rows[4:]))
+        take_settings(
+            others.transitions, prior.transitions, Histories.from_lists(rows[:3] + rows[4:])
+        )
     if isinstance(prior, CooccurrencePrior) and isinstance(others, CooccurrencePrior):
         take_settings(others, prior, Histories.from_lists(rows[:3] + rows[4:]))
     history = rows[3]
@@ -98,8 +94,8 @@ def test_training_leaves_the_user_out(kind: str) -> None:
 def take_settings(
     prior: CooccurrencePrior, source: CooccurrencePrior, histories: Histories
 ) -> None:
-    prior.repeat_share, prior.kernel = source.repeat_share, source.kernel
-    prior.transitions = combine(count_by_gap(histories, 30), source.kernel)
+    prior.repeat_rate, prior.weights = source.repeat_rate, source.weights
+    prior.transitions = weighted_transitions(count_by_gap(histories, 30), source.weights)
 
 
 def test_the_target_does_not_leak_through_the_users_own_counts() -> None:
@@ -113,7 +109,7 @@ def test_the_target_does_not_leak_through_the_users_own_counts() -> None:
 
 def test_seen_items_keep_the_share_of_repeats() -> None:
     prior = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 0, 1]]), 3)
-    assert prior.repeat_share == pytest.approx((2 + 1) / (4 + 2))
+    assert prior.repeat_rate == pytest.approx((2 + 1) / (4 + 2))
     never = CooccurrencePrior().fit(Histories.from_lists([[0, 1, 2]] * 30), 3)
     q = never.probabilities(Histories.from_lists([[0, 1]]))
     assert q[0, 0] < 0.01
@@ -127,10 +123,10 @@ def test_kernel_finds_what_the_log_does() -> None:
         a, b = rng.choice(40, 2, replace=False)
         rows.append([item for n in range(4) for item in ((a + n) % 40, 40 + (b + n) % 40)])
     histories = Histories.from_lists(rows)
-    kernel = KernelPrior().fit(histories, 80).kernel
+    kernel = TransitionPrior().fit(histories, 80).weights
     forward = kernel.gap[0][:, None] * kernel.recency[0]
     assert forward[1, 1] > 5 * forward[0, 0]  # gap 2 from the item before the last, not gap 1
-    learned = KernelPrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
+    learned = TransitionPrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
     fixed = CooccurrencePrior().fit(histories, 80).probabilities(Histories.from_lists([[0, 50, 1]]))
     assert learned[0, 51] > fixed[0, 51]
 
@@ -152,16 +148,18 @@ def test_what_the_kernel_is_fitted_on_by_brute_force() -> None:
         for number, matrix in enumerate(others):
             for age, voter in enumerate(history[:t][::-1]):
                 says = matrix.toarray()[voter] / ((counts - own)[voter] + SHRINKAGE)
-                column = number * HISTORY + age
+                column = number * MAX_AGE + age
                 assert target[row, column] == pytest.approx(says[history[t]])
                 assert total[row, column] == pytest.approx(says[unseen].sum())
-        assert target[row, -1] == pytest.approx(share(counts - own)[history[t]])
-        assert total[row, -1] == pytest.approx(share(counts - own)[unseen].sum())
+        assert target[row, -1] == pytest.approx(smoothed_popularity(counts - own)[history[t]])
+        assert total[row, -1] == pytest.approx(smoothed_popularity(counts - own)[unseen].sum())
 
 
 def test_kernel_of_a_log_without_pairs_is_the_fixed_one() -> None:
     histories = Histories.from_lists([[0], [1]])
-    assert fit_kernel(histories, count_by_gap(histories, 2), np.ones(2)) is FIXED
+    assert (
+        fit_transition_weights(histories, count_by_gap(histories, 2), np.ones(2)) is FIXED_WEIGHTS
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -83,7 +83,7 @@ from genrec.processes import start
 start(cpu=True)
 cpu = torch.device("cpu")
 whole, shared = (load_backbone(sys.argv[1], dtype="float32", device=cpu) for _ in range(2))
-shard(shared, cpu)
+shard(shared.causal_lm, shared.blocks, cpu)
 kept = dict(shared.causal_lm.named_parameters())
 names = sharded_names(shared.causal_lm)
 assert all(".layers." in name for name in names) and len(names) == 18, names

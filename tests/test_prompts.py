@@ -7,8 +7,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from genrec.errors import BackboneError
-from genrec.prompts import INSTRUCTIONS, LIST_PREFIX, Prompts, build_prompts, end_token
-from genrec.titles import tokenize_titles
+from genrec.language_model.prompts import (
+    INSTRUCTIONS,
+    LIST_PREFIX,
+    Prompts,
+    build_prompts,
+    end_token,
+)
+from genrec.language_model.titles import tokenize_titles
 
 TITLES = ["Red Moon (1995)", "Blue Sun (1990)", "Blue Sun (1999)", "Night, Storm", "(500) Days"]
 

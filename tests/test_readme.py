@@ -8,7 +8,7 @@ import pytest
 
 import genrec
 from genrec import Dataset
-from genrec.catalogue import Catalogue
+from genrec.data.catalogue import Catalogue
 
 TITLES = [
     *("Toy Story (1995)", "GoldenEye (1995)", "Fargo (1996)", "Titanic (1997)", "Alien (1979)"),

@@ -14,7 +14,7 @@ import pytest
 
 from genrec import metrics
 from genrec.errors import ConfigError, DataError
-from genrec.evaluation import METRICS, Evaluation, short
+from genrec.evaluation.results import METRICS, Evaluation, short
 from genrec.report import write_report
 
 HOSTILE = '<script>alert("x")</script> & | *bold* [link](http://example.org)\nnext line'

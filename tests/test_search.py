@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from alike import assert_same_lists
 from conftest import make_titles
 from genrec import TopK
-from genrec.backbone import load_backbone
-from genrec.frontier import Effort
-from genrec.likelihood import CatalogueLikelihood
-from genrec.prompts import end_token
-from genrec.search import search
-from genrec.titles import tokenize_titles
-from genrec.trie import build_trie
+from genrec.language_model.backbone import load_backbone
+from genrec.language_model.likelihood import CatalogueLikelihood
+from genrec.language_model.prompts import end_token
+from genrec.language_model.titles import tokenize_titles
+from genrec.language_model.trie import build_trie
+from genrec.search.exact import search
+from genrec.search.frontier import SearchOptions
 
 Model = tuple[CatalogueLikelihood, list[list[int]]]
 
@@ -98,7 +98,7 @@ def test_exact_top_k_equals_brute_force(
     prior = rng.dirichlet(np.full(items, 0.3), size=3) + 1e-6 if has_prior else None
     allowed = rng.random((3, items)) < 0.6 if filtered else None
     found = search(
-        model, prompts, k, probabilities=prior, allowed=allowed, effort=Effort(width, margin)
+        model, prompts, k, probabilities=prior, allowed=allowed, effort=SearchOptions(width, margin)
     )
     for row, prompt in enumerate(prompts):
         truth = brute_force(model, closed, prompt, None if prior is None else prior[row])
@@ -127,7 +127,7 @@ def test_batches_under_a_token_budget_give_what_single_rows_give(
 ) -> None:
     model, _ = make_model(40, 5, False)
     prompts = [list(range(1, n)) for n in (3, 30, 9, 17, 2)]
-    monkeypatch.setattr("genrec.search.TOKEN_BUDGET", {"cpu": 40})
+    monkeypatch.setattr("genrec.search.exact.TOKEN_BUDGET", {"cpu": 40})
     together = search(model, prompts, 10)
     for row, prompt in enumerate(prompts):
         alone = search(model, [prompt], 10)
@@ -167,5 +167,5 @@ def test_nothing_allowed_finds_nothing(make_model: Callable[..., Model]) -> None
 
 def test_search_expands_only_what_can_matter(make_model: Callable[..., Model]) -> None:
     model, _ = make_model(100, 2, False)
-    all_tokens = search(model, [[9]], 100, effort=Effort(1)).tokens
-    assert search(model, [[9]], 1, effort=Effort(1)).tokens < all_tokens / 2
+    all_tokens = search(model, [[9]], 100, effort=SearchOptions(1)).tokens
+    assert search(model, [[9]], 1, effort=SearchOptions(1)).tokens < all_tokens / 2

@@ -8,12 +8,12 @@ import pytest
 from alike import assert_same_recommendations
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, Session
-from genrec.search import KeyValues
+from genrec.search.key_values import KeyValues
 
 TITLES = make_dataset().catalogue.titles
 
 
-@pytest.fixture(scope="module", params=["none", "kernel"])
+@pytest.fixture(scope="module", params=["none", "transitions"])
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
     model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32", history_length=8)
     return model.prepare(make_dataset())
@@ -91,7 +91,9 @@ def test_a_session_too_large_for_the_store_still_answers(tiny_backbone: str) -> 
 
 
 def test_sessions_follow_the_catalogue(tiny_backbone: str) -> None:
-    model = GenRec(backbone=tiny_backbone, prior="kernel", dtype="float32").prepare(make_dataset())
+    model = GenRec(backbone=tiny_backbone, prior="transitions", dtype="float32").prepare(
+        make_dataset()
+    )
     session = model.session(TITLES[:5])
     best = session.recommend(1)[0].title
     model.remove_items([best])

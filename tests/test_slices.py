@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 
 from conftest import make_titles
-from genrec.catalogue import Catalogue
-from genrec.histories import Dataset, Histories, Holdout
-from genrec.slices import head, slices
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+from genrec.evaluation.slices import head, slices
 
 
 def make_catalogue(count: int) -> Catalogue:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from genrec.titles import TitleTokens, prompt_titles, tokenize_titles
+from genrec.language_model.titles import TitleTokens, prompt_titles, tokenize_titles
 
 TITLES = ["Red Moon (1995)", "Blue Sun (1990)", "Blue Sun (1999)", "Night, Storm", "(500) Days"]
 

@@ -9,9 +9,11 @@ import torch
 from alike import assert_same_lists
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
-from genrec.backbone import Backbone
-from genrec.training import CHECKPOINT_PREFIX
-from genrec.windows import Collator, Window, Windows
+from genrec.language_model.backbone import Backbone
+from genrec.training import trainer
+from genrec.training.batches import Collator
+from genrec.training.trainer import CHECKPOINT_PREFIX
+from genrec.training.windows import Window, Windows
 
 SMALL = {
     "dtype": "float32",
@@ -125,23 +127,21 @@ def test_a_killed_run_resumes_to_the_same_result(
         settings |= {"patience": 3, "look_steps": 2}
     whole = GenRec(**settings).fit(train, valid, epochs=2, progress=False)
 
-    import genrec.training as training
+    real = trainer.LikelihoodTrainer.training_step
 
-    real = training.LikelihoodTrainer.training_step
-
-    def dying(self: training.LikelihoodTrainer, *args: object) -> torch.Tensor:
+    def dying(self: trainer.LikelihoodTrainer, *args: object) -> torch.Tensor:
         if self.state.global_step == step:
             raise KilledError
         return real(self, *args)
 
-    monkeypatch.setattr(training.LikelihoodTrainer, "training_step", dying)
+    monkeypatch.setattr(trainer.LikelihoodTrainer, "training_step", dying)
     with pytest.raises(KilledError):
         GenRec(**settings).fit(train, valid, epochs=2, output=tmp_path, progress=False)
     assert list((tmp_path / "checkpoints").glob(f"{CHECKPOINT_PREFIX}*"))
     half = tmp_path / "checkpoints" / f"{CHECKPOINT_PREFIX}99"  # killed while it was written
     half.mkdir()
     (half / "trainable.safetensors").write_bytes(b"half")
-    monkeypatch.setattr(training.LikelihoodTrainer, "training_step", real)
+    monkeypatch.setattr(trainer.LikelihoodTrainer, "training_step", real)
     resumed = GenRec(**settings).fit(train, valid, epochs=2, output=tmp_path, progress=False)
     expected = [entry["loss"] for entry in whole.training.log]
     assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)

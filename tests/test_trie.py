@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec.errors import DataError
-from genrec.trie import LEAF, ROOT, Trie, build_trie
+from genrec.language_model.trie import LEAF, ROOT, Trie, build_trie
 
 END = 0
 titles_strategy = st.lists(

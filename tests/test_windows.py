@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec
-from genrec import windows as windows_module
-from genrec.trie import build_trie
-from genrec.windows import ByLength, Collator, Window, Windows
+from genrec.language_model.trie import build_trie
+from genrec.training import batches
+from genrec.training.batches import Collator
+from genrec.training.order import ByLength
+from genrec.training.windows import Window, Windows
 
 
 @given(
@@ -74,7 +76,7 @@ def test_labels_of_the_full_vocabulary_are_the_targets_tokens(tiny_backbone: str
     assert batch["titles"] == 5
 
 
-@pytest.mark.parametrize("prior", ["popularity", "cooccurrence", "kernel"])
+@pytest.mark.parametrize("prior", ["popularity", "cooccurrence", "transitions"])
 def test_sparse_priors_say_what_dense_ones_say(
     prior: str, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +90,7 @@ def test_sparse_priors_say_what_dense_ones_say(
         if (data.histories[window.row][window.first : window.stop] >= 3).all()
     ]
     dense = collate(windows)["targets"]
-    monkeypatch.setattr(windows_module, "DENSE_ITEMS", 0)
+    monkeypatch.setattr(batches, "DENSE_ITEMS", 0)
     sparse = collate(windows)["targets"]
     decision = dense.choices.decision
     np.testing.assert_allclose(shares(sparse.prior, decision), shares(dense.prior, decision), 1e-4)

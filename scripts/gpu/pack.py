@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from genrec import assets
+from genrec.assets import cache, known
 
 ASSETS = (("backbone", "smollm2-135m"), ("dataset", "ml-100k"))
 PACKAGES = (
@@ -56,11 +56,11 @@ def main() -> None:
         print(f"{split(archive, options.out)} parts in {options.out}")
 
 
-def fetch(kind: assets.Kind, name: str, folder: Path) -> None:
+def fetch(kind: cache.Kind, name: str, folder: Path) -> None:
     """The archives of a known asset, as GenRec leaves them before it unpacks them."""
     folder.mkdir(parents=True)
-    for part in assets._catalogue(kind)[name].parts:
-        assets._fetched(part, folder, "")
+    for part in known._catalogue(kind)[name].parts:
+        cache._fetched(part, folder, "")
 
 
 def wheels(python: str, folder: Path) -> None:

@@ -25,11 +25,12 @@ import polars as pl
 import torch
 
 import genrec
-from genrec.backbone import choose_device
-from genrec.catalogue import Catalogue
 from genrec.config import parse_assignments
-from genrec.histories import Dataset, Histories
-from genrec.runs import evaluate_run, train_run
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.language_model.devices import choose_device
+from genrec.workflows.runs import evaluate_run, train_run
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]

@@ -12,58 +12,54 @@ from typing import TYPE_CHECKING, Any
 from genrec._version import __version__
 
 if TYPE_CHECKING:
-    from genrec.baselines import Cooccurrence, Ease, Kernel, Pooled, Popularity
-    from genrec.catalogue import Catalogue
-    from genrec.data import load_dataset
+    from genrec.baselines import EASE, Cooccurrence, Pooled, Popularity, Transitions
+    from genrec.data.catalogue import Catalogue
+    from genrec.data.dataset import Dataset
+    from genrec.data.histories import Histories
+    from genrec.data.interactions import Interactions, read_interactions
+    from genrec.data.loading import load_dataset
+    from genrec.data.prepare import prepare
+    from genrec.data.splits import Holdout, Split, global_time, leave_last_out
     from genrec.errors import GenRecError
-    from genrec.evaluation import Evaluation, evaluate
-    from genrec.histories import (
-        Dataset,
-        Histories,
-        Holdout,
-        Split,
-        global_time,
-        leave_last_out,
-        prepare,
-    )
-    from genrec.interactions import Interactions, read_interactions
-    from genrec.model import GenRec
+    from genrec.evaluation.evaluate import evaluate
+    from genrec.evaluation.results import Evaluation
+    from genrec.model.genrec import GenRec
+    from genrec.model.session import Session
     from genrec.recommender import Influence, Recommendation, Recommender, TopK
-    from genrec.session import Session
 
 _HOME = {
-    "Catalogue": "catalogue",
+    "Catalogue": "data.catalogue",
     "Cooccurrence": "baselines",
-    "Dataset": "histories",
-    "Ease": "baselines",
-    "Evaluation": "evaluation",
-    "GenRec": "model",
+    "Dataset": "data.dataset",
+    "EASE": "baselines",
+    "Evaluation": "evaluation.results",
+    "GenRec": "model.genrec",
     "GenRecError": "errors",
-    "Histories": "histories",
-    "Holdout": "histories",
+    "Histories": "data.histories",
+    "Holdout": "data.splits",
     "Influence": "recommender",
-    "Interactions": "interactions",
-    "Kernel": "baselines",
+    "Interactions": "data.interactions",
+    "Transitions": "baselines",
     "Pooled": "baselines",
     "Popularity": "baselines",
     "Recommendation": "recommender",
     "Recommender": "recommender",
-    "Session": "session",
-    "Split": "histories",
+    "Session": "model.session",
+    "Split": "data.splits",
     "TopK": "recommender",
-    "evaluate": "evaluation",
-    "global_time": "histories",
-    "leave_last_out": "histories",
-    "load_dataset": "data",
-    "prepare": "histories",
-    "read_interactions": "interactions",
+    "evaluate": "evaluation.evaluate",
+    "global_time": "data.splits",
+    "leave_last_out": "data.splits",
+    "load_dataset": "data.loading",
+    "prepare": "data.prepare",
+    "read_interactions": "data.interactions",
 }
 
 __all__ = [
+    "EASE",
     "Catalogue",
     "Cooccurrence",
     "Dataset",
-    "Ease",
     "Evaluation",
     "GenRec",
     "GenRecError",
@@ -71,7 +67,6 @@ __all__ = [
     "Holdout",
     "Influence",
     "Interactions",
-    "Kernel",
     "Pooled",
     "Popularity",
     "Recommendation",
@@ -79,6 +74,7 @@ __all__ = [
     "Session",
     "Split",
     "TopK",
+    "Transitions",
     "__version__",
     "evaluate",
     "global_time",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from genrec.cli import main
+from genrec.cli.app import main
 
 main()

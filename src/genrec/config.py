@@ -65,8 +65,8 @@ class Config(BaseModel):
 
     prior: str = Field(
         "auto",
-        description="pooled, kernel, cooccurrence, popularity, sasrec or none; auto: pooled, or "
-        "kernel where the catalogue is too large for it",
+        description="pooled, transitions, cooccurrence, popularity, sasrec or none; auto: pooled, "
+        "or transitions where the catalogue is too large for it",
     )
     lm_weight: float = Field(1.0, ge=0, description="factor of the LM's residual beside a prior")
     residual_rank: int = Field(32, ge=1, description="rank of that residual")

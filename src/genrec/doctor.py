@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrec.assets import cache_dir, list_assets
+from genrec.assets.cache import cache_dir
+from genrec.assets.known import list_assets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,7 +168,7 @@ def _cpu() -> dict[str, Any]:
         import torch
     except ImportError:
         return facts | unknown
-    from genrec.backbone import bf16_speedup
+    from genrec.language_model.devices import bf16_speedup
 
     return facts | {
         "capability": torch.backends.cpu.get_cpu_capability(),

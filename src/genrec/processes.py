@@ -26,7 +26,7 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def start(*, cpu: bool) -> None:
+def init_processes(*, cpu: bool) -> None:
     """Let the processes know of each other, if there are several.
 
     Raises:
@@ -41,7 +41,7 @@ def start(*, cpu: bool) -> None:
         PartialState(cpu=cpu)
 
 
-def agree(value: T) -> T:
+def broadcast_from_main(value: T) -> T:
     """The main process's value, in all processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return value
@@ -50,7 +50,7 @@ def agree(value: T) -> T:
     return shared[0]
 
 
-def total(value: int) -> int:
+def sum_over_processes(value: int) -> int:
     """The sum over all processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return value

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.arrays import Floats, Items
-from genrec.catalogue import Catalogue
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
-from genrec.histories import Dataset, Histories, Holdout
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,14 @@ import pytest
 
 from alike import assert_same_lists
 from conftest import make_dataset
-from genrec import GenRec, Histories, Kernel, Recommender, TopK, leave_last_out
+from genrec import GenRec, Histories, Recommender, TopK, Transitions, leave_last_out
 from genrec.baselines import BASELINES, load_baseline, save_baseline
-from genrec.crossfit import SasrecPrior
+from genrec.collaborative.prior import Prior
+from genrec.collaborative.sasrec import SASRecPrior, SASRecScorer
 from genrec.errors import ConfigError
-from genrec.priors import Prior
-from genrec.sasrec import Sasrec
 
 
-class Counting(Kernel):
+class PriorRecommender(Transitions):
     """A prior that has no recommender of its own."""
 
     name = "prior"
@@ -31,7 +30,7 @@ class Counting(Kernel):
 Make = Callable[[str], Recommender]
 RECOMMENDERS: dict[str, Make] = {
     **{name: lambda backbone, make=make: make(0) for name, make in BASELINES.items()},
-    "sasrec-prior": lambda backbone: Counting(SasrecPrior()),
+    "sasrec-prior": lambda backbone: PriorRecommender(SASRecPrior()),
     "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
     "genrec-no-prior": lambda backbone: GenRec(
         backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"
@@ -42,8 +41,8 @@ RECOMMENDERS: dict[str, Make] = {
 @pytest.fixture(scope="module", params=list(RECOMMENDERS))
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sasrec, "epochs", 3)
-        patch.setattr("genrec.baselines.sequential.SasRec.most_epochs", 3)
+        patch.setattr(SASRecScorer, "epochs", 3)
+        patch.setattr("genrec.collaborative.sasrec.SASRec.most_epochs", 3)
         return RECOMMENDERS[request.param](tiny_backbone).fit(leave_last_out(make_dataset()).train)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import genrec
 from alike import assert_same_recommendations
-from genrec.histories import Dataset, Split
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Split
 
 pytestmark = pytest.mark.e2e
 HISTORY = ["Toy Story (1995)", "GoldenEye (1995)"]

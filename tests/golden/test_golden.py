@@ -12,22 +12,24 @@ import numpy as np
 import polars as pl
 import pytest
 
-from genrec.baselines import Ease, ItemKnn, P3Alpha, Slim
-from genrec.baselines.base import Scoring
-from genrec.catalogue import Catalogue
-from genrec.evaluation import evaluate
-from genrec.histories import Dataset, Histories, Holdout
+from genrec.baselines import EASE, SLIM, ItemKNN, P3Alpha
+from genrec.collaborative.base import Scoring
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+from genrec.evaluation.evaluate import evaluate
 
 ITEMS = 40
 # Tolerances of scores: float64 on both sides, float32 inverse here, and coordinate descent to 1e-6.
 MODELS: dict[str, tuple[Callable[[], Scoring], float]] = {
-    "itemknn": (lambda: ItemKnn(neighbours=ITEMS), 1e-8),
-    "itemknn-shrunk": (lambda: ItemKnn(neighbours=ITEMS, shrinkage=7.0), 1e-8),
-    "itemknn-near": (lambda: ItemKnn(neighbours=10), 1e-8),
+    "itemknn": (lambda: ItemKNN(neighbours=ITEMS), 1e-8),
+    "itemknn-shrunk": (lambda: ItemKNN(neighbours=ITEMS, shrinkage=7.0), 1e-8),
+    "itemknn-near": (lambda: ItemKNN(neighbours=10), 1e-8),
     "p3alpha": (lambda: P3Alpha(neighbours=ITEMS), 1e-8),
     "p3alpha-near": (lambda: P3Alpha(neighbours=10), 1e-8),
-    "ease": (lambda: Ease(ridge=100.0), 1e-5),
-    "slim": (lambda: Slim(l1=1.0, l2=20.0, tolerance=1e-6), 1e-4),
+    "ease": (lambda: EASE(ridge=100.0), 1e-5),
+    "slim": (lambda: SLIM(l1=1.0, l2=20.0, tolerance=1e-6), 1e-4),
 }
 
 

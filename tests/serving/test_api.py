@@ -17,12 +17,14 @@ from fastapi.testclient import TestClient
 from alike import assert_same_answers
 from conftest import make_dataset
 from genrec import GenRec
-from genrec.catalogue import Catalogue
+from genrec.data.catalogue import Catalogue
 from genrec.errors import DataError
 from genrec.serving.changes import Change, ChangeLog
 from genrec.serving.config import ServeConfig
-from genrec.serving.engine import Engine, Query, filter_mask
+from genrec.serving.engine import Engine
+from genrec.serving.filters import filter_mask
 from genrec.serving.problems import Problem, StoreError
+from genrec.serving.queries import Query
 from genrec.serving.telemetry import Telemetry
 
 TITLES = make_dataset().catalogue.titles

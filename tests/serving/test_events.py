@@ -17,9 +17,9 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import make_dataset
+from genrec.data.interactions import read_interactions
+from genrec.data.prepare import prepare
 from genrec.errors import ConfigError, DataError
-from genrec.histories import prepare
-from genrec.interactions import read_interactions
 from genrec.serving.events import Event, EventStore, IdempotencyError, StoreError
 
 WRITER = """

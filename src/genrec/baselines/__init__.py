@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
-from genrec.baselines.forward import Forward
-from genrec.baselines.linear import Ease
-from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
+from genrec.baselines.neighbours import ItemKNN, ItemKNNBM25, P3Alpha
 from genrec.baselines.registry import BASELINES, load_baseline, make_baseline, save_baseline
-from genrec.baselines.slim import Slim
+from genrec.baselines.slim import SLIM
 from genrec.baselines.title_search import TitleSearch
-from genrec.ease import MOST_ITEMS
+from genrec.baselines.trend import Trend
+from genrec.collaborative.cooccurrence import Cooccurrence
+from genrec.collaborative.ease import EASE
+from genrec.collaborative.matrix import MAX_DENSE_ITEMS
+from genrec.collaborative.pool import Pooled
+from genrec.collaborative.popularity import Popularity, RecentPopularity
+from genrec.collaborative.transitions import Transitions
 from genrec.recommender import Recommender
 
 __all__ = [
     "BASELINES",
+    "EASE",
+    "SLIM",
     "Cooccurrence",
-    "Ease",
-    "Forward",
-    "ItemKnn",
-    "ItemKnnBm25",
-    "Kernel",
+    "ItemKNN",
+    "ItemKNNBM25",
     "P3Alpha",
     "Pooled",
     "Popularity",
     "RecentPopularity",
-    "Slim",
     "TitleSearch",
+    "Transitions",
+    "Trend",
     "baselines",
     "load_baseline",
     "make_baseline",
@@ -35,5 +38,5 @@ __all__ = [
 
 def baselines(n_items: int) -> list[Recommender]:
     """What a run on a catalogue of this size is compared with; the default prior comes last."""
-    small: list[Recommender] = [Popularity(), Cooccurrence(), Kernel()]
-    return [*small, Ease(), Pooled()] if n_items <= MOST_ITEMS else small
+    small: list[Recommender] = [Popularity(), Cooccurrence(), Transitions()]
+    return [*small, EASE(), Pooled()] if n_items <= MAX_DENSE_ITEMS else small

@@ -8,13 +8,14 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.baselines.base import ItemToItem, check_setting, strongest, without_diagonal
-from genrec.ease import ones
-from genrec.histories import Dataset, Holdout
+from genrec.collaborative.base import ItemToItem, check_setting
+from genrec.collaborative.matrix import interaction_matrix, strongest, without_diagonal
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Holdout
 
 
 @dataclass(eq=False)
-class ItemKnn(ItemToItem):
+class ItemKNN(ItemToItem):
     """Cosine of two items' users, for the nearest neighbours of each item of the history.
 
     Source: Deshpande and Karypis, Item-based top-N recommendation algorithms (ACM TOIS, 2004).
@@ -33,9 +34,11 @@ class ItemKnn(ItemToItem):
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Compare all pairs of items; ``valid`` is not looked at."""
-        x = self._weighted(ones(train.histories, len(train.catalogue)).astype(np.float64))
+        x = self._weighted(
+            interaction_matrix(train.histories, len(train.catalogue)).astype(np.float64)
+        )
         similar = _cosine(x, self.shrinkage)
-        self.says = strongest(without_diagonal(similar), self.neighbours)
+        self.item_weights = strongest(without_diagonal(similar), self.neighbours)
         return self
 
     def _weighted(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
@@ -44,8 +47,8 @@ class ItemKnn(ItemToItem):
 
 
 @dataclass(eq=False)
-class ItemKnnBm25(ItemKnn):
-    """:class:`ItemKnn` on interactions that BM25 weighs, users as documents and items as words.
+class ItemKNNBM25(ItemKNN):
+    """:class:`ItemKNN` on interactions that BM25 weighs, users as documents and items as words.
 
     An item's rarity is the same for all its users, and the cosine takes it out again; what BM25
     changes is that a user of many items says less about each pair of them.
@@ -86,10 +89,10 @@ class P3Alpha(ItemToItem):
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Walk from every item; ``valid`` is not looked at."""
-        x = ones(train.histories, len(train.catalogue)).astype(np.float64)
+        x = interaction_matrix(train.histories, len(train.catalogue)).astype(np.float64)
         to_users, to_items = _step(sp.csr_array(x.T), self.alpha), _step(x, self.alpha)
         walks = without_diagonal(sp.csr_array(to_users @ to_items))
-        self.says = sp.csr_array(strongest(sp.csr_array(walks.T), self.neighbours).T)
+        self.item_weights = sp.csr_array(strongest(sp.csr_array(walks.T), self.neighbours).T)
         return self
 
 

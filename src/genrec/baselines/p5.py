@@ -1,15 +1,4 @@
-"""P5: recommendation as text to text, with a T5 that reads item numbers and writes one.
-
-Source: arXiv 2203.13366, the sequential-recommendation family; numbering after arXiv 2305.06569.
-Lists are exact: every number of the catalogue is scored, in one pass over the tree of their
-pieces, where the published P5 decodes with beams.
-
-**The published numbering knows the answers.** Items are numbered in the order in which a walk
-through the users' whole sequences meets them, held-out items included. A user's held-out item that
-nobody before has had is therefore "my largest number plus one", and no recommender is needed to
-find it. ``P5("sequential", order=data.histories)`` reproduces that; ``P5("shuffled")`` is what the
-method does without it.
-"""
+"""None"""
 
 from __future__ import annotations
 
@@ -17,9 +6,9 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import chain
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -38,83 +27,41 @@ from genrec.baselines.p5_network import (
     from_scratch,
     pretrained,
 )
+from genrec.baselines.p5_settings import (
+    FIRST,
+    USER,
+    WITH_USER,
+    WITHOUT_USER,
+    Indexing,
+    P5Settings,
+    draw_wording,
+    number_items,
+)
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
-from genrec.histories import Dataset, Histories, Holdout
 from genrec.metrics import ndcg, target_ranks
 from genrec.recommender import TopK, top_k
 
-Indexing = Literal["sequential", "shuffled"]
 Example = tuple[list[int], list[int], Pieces]
 """Pieces of the prompt, the word that each belongs to, pieces of the answer."""
 
-WITH_USER = (
-    "what will {user} buy after {items}",
-    "{user} bought in this order {items}",
-    "next item of {user} who chose {items}",
-    "continue for {user} the list {items}",
-)
-WITHOUT_USER = (
-    "what will be bought after {items}",
-    "somebody bought in this order {items}",
-    "next item for a user who chose {items}",
-    "continue the list {items}",
-)
-"""The list comes last: with words counted from the end, the last item is always word 1."""
-USER = "user_"
-FIRST = 1001
-"""Number of the first item, so that small catalogues have numbers of one length."""
+
 WARM_UP = 0.05
 """Share of the budget in which the learning rate rises; after it, it falls to zero."""
+
+
 COPIED = 8
 """Most items in a list to be copied from."""
+
+
 POOL = 50
 """Batches that are sorted by length together."""
+
+
 POSITIONS = 8192
 """Places of the decoder that are scored at once."""
-
-
-@dataclass(frozen=True)
-class P5Settings:
-    """What P5 is and how it is trained; the defaults suit one CPU core."""
-
-    backbone: str | None = None
-    """Hub id or folder of a pretrained T5, e.g. "t5-small"; a T5 from scratch if None."""
-    d_model: int = 64
-    """Width from scratch; heads have 32 dimensions, feed-forward layers four times the width."""
-    layers: int = 2
-    """Of encoder and of decoder, from scratch."""
-    dropout: float = 0.0
-    history: int = 20
-    """Most recent items in a prompt."""
-    last: int | None = None
-    """Targets per user and epoch, counted from the end; all if None."""
-    batch: int = 64
-    learning_rate: float = 2e-3
-    epochs: int = 20
-    minutes: float | None = None
-    """Of training, by the clock; the first of the two budgets to be reached ends it."""
-    copying: float = 0.5
-    """Share of the budget in which a T5 from scratch also learns to copy, as a pretrained one can:
-    random lists, whose last item is the answer, fade from all of a batch to none of it."""
-    looks: int = 20
-    """How often a budget's length asks the validation users, from when copying has faded; the best
-    look's weights are kept."""
-    look_users: int = 500
-    patience: int = 6
-    """Looks without a better NDCG@10 after which training ends."""
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.copying < 1:
-            raise ConfigError(f"P5: copying={self.copying} is no share; give 0 or more, below 1.")
-        sizes = (self.d_model // 32, self.layers, self.history, self.batch, self.epochs)
-        if min(*sizes, self.looks, self.look_users, self.patience) < 1 or self.d_model % 32:
-            raise ConfigError("P5: sizes count from 1 and d_model is a multiple of 32; mend them.")
-        if self.last is not None and self.last < 1:
-            raise ConfigError(f"P5: last={self.last} leaves nothing to train on; give 1 or more.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ConfigError(f"P5: minutes={self.minutes} is no budget; give more than 0.")
 
 
 class P5:
@@ -149,7 +96,7 @@ class P5:
 
     @property
     def numbers(self) -> Ints:
-        """Number of each item, shape [items]; what :func:`genrec.leakage.check_numbers` reads."""
+        """Number of each item, shape [items]; the leak check for item numbers reads it."""
         return self._numbers
 
     @property
@@ -240,7 +187,7 @@ class P5:
         self, histories: Histories, row: int, place: int, random: np.random.Generator
     ) -> Example:
         history = histories[row]
-        prompt = self._prompt(_wording(random), histories.user_ids[row], history[:place])
+        prompt = self._prompt(draw_wording(random), histories.user_ids[row], history[:place])
         return *prompt, self._tree.ids[history[place]]
 
     def _copies(self, rows: int, random: np.random.Generator) -> list[Example]:
@@ -249,7 +196,7 @@ class P5:
         for length in random.integers(1, 1 + min(COPIED, self.settings.history), rows):
             items = random.integers(len(self._words), size=length)
             user = self._user_ids[random.integers(len(self._user_ids))]
-            prompt = self._prompt(_wording(random), user, items)
+            prompt = self._prompt(draw_wording(random), user, items)
             found.append((*prompt, self._tree.ids[items[-1]]))
         return found
 
@@ -325,23 +272,6 @@ class P5:
         return self
 
 
-def number_items(histories: Histories, n_items: int, indexing: Indexing, seed: int) -> Ints:
-    """A number from 0 for each item, shape [items].
-
-    "sequential": by first appearance in a walk through the rows; items that do not appear follow at
-    random. "shuffled": a random permutation.
-    """
-    if len(histories.items) and histories.items.max() >= n_items:
-        raise DataError("P5's order holds items outside the catalogue; give the same data's.")
-    random = np.random.default_rng(seed)
-    if indexing == "shuffled":
-        return random.permutation(n_items)
-    items, first = np.unique(histories.items, return_index=True)
-    absent = np.setdiff1d(np.arange(n_items), items)
-    walk = np.concatenate([items[np.argsort(first)], random.permutation(absent)])
-    return np.argsort(walk)
-
-
 class _Look:
     """Asks the validation users now and then, and keeps the best weights."""
 
@@ -373,11 +303,6 @@ class _Look:
         """Look a last time and put back the best weights."""
         self._look()
         self._model._network.load_state_dict(self._kept)
-
-
-def _wording(random: np.random.Generator) -> str:
-    wordings = WITH_USER if random.random() < 0.5 else WITHOUT_USER
-    return wordings[random.integers(len(wordings))]
 
 
 def _targets(histories: Histories, last: int | None) -> Ints:

@@ -9,12 +9,15 @@ from types import MappingProxyType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from genrec.arrays import Arrays
-from genrec.baselines.counting import Cooccurrence, Kernel, Pooled, Popularity, RecentPopularity
-from genrec.baselines.forward import Forward
-from genrec.baselines.linear import Ease
-from genrec.baselines.neighbours import ItemKnn, ItemKnnBm25, P3Alpha
-from genrec.baselines.slim import Slim
+from genrec.baselines.neighbours import ItemKNN, ItemKNNBM25, P3Alpha
+from genrec.baselines.slim import SLIM
 from genrec.baselines.title_search import TitleSearch
+from genrec.baselines.trend import Trend
+from genrec.collaborative.cooccurrence import Cooccurrence
+from genrec.collaborative.ease import EASE
+from genrec.collaborative.pool import Pooled
+from genrec.collaborative.popularity import Popularity, RecentPopularity
+from genrec.collaborative.transitions import Transitions
 from genrec.errors import ConfigError, RunError
 from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.recommender import Recommender
@@ -43,13 +46,14 @@ class Storable(Protocol):
 
 
 def _sasrec(seed: int) -> Recommender:
-    from genrec.baselines.sequential import SasRec  # torch, which no other one needs
+    from genrec.collaborative.sasrec import SASRec
 
-    return SasRec(seed=seed)
+    return SASRec(seed=seed)
 
 
 def _p5(indexing: Any, seed: int) -> Recommender:
-    from genrec.baselines.p5 import P5, P5Settings
+    from genrec.baselines.p5 import P5
+    from genrec.baselines.p5_settings import P5Settings
 
     return P5(indexing, settings=P5Settings(seed=seed))
 
@@ -59,15 +63,15 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "popularity": lambda seed: Popularity(),
         "popularity-recent": lambda seed: RecentPopularity(),
         "title-search": lambda seed: TitleSearch(),
-        "itemknn": lambda seed: ItemKnn(),
-        "itemknn-bm25": lambda seed: ItemKnnBm25(),
+        "itemknn": lambda seed: ItemKNN(),
+        "itemknn-bm25": lambda seed: ItemKNNBM25(),
         "p3alpha": lambda seed: P3Alpha(),
-        "ease": lambda seed: Ease(),
-        "slim": lambda seed: Slim(),
+        "ease": lambda seed: EASE(),
+        "slim": lambda seed: SLIM(),
         "cooccurrence": lambda seed: Cooccurrence(),
-        "kernel": lambda seed: Kernel(),
+        "transitions": lambda seed: Transitions(),
         "pooled": lambda seed: Pooled(),
-        "forward": lambda seed: Forward(),
+        "trend": lambda seed: Trend(),
         "sasrec": _sasrec,
         "p5-sequential": lambda seed: _p5("sequential", seed),
         "p5-shuffled": lambda seed: _p5("shuffled", seed),

@@ -8,13 +8,14 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.baselines.base import ItemToItem, check_setting, check_size
-from genrec.ease import ones
-from genrec.histories import Dataset, Holdout
+from genrec.collaborative.base import ItemToItem, check_setting
+from genrec.collaborative.matrix import check_size, interaction_matrix
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Holdout
 
 
 @dataclass(eq=False)
-class Slim(ItemToItem):
+class SLIM(ItemToItem):
     """SLIM (Ning and Karypis, ICDM 2011), which hears a history as a set.
 
     With X the users x items matrix of ones, the weights W minimise
@@ -45,9 +46,9 @@ class Slim(ItemToItem):
             ConfigError: the catalogue is too large for a dense items x items matrix.
         """
         check_size(self.name, len(train.catalogue))
-        x = ones(train.histories, len(train.catalogue))
+        x = interaction_matrix(train.histories, len(train.catalogue))
         gram = sp.csr_array(x.T @ x)
-        self.says = elastic_net(gram, self.l1, self.l2, self.tolerance, self.sweeps)
+        self.item_weights = elastic_net(gram, self.l1, self.l2, self.tolerance, self.sweeps)
         return self
 
 

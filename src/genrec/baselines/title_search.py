@@ -11,9 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from genrec.arrays import Arrays, Floats32
-from genrec.baselines.base import Scores, Scoring, check_setting
+from genrec.collaborative.base import Scores, Scoring, check_setting
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
 from genrec.errors import GenRecError
-from genrec.histories import Dataset, Histories, Holdout
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from genrec.evaluation import Evaluation, cell, short
+from genrec.evaluation.results import Evaluation, cell, short
 from genrec.metrics import PairedDifference
 from genrec.report.pages import percent
 

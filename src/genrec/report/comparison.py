@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from genrec.comparison import Comparison, Entry
-from genrec.evaluation import LEVEL, cell, decimals, default_columns, short
+from genrec.evaluation.comparison import Comparison, Entry
+from genrec.evaluation.results import LEVEL, cell, decimals, default_columns, short
+from genrec.evaluation.slices import Slice
 from genrec.report.charts import bars, difference_row, differences, scatter
 from genrec.report.pages import flat, write_pages
-from genrec.slices import Slice
 
 USERS_SHOWN = 3
 """Users on which the reference does best, and as many on which it does worst."""

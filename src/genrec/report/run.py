@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genrec.errors import DataError
-from genrec.evaluation import (
+from genrec.evaluation.results import (
     LEVEL,
     Evaluation,
     cell,

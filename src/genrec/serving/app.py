@@ -19,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import FileResponse
 
 from genrec._version import __version__
-from genrec.model import GenRec
+from genrec.model.genrec import GenRec
 from genrec.serving import problems
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine

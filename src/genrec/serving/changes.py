@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal
 from filelock import FileLock
 
 from genrec.errors import DataError, RunError
-from genrec.model import GenRec
+from genrec.model.genrec import GenRec
 from genrec.serving.problems import StoreError
 
 

@@ -1,58 +1,34 @@
-"""One model that answers many: requests that wait together go through it in one pass."""
+"""None"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from genrec.arrays import Mask
-from genrec.catalogue import Catalogue
-from genrec.errors import ConfigError, DataError, GenRecError
-from genrec.histories import Histories
-from genrec.model import GenRec
-from genrec.recommender import Influence, Recommendation, recommendations
-from genrec.search import KeyValues
+from genrec.data.catalogue import Catalogue
+from genrec.data.histories import Histories
+from genrec.errors import ConfigError, GenRecError
+from genrec.model.genrec import GenRec
+from genrec.model.session import KeyValueStore
+from genrec.recommender import recommendations
+from genrec.search.key_values import KeyValues
 from genrec.serving.changes import Change, ChangeLog, replay
 from genrec.serving.config import ServeConfig
 from genrec.serving.lookup import Lookup
 from genrec.serving.problems import Problem
+from genrec.serving.queries import Answer, Query, allowed_items
 from genrec.serving.telemetry import Telemetry, log
-from genrec.session import KeyValueStore
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Query:
-    """What to recommend for: item indices, oldest first, and who may be recommended.
-
-    allow: indices, or None for all. block: indices. filters: see :func:`filter_mask`.
-    """
-
-    history: tuple[int, ...]
-    k: int
-    exclude_seen: bool = True
-    allow: tuple[int, ...] | None = None
-    block: tuple[int, ...] = ()
-    filters: Mask | None = None
-    explain: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Recommendations, best first, and for each what moved it, if that was asked for."""
-
-    items: list[Recommendation]
-    because: list[list[Influence]] | None
 
 
 @dataclass(eq=False)
@@ -283,7 +259,7 @@ class Engine:
             Histories.from_lists([query.history for query in queries]),
             max(query.k for query in queries),
             exclude_seen=False,
-            among=np.stack([_allowed(query, size) for query in queries]),
+            among=np.stack([allowed_items(query, size) for query in queries]),
             known=known,
             keep=True,
         )
@@ -360,54 +336,3 @@ def load_model(run: Path) -> GenRec:
 
 def _lookup(catalogue: Catalogue) -> Lookup:
     return Lookup(catalogue.item_ids, catalogue.titles)
-
-
-def _allowed(query: Query, size: int) -> Mask:
-    """Which items may be recommended, bool [items]; items that came later may, too."""
-    allowed = np.ones(size, dtype=bool)
-    if query.allow is not None:
-        allowed[:] = False
-        allowed[list(query.allow)] = True
-    if query.filters is not None:
-        allowed[: len(query.filters)] &= query.filters
-        allowed[len(query.filters) :] = False
-    allowed[list(query.block)] = False
-    if query.exclude_seen:
-        allowed[list(query.history)] = False
-    return allowed
-
-
-def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) -> Mask:
-    """Items whose metadata meet all conditions, bool [items]; unknown values meet none.
-
-    filters: column → {"equals", "in", "contains" (text), "min", "max"}: values. Raises DataError
-    for a column that the catalogue lacks or a value that does not fit it.
-    """
-    import polars as pl
-
-    columns = ["item_id", "title", *catalogue.metadata.columns]
-    for column in filters:
-        if column not in columns:  # also what Polars would take for a pattern
-            raise DataError(f"no column {column!r} to filter by; there are {', '.join(columns)}.")
-    conditions = [
-        _condition(pl.col(column), kind, value)
-        for column, kinds in filters.items()
-        for kind, value in kinds.items()
-    ]
-    if not conditions:
-        return np.ones(len(catalogue), dtype=bool)
-    return catalogue.mask(where=pl.all_horizontal(conditions))
-
-
-def _condition(column: Any, kind: str, value: Any) -> Any:
-    import polars as pl
-
-    if kind == "contains":
-        text = column.cast(pl.String).str.to_lowercase()
-        return text.str.contains(str(value).lower(), literal=True)
-    if kind == "in":
-        return pl.any_horizontal([_condition(column, "equals", each) for each in value])
-    number = column.cast(pl.Float64, strict=False)
-    if kind == "equals":
-        return column.cast(pl.String) == value if isinstance(value, str) else number == value
-    return number >= value if kind == "min" else number <= value

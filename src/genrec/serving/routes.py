@@ -12,13 +12,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from genrec.catalogue import Catalogue
+from genrec.data.catalogue import Catalogue
 from genrec.errors import DataError, UnknownItemError
-from genrec.serving import engine as engines
+from genrec.serving import queries
 from genrec.serving.changes import Change
-from genrec.serving.engine import Answer, Engine, Loaded
+from genrec.serving.engine import Engine, Loaded
 from genrec.serving.events import Event, EventStore, IdempotencyError
+from genrec.serving.filters import filter_mask
 from genrec.serving.problems import ClientGoneError, Problem
+from genrec.serving.queries import Answer
 from genrec.serving.schemas import (
     Events,
     Item,
@@ -145,15 +147,15 @@ def _check_limit(name: str, value: int, limit: int) -> None:
         raise Problem(422, f"{name}: at most {limit}, got {value}.")
 
 
-def _query(body: RecommendRequest, catalogue: Catalogue) -> engines.Query:
+def _query(body: RecommendRequest, catalogue: Catalogue) -> queries.Query:
     filters = {column: each.conditions() for column, each in body.filters.items()}
-    return engines.Query(
+    return queries.Query(
         history=_indices(catalogue, body.history),
         k=body.k,
         exclude_seen=body.exclude_seen,
         allow=None if body.allow is None else _indices(catalogue, body.allow),
         block=_indices(catalogue, body.block),
-        filters=engines.filter_mask(catalogue, filters) if filters else None,
+        filters=filter_mask(catalogue, filters) if filters else None,
         explain=body.explain,
     )
 

@@ -1,0 +1,1 @@
+"""Backbones and data sets by name: fetched once, verified, kept in a cache."""

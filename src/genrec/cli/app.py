@@ -1,0 +1,87 @@
+"""The command line: parse, call, print. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from genrec.cli import compare, data, recommend, runs, serve
+from genrec.cli.options import Json
+from genrec.cli.output import print_json
+from genrec.errors import GenRecError
+
+app = typer.Typer(
+    name="genrec",
+    help="Recommend the next item by generating its title with a language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+data_app = typer.Typer(help="Known data sets and backbones.", no_args_is_help=True)
+data_app.command("list")(data.data_list)
+data_app.command("get")(data.data_get)
+app.add_typer(data_app, name="data")
+
+
+events_app = typer.Typer(help="What a service has stored of its users.", no_args_is_help=True)
+events_app.command("export")(serve.events_export)
+events_app.command("delete")(serve.events_delete)
+app.add_typer(events_app, name="events")
+
+for command in (
+    data.prepare,
+    runs.train,
+    runs.evaluate,
+    compare.compare,
+    recommend.recommend,
+    runs.demo,
+    runs.export,
+    serve.serve,
+    serve.keys,
+):
+    app.command()(command)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Print versions, devices, threads and caches, and what is missing."""
+    from genrec.doctor import diagnose, render
+
+    diagnosis = diagnose()
+    if as_json:
+        return print_json(diagnosis.to_json())
+    return render(diagnosis)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from genrec._version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, with 2 if the input is wrong, with 1 if GenRec is."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="genrec")
+    except GenRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with a training run", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,109 @@
+"""How commands print: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from genrec.errors import DataError
+
+if TYPE_CHECKING:
+    from genrec.evaluation.evaluate import Progress
+    from genrec.evaluation.results import Evaluation
+    from genrec.recommender import Influence, Recommendation
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # titles are data, not markup
+    Console().print(table)
+
+
+def print_comparison(evaluations: Sequence[Evaluation]) -> None:
+    from rich.console import Console
+
+    from genrec.evaluation.results import comparison_table
+
+    Console().print(comparison_table(evaluations))
+
+
+def print_paired(evaluations: Sequence[Evaluation]) -> None:
+    """How far the last one is from the others, user by user."""
+    from genrec.evaluation.results import compare_paired
+    from genrec.metrics import paired_difference
+
+    subject = evaluations[-1]
+    metric = f"NDCG@{max(subject.k)}"
+    for other in evaluations[:-1]:
+        mean, low, high = compare_paired(subject, other, metric)
+        line = f"{metric} over {other.name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        if subject.nats is not None and other.nats is not None:
+            less, low, high = paired_difference(other.nats, subject.nats)
+            line += f"; nats less: {less:+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(line)
+
+
+def print_likelihood(info: Mapping[str, Any]) -> None:
+    before, after = info["valid_log_likelihood"]
+    if before is not None:
+        print(f"validation log-likelihood per item: {before:.3f} untrained, {after:.3f} trained")
+
+
+def print_recommendations(
+    found: Sequence[Recommendation], reasons: Sequence[Sequence[Influence]] | None = None
+) -> None:
+    rows: list[tuple[str, ...]] = [
+        (str(r.rank), f"{r.probability:.4f}", r.title, r.item_id) for r in found
+    ]
+    columns: tuple[str, ...] = ("rank", "probability", "title", "item id")
+    if reasons is not None:
+        shown = [", ".join(f"{i.title} {i.effect:+.2f}" for i in each[:3]) for each in reasons]
+        rows = [(*row, why) for row, why in zip(rows, shown, strict=True)]
+        columns += ("moved most by (nats)",)
+    print_table(columns, rows)
+
+
+def progress_bar(what: str) -> Progress:
+    """A callback that draws a progress bar on standard error, and takes it away when done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what)
+
+    def advance(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return advance
+
+
+def megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.0f}"
+
+
+def mapping(value: object) -> dict[str, Any]:
+    assert isinstance(value, dict)
+    return value
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"{option} takes whole numbers such as 5,10; got {text!r}.") from None

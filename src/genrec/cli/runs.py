@@ -1,0 +1,112 @@
+"""`genrec train`, `evaluate`, `export` and `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genrec.cli.options import Json, Nats, Restart, Seed, Users
+from genrec.cli.output import (
+    print_comparison,
+    print_json,
+    print_likelihood,
+    print_paired,
+    print_recommendations,
+    progress_bar,
+)
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a run cut off there goes on.")],
+    recipe: Annotated[str, typer.Option(help="default or paper.")] = "default",
+    prior: Annotated[
+        str | None,
+        typer.Option(help="auto, pooled, transitions, cooccurrence, popularity, sasrec, none."),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Known name, Hub id or folder.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
+    split: Annotated[str, typer.Option(help="leave-last-out or global-time.")] = "leave-last-out",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting as key=value; repeatable.")
+    ] = None,
+    restart: Restart = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on a data set and write a run folder."""
+    from genrec.config import parse_assignments
+    from genrec.processes import is_main
+    from genrec.workflows.runs import train_run
+
+    flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
+    settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
+    settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
+    model = train_run(dataset, out, settings, split=split, restart=restart)
+    if not is_main():  # of several processes that train together
+        return None
+    if as_json:
+        return print_json({"run": str(out), **model.info})
+    print_likelihood(model.info)
+    print(f"{out}: trained; next: genrec evaluate {out}")
+    return None
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    users: Users = None,
+    nats: Nats = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run and the counting baselines on its test users; write metrics and report."""
+    from genrec.workflows.runs import evaluate_run
+
+    progress = progress_bar("evaluating")
+    evaluations = evaluate_run(run, users=users, seed=seed, nats=nats, progress=progress)
+    if as_json:
+        return print_json({each.name: each.to_json() for each in evaluations})
+    print_comparison(evaluations)
+    return print_paired(evaluations)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
+) -> None:
+    """Write the language model, adapter merged in, as plain transformers loads it."""
+    from genrec.workflows.runs import export_run
+
+    export_run(run, out)
+    print(f'{out}: AutoModelForCausalLM.from_pretrained("{out}") loads it')
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget.")] = 5.0,
+    users: Users = 400,
+    seed: Seed = 0,
+    restart: Restart = False,
+) -> None:
+    """Train and evaluate on MovieLens-100K with SmolLM2-135M, from nothing, in minutes."""
+    from genrec.workflows.demo import run_demo
+
+    result = run_demo(
+        out,
+        minutes=minutes,
+        users=users,
+        seed=seed,
+        restart=restart,
+        say=lambda line: print(line, flush=True),
+        progress=progress_bar("evaluating"),
+    )
+    print_comparison(result.evaluations)
+    print_likelihood(result.info)
+    print(f"\nAfter {', '.join(result.history)}:")
+    print_recommendations(result.recommendations)
+    minutes_taken = sum(result.stages.values()) / 60
+    print(f"\n{out / 'report.html'} shows it all; {minutes_taken:.1f} minutes in all")
+    print(f'next: genrec recommend {out} --history "Fargo (1996)" -k 5')

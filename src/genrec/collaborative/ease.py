@@ -1,0 +1,125 @@
+"""EASE: item-to-item weights by least squares in closed form.
+
+Source: arXiv 1905.03375. With X the users x items matrix of ones and P the inverse of its Gram
+matrix plus a ridge, the weight of item i for item j is ``-P[i, j] / P[j, j]``. Leaving a user out
+changes the Gram matrix by a product of one vector, hence P by another, so that the scores without
+that user cost one product with P instead of a fit (Sherman and Morrison).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import scipy.sparse as sp
+from scipy import linalg
+
+from genrec.arrays import Arrays, Floats, Floats32, Items
+from genrec.collaborative.base import Scores, Scoring, check_setting
+from genrec.collaborative.matrix import check_size, interaction_matrix
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+
+RIDGE = 300.0
+"""Added to each item's count; better than 100 on MovieLens-100K's validation users."""
+
+
+BLOCK = 1024
+"""Columns that are cut down at once."""
+
+
+NEIGHBOURS = 512
+"""Strongest entries of each column that the prior keeps for inference."""
+
+
+def gram_inverse(histories: Histories, n_items: int, ridge: float = RIDGE) -> Floats32:
+    """P for the histories, shape [items, items]."""
+    x = interaction_matrix(histories, n_items)
+    gram = (x.T @ x).toarray()
+    gram[np.diag_indices(n_items)] += ridge
+    # By Cholesky: a fifth of the time of numpy's inverse, which knows nothing of the matrix.
+    return cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
+
+
+def item_weights(inverse: Floats32) -> Floats32:
+    """What each item (row) says for every other (column), written over the inverse."""
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0.0)
+    return inverse
+
+
+def top_weights(inverse: Floats32, neighbours: int = NEIGHBOURS) -> sp.csr_array[Any]:
+    """:func:`item_weights` of a copy, only the strongest ``neighbours`` entries of each column."""
+    size, blocks = len(inverse), []
+    for start in range(0, size, BLOCK):
+        columns = np.arange(start, min(start + BLOCK, size))
+        says = -inverse[:, columns] / np.diag(inverse)[columns]
+        says[columns, columns - start] = 0.0
+        if (weak := size - neighbours) > 0:
+            weaker = np.argpartition(np.abs(says), weak, axis=0)[:weak]
+            np.put_along_axis(says, weaker, 0.0, axis=0)
+        blocks.append(sp.csc_array(says))
+    return sp.csr_array(sp.hstack(blocks))
+
+
+def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats]:
+    """What a history's items say to others, had this user not been counted.
+
+    Returns:
+        A function from weights of the history's items, shape [positions, items of the history], to
+        scores, shape [positions, items].
+    """
+    own = np.unique(history)
+    moved = inverse[own].sum(axis=0)
+    factor = 1.0 / (1.0 - moved[own].sum())
+    diagonal = np.diag(inverse) + factor * moved**2
+
+    def scores(weights: Floats) -> Floats:
+        dense = weights @ inverse[history] + factor * np.outer(weights @ moved[history], moved)
+        found = -dense / diagonal
+        for column, item in enumerate(history):  # an item says nothing to itself
+            found[:, item] += weights[:, column]
+        return cast(Floats, found)
+
+    return scores
+
+
+@dataclass(eq=False)
+class EASE(Scoring):
+    """EASE (arXiv 1905.03375), which hears a history as a set; exact, with all its weights.
+
+    A catalogue of n items takes n² weights of four bytes: .57 GB for 12,000 items.
+    """
+
+    name = "ease"
+
+    ridge: float = 100.0
+    """Added to each item's count before the Gram matrix is inverted."""
+
+    def __post_init__(self) -> None:
+        check_setting("ridge", self.ridge, above=0.0)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Invert the Gram matrix of the training split; ``valid`` is not looked at.
+
+        Raises:
+            ConfigError: the catalogue is too large to be inverted.
+        """
+        check_size(self.name, len(train.catalogue))
+        self._weights = item_weights(
+            gram_inverse(train.histories, len(train.catalogue), self.ridge)
+        )
+        return self
+
+    def scores(self, histories: Histories) -> Scores:
+        return cast(Scores, interaction_matrix(histories, len(self._weights)) @ self._weights)
+
+    def arrays(self) -> Arrays:
+        return {"says": self._weights}
+
+    def restore(self, arrays: Arrays) -> Self:
+        self._weights = arrays["says"]
+        return self

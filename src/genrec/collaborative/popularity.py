@@ -1,0 +1,100 @@
+"""Popularity, as a prior and as two recommenders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from genrec.arrays import Arrays, Floats, Items
+from genrec.collaborative.base import PriorRecommender, Scores, Scoring, check_setting
+from genrec.collaborative.counts import ages, extended_counts, smoothed_popularity
+from genrec.collaborative.sparse import SparseDistributions
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+
+
+class PopularityPrior:
+    """q is the share of interactions, with one pseudo-count per item; it ignores the history."""
+
+    kind: ClassVar[str] = "popularity"
+    counts: Floats
+
+    def fit(self, histories: Histories, n_items: int) -> Self:
+        self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
+        return self
+
+    def probabilities(self, histories: Histories) -> Floats:
+        return np.tile(smoothed_popularity(self.counts), (len(histories), 1))
+
+    def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
+        return self.training_shares(history, start, stop).dense()
+
+    def training_shares(self, history: Items, start: int, stop: int) -> SparseDistributions:
+        items, own = np.unique(history, return_counts=True)
+        rows = stop - start
+        row = np.repeat(np.arange(rows), len(items))
+        return SparseDistributions(
+            self.counts + 1.0, row, np.tile(items, rows), np.tile(-1.0 * own, rows), rows
+        )
+
+    def extended(self, like: Sequence[int | None]) -> Self:
+        longer = copy(self)
+        longer.counts = extended_counts(self.counts, like)
+        return longer
+
+    def arrays(self) -> Arrays:
+        return {"counts": self.counts}
+
+    def restore(self, arrays: Arrays) -> Self:
+        self.counts = arrays["counts"]
+        return self
+
+
+class Popularity(PriorRecommender):
+    """Most popular items first."""
+
+    name = "popularity"
+
+    def __init__(self) -> None:
+        self._prior = PopularityPrior()
+
+
+@dataclass(eq=False)
+class RecentPopularity(Scoring):
+    """Popularity in which an interaction counts less the older it is.
+
+    An interaction of age a weighs ``0.5 ** (a / half_life)``, where a is the share of the log's
+    time span that lies after it. Where timestamps are no common time but count each user's items, a
+    is the share of the user's own history that lies after it.
+    """
+
+    name = "popularity-recent"
+
+    half_life: float = 0.02
+    """Age at which an interaction weighs half, as a share of the time span."""
+
+    def __post_init__(self) -> None:
+        check_setting("half_life", self.half_life, above=0.0)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Add up the weights; ``valid`` is not looked at."""
+        weights = 0.5 ** (ages(train.histories) / self.half_life)
+        self._weights = np.bincount(
+            train.histories.items, weights=weights, minlength=len(train.catalogue)
+        )
+        return self
+
+    def scores(self, histories: Histories) -> Scores:
+        return np.tile(self._weights, (len(histories), 1))
+
+    def arrays(self) -> Arrays:
+        return {"weights": self._weights}
+
+    def restore(self, arrays: Arrays) -> Self:
+        self._weights = arrays["weights"]
+        return self

@@ -1,0 +1,71 @@
+"""Priors by name, and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from genrec.collaborative.cooccurrence import CooccurrencePrior
+from genrec.collaborative.matrix import MAX_DENSE_ITEMS
+from genrec.collaborative.pool import PooledPrior
+from genrec.collaborative.popularity import PopularityPrior
+from genrec.collaborative.prior import Prior
+from genrec.collaborative.sasrec import SASRecPrior
+from genrec.collaborative.transitions import TransitionPrior
+from genrec.data.histories import Histories
+from genrec.errors import ConfigError, RunError
+from genrec.files import UNREADABLE, read_arrays, write_arrays
+
+PRIORS: dict[str, type[Prior]] = {
+    "popularity": PopularityPrior,
+    "cooccurrence": CooccurrencePrior,
+    "transitions": TransitionPrior,
+    "pooled": PooledPrior,
+    "sasrec": SASRecPrior,
+}
+"""Priors by the name that ``Config.prior`` and a saved prior carry; another one may be put here."""
+
+
+OLD_NAMES = {"kernel": "transitions"}
+"""Former names of priors, which saved runs and ``--prior`` may still use."""
+
+
+def choose_prior(kind: str, n_items: int) -> str:
+    """Resolve ``"auto"``: the pool, or transitions where the catalogue is too large for EASE.
+
+    Raises:
+        ConfigError: no prior of that name.
+    """
+    kind = OLD_NAMES.get(kind, kind)
+    if kind in PRIORS or kind == "none":
+        return kind
+    if kind != "auto":
+        raise ConfigError(f"Unknown prior {kind!r}; known are auto, none, {', '.join(PRIORS)}.")
+    return "pooled" if n_items <= MAX_DENSE_ITEMS else "transitions"
+
+
+def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
+    """Fit the named prior, or return ``None`` for ``"none"``."""
+    if kind == "none":
+        return None
+    return PRIORS[kind]().fit(histories, n_items)
+
+
+def save_prior(prior: Prior, path: Path) -> None:
+    """Write a prior as one ``.npz`` without pickled objects; the file appears only when whole."""
+    write_arrays(path, {"kind": np.array(prior.kind), **prior.arrays()})
+
+
+def load_prior(path: Path) -> Prior:
+    """Read what :func:`save_prior` wrote.
+
+    Raises:
+        RunError: the file is missing, damaged or holds an unknown kind of prior.
+    """
+    try:
+        arrays, _ = read_arrays(path)
+        kind = str(arrays.pop("kind"))
+        return PRIORS[OLD_NAMES.get(kind, kind)]().restore(arrays)
+    except UNREADABLE as error:
+        raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None

@@ -1,0 +1,348 @@
+"""None"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Self, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from genrec import metrics
+from genrec.arrays import Arrays, Floats, Ints, Items
+from genrec.collaborative.base import Scores, Scoring, check_setting
+from genrec.collaborative.crossfit import CrossFittedPrior, Scorer
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+from genrec.errors import ConfigError
+from genrec.recommender import top_k
+
+MOST_EPOCHS = 80
+
+
+PARTS = 4
+"""Into which a step's sequences are cut by length."""
+
+
+SCORED = 128
+"""Histories that are scored at once."""
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """Size and training of the transformer; the defaults are those of the prior."""
+
+    width: int = 64
+    """Of embeddings and states."""
+    heads: int = 2
+    layers: int = 2
+    dropout: float = 0.3
+    length: int = 50
+    """Most recent items that are read."""
+    every_window: bool = False
+    """Train on all of a long history, cut at random places each epoch, or on its end alone."""
+    negatives: int = 0
+    """Items drawn for each step's softmax; 0 takes all items."""
+    batch: int = 128
+    """Sequences of a step."""
+    rate: float = 1e-3
+    """Learning rate of AdamW."""
+    weight_decay: float = 0.0
+    patience: int = 6
+    """Epochs without a better loss after which training ends."""
+    seed: int = 0
+
+
+class SASRecScorer:
+    """Scores of all items after a history, in log-odds; see :class:`.Scorer`."""
+
+    epochs: int = MOST_EPOCHS
+
+    def __init__(self, config: SASRecConfig | None = None) -> None:
+        self.config = config or SASRecConfig()
+
+    def fit(
+        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
+    ) -> Self:
+        """Train for ``epochs``, or until ``loss`` of itself, asked each epoch, stops falling."""
+        with torch.random.fork_rng(devices=[]):  # whoever calls has a seed of their own
+            torch.manual_seed(self.config.seed)
+            return self._fit(histories, n_items, loss)
+
+    def _fit(
+        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None
+    ) -> Self:
+        config = self.config
+        self.network = _Network(n_items, config)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.rate, weight_decay=config.weight_decay
+        )
+        best, at, kept = np.inf, 0, self.network.state_dict()
+        for epoch in range(1, self.epochs + 1):
+            self._train_epoch(histories, optimizer)
+            if loss is None:
+                continue
+            if (found := loss(self)) < best:
+                best, at = found, epoch
+                kept = {key: value.clone() for key, value in self.network.state_dict().items()}
+            elif epoch - at >= config.patience:
+                break
+        if loss is not None:
+            self.network.load_state_dict(kept)
+            self.epochs = at
+        return self
+
+    def _train_epoch(self, histories: Histories, optimizer: torch.optim.Optimizer) -> None:
+        self.network.train()
+        starts, lengths = self._windows(histories)
+        for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
+            optimizer.zero_grad()
+            for part, share in self._parts(rows.numpy(), lengths):
+                ids = _table(histories.items, starts[part], lengths[part])
+                loss = share * self._loss(ids, torch.from_numpy(lengths[part]))
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def _windows(self, histories: Histories) -> tuple[Ints, Ints]:
+        """Where the sequences of an epoch begin and how many items they have, one of them new."""
+        most = self.config.length + 1
+        if not self.config.every_window:
+            lengths = np.minimum(histories.lengths, most)
+            return histories.offsets[1:] - lengths, lengths
+        return _cut_at_random(histories, most)
+
+    def _parts(self, rows: Ints, lengths: Ints) -> list[tuple[Ints, float]]:
+        """A step's sequences in parts of like length, as the longest sets the cost of its part.
+
+        With each part comes its share of the step's targets.
+        """
+        if not self.config.every_window:
+            return [(rows, 1.0)]
+        targets = lengths[rows].clip(2) - 1
+        order = np.argsort(targets, kind="stable")
+        parts = np.array_split(order, PARTS)
+        return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
+
+    def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
+        wanted = ids[:, 1:] - 1  # padding becomes -1
+        states, wanted = states[wanted >= 0], wanted[wanted >= 0]
+        if not self.config.negatives:
+            return nn.functional.cross_entropy(self.network.logits(states), wanted)
+        return self.network.sampled_loss(states, wanted, self.config.negatives)
+
+    @torch.inference_mode()
+    def scores(self, histories: Histories) -> Floats:
+        """Shape [rows, items]."""
+        self.network.eval()
+        parts = []
+        kept = np.minimum(histories.lengths, self.config.length)
+        for start in range(0, max(1, len(histories)), SCORED):
+            rows = slice(start, start + SCORED)
+            ids = _table(histories.items, histories.offsets[1:][rows] - kept[rows], kept[rows])
+            lengths = torch.from_numpy(kept[rows]).clamp_min(1)
+            states = self.network(ids, lengths)
+            parts.append(self.network.logits(states[torch.arange(len(ids)), lengths - 1]))
+        return cast(Floats, torch.cat(parts).double().numpy())
+
+    def arrays(self) -> Arrays:
+        """The weights, by name."""
+        return {name: value.numpy() for name, value in self.network.state_dict().items()}
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Inverse of :meth:`arrays`."""
+        self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
+        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+        return self
+
+
+class _Network(nn.Module):
+    def __init__(self, n_items: int, config: SASRecConfig) -> None:
+        super().__init__()
+        width, dropout = config.width, config.dropout
+        self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.places = nn.Embedding(config.length, width)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(
+            width, config.heads, 4 * width, dropout, batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.places.weight, std=0.02)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """States after each place, shape [rows, places, width]; rows are padded on the right.
+
+        A place is counted from its row's end, so that a row's states do not depend on the others.
+        """
+        length = ids.shape[1]
+        age = (lengths[:, None] - 1 - torch.arange(length)).clamp_min(0)
+        states = self.items(ids) * self.items.embedding_dim**0.5 + self.places(age)
+        causal = torch.ones(length, length, dtype=torch.bool).triu(1)
+        return cast(torch.Tensor, self.norm(self.layers(self.dropout(states), mask=causal)))
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Of all items, shape [states, items]."""
+        return states @ self.items.weight[1:].T
+
+    def sampled_loss(self, states: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
+        """Cross-entropy of the wanted items against ``count`` items drawn for all states alike.
+
+        A drawn item stands for its share of the catalogue, so that the sum over all items is met on
+        average.
+        """
+        n_items = self.items.num_embeddings - 1
+        drawn = torch.randint(n_items, (count,))
+        target = (states * self.items(wanted + 1)).sum(1, keepdim=True)
+        others = states @ self.items(drawn + 1).T + np.log((n_items - 1) / count)
+        others = others.masked_fill(drawn == wanted[:, None], -torch.inf)
+        right = torch.zeros(len(states), dtype=torch.long)
+        return nn.functional.cross_entropy(torch.cat([target, others], dim=1), right)
+
+
+def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
+    """Sequences of at most ``most`` items in which every item but a history's first is new once.
+
+    The place of the first cut is drawn, so that no item is always short of context.
+    """
+    step, lengths = most - 1, histories.lengths
+    free = np.where(lengths > most, step, 1)
+    shift = (torch.rand(len(histories)).numpy() * free).astype(np.int64)
+    pieces = np.maximum(1, -(-(lengths - 1 + shift) // step))
+    row = np.repeat(np.arange(len(histories)), pieces)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = np.maximum(0, number * step - shift[row])
+    stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
+    return histories.offsets[row] + start, stop - start
+
+
+def _table(items: Items, starts: Ints, lengths: Ints) -> torch.Tensor:
+    """Sequences as rows: ids from 1, zeros on the right."""
+    place = np.arange(max(2, int(lengths.max(initial=0))))
+    inside = place < lengths[:, None]
+    table = np.zeros(inside.shape, np.int64)
+    table[inside] = items[(starts[:, None] + place)[inside]] + 1
+    return torch.from_numpy(table)
+
+
+class SASRecPrior(CrossFittedPrior):
+    """SASRec (see :mod:`genrec.collaborative.sasrec`), cross-fitted."""
+
+    kind: ClassVar[str] = "sasrec"
+
+    def scorer(self) -> Scorer:
+
+        return SASRecScorer()
+
+
+LOOK = 10
+"""Length of the lists whose NDCG says when to stop."""
+
+
+@dataclass(eq=False)
+class SASRec(Scoring):
+    """SASRec, trained until NDCG@10 on held-out targets stops rising."""
+
+    name = "sasrec"
+
+    seed: int = 0
+    width: int = 64
+    heads: int = 2
+    layers: int = 2
+    dropout: float = 0.3
+    length: int = 50
+    """Most recent items that are read."""
+    negatives: int = 1024
+    """Items drawn for each step's softmax in a catalogue of more than :attr:`full_softmax`."""
+    full_softmax: int = 4000
+    """Items up to which the softmax is over all of them."""
+    batch: int = 128
+    """Sequences of a step."""
+    rate: float = 1e-3
+    """Learning rate."""
+    weight_decay: float = 0.0
+    most_epochs: int = 80
+    patience: int = 10
+    """Epochs without a better NDCG after which training ends."""
+    look_users: int = 2000
+    """Users at most whose NDCG is looked at after each epoch, drawn with the seed."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "layers", "length", "batch", "most_epochs", "patience"):
+            check_setting(name, getattr(self, name), least=1)
+        for name in ("negatives", "look_users"):
+            check_setting(name, getattr(self, name), least=1)
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} must be a multiple of heads {self.heads}.")
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        """Train on the histories, and keep the epoch with the best NDCG@10 on ``valid``.
+
+        Without ``valid`` the last items of a tenth of the users are kept out of training for that.
+        """
+        histories = train.histories
+        if valid is None or not len(valid):
+            histories, valid = _hold_out(train, self.seed)
+        looked = valid.sample(self.look_users, self.seed) if len(valid) else None
+        loss = None if looked is None else partial(_minus_ndcg, holdout=looked)
+        self._sasrec = self._unfitted(len(train.catalogue))
+        self._sasrec.epochs = self.most_epochs
+        self._sasrec.fit(histories, len(train.catalogue), loss)
+        return self
+
+    def refit(self, train: Dataset) -> Self:
+        """Train anew, on more data, for as many epochs as the last :meth:`fit` has kept."""
+        epochs = self._sasrec.epochs
+        self._sasrec = self._unfitted(len(train.catalogue))
+        self._sasrec.epochs = epochs
+        self._sasrec.fit(train.histories, len(train.catalogue))
+        return self
+
+    def scores(self, histories: Histories) -> Scores:
+        return self._sasrec.scores(histories)
+
+    def arrays(self) -> Arrays:
+        return self._sasrec.arrays()
+
+    def restore(self, arrays: Arrays) -> Self:
+        self._sasrec = self._unfitted(len(arrays["items.weight"]) - 1).restore(arrays)
+        return self
+
+    def _unfitted(self, n_items: int) -> SASRecScorer:
+        config = SASRecConfig(
+            width=self.width,
+            heads=self.heads,
+            layers=self.layers,
+            dropout=self.dropout,
+            length=self.length,
+            every_window=True,
+            negatives=self.negatives if n_items > self.full_softmax else 0,
+            batch=self.batch,
+            rate=self.rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            seed=self.seed,
+        )
+        return SASRecScorer(config)
+
+
+def _hold_out(train: Dataset, seed: int) -> tuple[Histories, Holdout]:
+    """The histories without the last items of a tenth of the users, and those items as targets."""
+    histories = train.histories
+    long = np.flatnonzero(histories.lengths > 1)
+    asked = np.sort(np.random.default_rng(seed).permutation(long)[: -(-len(long) // 10)])
+    lengths = histories.lengths
+    lengths[asked] -= 1
+    before = histories.head(np.arange(len(histories)), lengths)
+    targets = histories.items[histories.offsets[asked] + lengths[asked]]
+    return before, Holdout("held out", before.select(asked), targets, train.catalogue)
+
+
+def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:
+    top = top_k(sasrec.scores(holdout.histories), LOOK, holdout.histories)
+    return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), LOOK).mean())

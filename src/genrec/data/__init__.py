@@ -1,0 +1,1 @@
+"""From files of interactions and titles to data sets and splits."""

@@ -1,0 +1,182 @@
+"""Read a table, whatever its file format, and recognise the layouts of public data sets.
+
+Formats: CSV, TSV and JSON lines (`.gz` too), Parquet, RecBole atomic files (`.inter`, `.item`),
+MovieLens (100K `u.data`, 1M and 10M `ratings.dat`, later `ratings.csv`), Amazon reviews of 2014,
+2018 and 2023.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+import polars as pl
+
+from genrec.errors import DataError
+
+_GENRES = [
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime"),
+    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
+    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+]
+
+
+_RATINGS = ["user_id", "item_id", "rating", "timestamp"]
+
+
+_MOVIES = ["item_id", "title", "release_date", "video_release_date", "url", *_GENRES]
+
+
+_HEADLESS = {  # file → separator, column names
+    "u.data": ("\t", _RATINGS),
+    "u.item": ("|", _MOVIES),
+    "ratings.dat": ("::", _RATINGS),
+    "movies.dat": ("::", ["item_id", "title", "genres"]),
+}
+
+
+_BROKEN_FILE = (OSError, EOFError, zlib.error)
+
+
+def read_table(path: Path) -> tuple[pl.DataFrame, str]:
+    """The rows of a file, column names without type suffixes, and the name of its layout."""
+    try:
+        frame, layout = _read_any(path)
+    except pl.exceptions.NoDataError:
+        frame, layout = pl.DataFrame(), ""
+    except (pl.exceptions.PolarsError, UnicodeError, *_BROKEN_FILE) as error:
+        _check_utf8(path)
+        reason = str(error).partition("\n")[0]
+        remedy = "check that the file is whole and is what its suffix says"
+        raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from error
+    if frame.height == 0:
+        raise DataError(f"{path}: the file has no rows; download or export it again")
+    return frame, layout
+
+
+def _read_any(path: Path) -> tuple[pl.DataFrame, str]:
+    name = path.name.lower().removesuffix(".gz")
+    if name in _HEADLESS:
+        return _read_headless(path, *_HEADLESS[name]), "movielens"
+    match name.rpartition(".")[2]:
+        case "inter" | "item":
+            table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
+            return _from_recbole(table), "recbole"
+        case "csv" | "tsv" | "txt":
+            frame = pl.read_csv(path, separator=_separator(path), infer_schema=False)
+        case "parquet" | "pq":
+            frame = pl.read_parquet(path)
+        case "jsonl" | "ndjson" | "json":
+            frame = _read_json_lines(path)
+        case _:
+            known = ".csv, .tsv, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
+            raise DataError(f"{path}: unknown file format; give {known}")
+    amazon = {"asin", "parent_asin"} & set(frame.columns)
+    return frame, "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+
+
+def _separator(path: Path) -> str:
+    with _open(path) as lines:
+        header = lines.readline()
+    return max("\t,;|", key=lambda mark: header.count(mark.encode()))
+
+
+def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
+    """MovieLens files without a header; item tables are Latin-1 up to 1M and UTF-8 from 10M on."""
+    with _open(path) as file:
+        data = file.read()
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        data = data.decode("latin-1").encode()
+    # One column for the line, split afterwards: polars takes no separator of two characters.
+    lines = pl.read_csv(
+        data, separator="\x1f", quote_char=None, has_header=False, infer_schema=False
+    ).to_series()
+    parts = lines.str.strip_chars_end("\r").str.splitn(separator, len(columns))
+    frame = parts.struct.rename_fields(columns).struct.unnest()
+    if columns is not _MOVIES:
+        return frame
+    flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
+    genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
+    return frame.with_columns(genres).drop(_GENRES)
+
+
+def _from_recbole(frame: pl.DataFrame) -> pl.DataFrame:
+    """Strip type suffixes; make RecBole's MovieLens titles and genres those of the originals."""
+    frame = frame.rename({column: column.partition(":")[0] for column in frame.columns})
+    renames = {"class": "genres", "genre": "genres", "release_year": "year"}
+    frame = frame.rename({old: renames[old] for old in frame.columns if old in renames})
+    if not {"movie_title", "year"} <= set(frame.columns):
+        return frame
+    title, year = pl.col("movie_title"), pl.col("year")
+    bare = year.str.contains(r"^\d{4}$") & ~title.str.contains(r"\(\d{4}\)$")
+    titled = pl.when(bare).then(title + " (" + year + ")").otherwise(title)
+    # A token_seq is separated by blanks; everyone else separates genres by a bar.
+    genres = [pl.col(name).str.replace_all(" ", "|") for name in frame.columns if name == "genres"]
+    return frame.with_columns(titled.alias("movie_title"), *genres)
+
+
+def _check_utf8(path: Path) -> None:
+    """Raise a DataError that names the first line of a text file that is not UTF-8."""
+    offset = 0
+    if path.suffix in (".parquet", ".pq"):
+        return
+    with suppress(*_BROKEN_FILE), _open(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                where = f"line {number}, byte offset {offset + error.start}"
+                remedy = "convert it, e.g. iconv -f latin1 -t utf-8"
+                raise DataError(f"{path}: not UTF-8 at {where}; {remedy}") from error
+            offset += len(line)
+
+
+def _read_json_lines(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_ndjson(path, infer_schema_length=None)
+    except pl.exceptions.NoDataError:
+        raise
+    except pl.exceptions.PolarsError:
+        # Line by line is slower, but reads Amazon 2014 metadata and can name the bad line.
+        return pl.from_dicts(list(_records(path)), infer_schema_length=None, strict=False)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    _check_utf8(path)
+    with _open(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if text := line.decode().strip():
+                yield _record(text, f"{path}: line {number}")
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    for parse in (json.loads, ast.literal_eval):  # Amazon 2014 metadata are Python literals
+        try:
+            record = parse(line)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(record, dict):
+            return record
+    raise DataError(f"{where} is not a JSON object; the file must hold one object per line")
+
+
+def flat_column(column: pl.Series) -> pl.Series:
+    """Lists as text (categories "A > B", several "A > B | C", others "a|b"), else as is."""
+    mark = " > " if column.name.lower() in ("category", "categories") else "|"
+    if column.dtype == pl.List(pl.List(pl.String)):
+        return column.list.eval(pl.element().list.join(mark)).list.join(" | ")
+    if isinstance(column.dtype, pl.List) and not cast(pl.DataType, column.dtype.inner).is_nested():
+        return column.cast(pl.List(pl.String)).list.join(mark)
+    return column.struct.json_encode() if column.dtype == pl.Struct else column

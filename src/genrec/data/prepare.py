@@ -1,0 +1,138 @@
+"""From a validated log to histories and a catalogue: k-core, order, numbers of items.
+
+The order within a user is (timestamp, row order in the log); `ties="shuffled"` permutes tied rows
+instead, as a control for how much that rule decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from genrec.arrays import Integers, Ints, Mask
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.display_titles import clean_title, disambiguate, title_part
+from genrec.data.histories import Histories, histories_of
+from genrec.data.interactions import Interactions
+from genrec.data.statistics import dataset_statistics
+from genrec.errors import ConfigError, DataError
+
+
+def build_catalogue(
+    items: pl.DataFrame | None, item_ids: Sequence[str]
+) -> tuple[Catalogue, dict[str, object]]:
+    """The catalogue of `item_ids`, in that order, with titles from `items` (item_id, title, …).
+
+    An item without a title is called "Untitled Board Games B001XYZ" after the last part of its
+    category, or "Untitled item B001XYZ". The report counts items, untitled ones, those missing from
+    the table, table rows of no item, duplicate titles (an earlier item has it), and what told them
+    apart.
+    """
+    if items is None:
+        remedy = "give an item table (--items FILE) or name the log's title column (--title COLUMN)"
+        raise DataError(f"the log has no item titles, and GenRec recommends by title; {remedy}")
+    wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
+    table = wanted.join(items, on="item_id", how="left", maintain_order="left")
+    unknown = wanted.join(items, on="item_id", how="anti").height
+    if wanted.height and unknown == wanted.height:
+        shown = f"{item_ids[0]!r} in the log, {items['item_id'].first()!r} in the item table"
+        remedy = "name the id columns (--item) or give the right --items"
+        raise DataError(f"no item of the log is in the item table ({shown}); {remedy}")
+    metadata = table.drop("item_id", "title")
+    raw = [title or "" for title in table["title"].to_list()]
+    cleaned = [clean_title(title) for title in raw]
+    titles = [title or name for title, name in zip(cleaned, _fallbacks(table), strict=True)]
+    unique, mended = disambiguate(titles, metadata)
+    report: dict[str, object] = {
+        "items": len(unique),
+        "untitled": cleaned.count(""),
+        "not_in_item_table": unknown,
+        "items_without_interactions": items.join(wanted, on="item_id", how="anti").height,
+        "changed_by_cleaning": sum(old != new for old, new in zip(raw, cleaned, strict=True)),
+        "duplicate_titles": len(titles) - len(set(titles)),
+        "disambiguated_by": mended,
+    }
+    return Catalogue(list(item_ids), unique, metadata), report
+
+
+def _fallbacks(table: pl.DataFrame) -> Iterator[str]:
+    names = [name for name in ("category", "categories", "main_category") if name in table.columns]
+    for row in table.select("item_id", *names).iter_rows():
+        kind = next(filter(None, map(title_part, row[1:])), "item")
+        yield clean_title(f"Untitled {kind} {row[0]}")
+
+
+def prepare(
+    interactions: Interactions,
+    *,
+    name: str,
+    min_user: int = 1,
+    min_item: int = 1,
+    max_users: int | None = None,
+    ties: Literal["log", "shuffled"] = "log",
+    seed: int = 0,
+) -> Dataset:
+    """Histories and catalogue of a log.
+
+    Keeps `max_users` users drawn with `seed`, then their k-core (repeats count). Numbers go by
+    (length of id, id): numbers by place in the log would give the next item away.
+    """
+    if ties not in ("log", "shuffled"):
+        raise ConfigError(f"ties is {ties!r}; give 'log' or 'shuffled'")
+    if min(min_user, min_item, 1 if max_users is None else max_users) < 1:
+        raise ConfigError("min_user, min_item and max_users count from 1; give 1 or more")
+    log, random = interactions.log, np.random.default_rng(seed)
+    (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])
+    drawn = (random.permutation(len(user_ids)) < (max_users or len(user_ids)))[users]
+    core, rounds = _core(users, items, drawn, min_user, min_item)
+    histories, item_ids = _chronological(log.filter(core), ties, random)
+    catalogue, mended = build_catalogue(interactions.items, item_ids)
+    info = dataset_statistics(histories, len(item_ids)) | {
+        "tie_rule": f"(timestamp, {'row in the log' if ties == 'log' else 'random'})",
+        "core": {"min_user": min_user, "min_item": min_item, "rounds": rounds},
+        "draw": {"max_users": max_users, "seed": seed},
+        "dropped": {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())},
+        "catalogue": mended,
+        "source": interactions.source,
+    }
+    return Dataset(name, catalogue, histories, info)
+
+
+def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:
+    """The distinct ids sorted by (length, id), and the place of each id among them."""
+    known = ids.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
+    joined = ids.to_frame("id").join(
+        known.with_row_index("code"), on="id", how="left", maintain_order="left"
+    )
+    return joined["code"].cast(pl.Int64).to_numpy(), known["id"].to_list()
+
+
+def _core(
+    users: Integers, items: Integers, keep: Mask, min_user: int, min_item: int
+) -> tuple[Mask, int]:
+    """The rows of the largest part of `keep` in which both minima hold, and the rounds it took."""
+    rounds = 0
+    while True:
+        active = np.bincount(users[keep], minlength=users.max() + 1) >= min_user
+        sold = np.bincount(items[keep], minlength=items.max() + 1) >= min_item
+        kept = keep & active[users] & sold[items]
+        if not kept.any():
+            raise DataError(f"no user is left with min_user={min_user} and min_item={min_item}")
+        if kept.sum() == keep.sum():
+            return keep, rounds
+        keep, rounds = kept, rounds + 1
+
+
+def _chronological(
+    log: pl.DataFrame, ties: str, random: np.random.Generator
+) -> tuple[Histories, list[str]]:
+    (users, user_ids), (items, item_ids) = _coded(log["user_id"]), _coded(log["item_id"])
+    order = random.permutation(len(log)) if ties == "shuffled" else np.arange(len(log))
+    keys = pl.DataFrame({"user": users, "order": order, "item": items.astype(np.int32)})
+    table = keys.hstack(log.select("timestamp", pl.col("^(rating|review)$")))
+    table = table.sort("user", "timestamp", "order")
+    return histories_of(table, np.bincount(users), user_ids), item_ids

@@ -1,0 +1,25 @@
+"""Counts, ties and repeats of a set of histories."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genrec.data.histories import Histories
+
+
+def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
+    """Counts; how many timestamps are tied with a neighbour's; how many items are repeats."""
+    users, interactions, times = len(histories), len(histories.items), histories.timestamps
+    density = interactions / (users * items)
+    rows = np.repeat(np.arange(users), histories.lengths)
+    ties = np.zeros(interactions + 1, dtype=bool)  # ties[i]: i - 1 and i are tied
+    ties[1:-1] = (times[1:] == times[:-1]) & (rows[1:] == rows[:-1])
+    tied_last = ties[histories.offsets[1:] - 1]
+    shares = {"users_with_tied_last": tied_last, "interactions": ties[1:] | ties[:-1]}
+    distinct = np.unique(rows * items + histories.items).size
+    return {
+        "counts": {"users": users, "items": items, "interactions": interactions}
+        | {"density": density},
+        "tie_share": {what: float(tied.mean()) for what, tied in shares.items()},
+        "repeat_share": 1 - distinct / interactions,
+    }

@@ -1,0 +1,1 @@
+"""Metrics with intervals, comparisons, and the search for leaks."""

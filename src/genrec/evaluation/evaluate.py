@@ -1,0 +1,233 @@
+"""None"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from genrec import metrics
+from genrec.arrays import Floats, Items
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+from genrec.errors import ConfigError, DataError
+from genrec.evaluation.results import LEVEL, METRICS, Evaluation
+from genrec.recommender import Recommender, TopK
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    recommender: Recommender,
+    holdout: Holdout,
+    k: Sequence[int] = (5, 10),
+    *,
+    exclude_seen: bool = True,
+    seed: int = 0,
+    bootstrap: int = 1000,
+    nats: bool = False,
+    progress: Progress | None = None,
+    batch_rows: int = 1024,
+) -> Evaluation:
+    """Ask a fitted `recommender` for max(k) items per user of `holdout` and measure the lists.
+
+    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. nats: ask
+    for the targets' likelihood, too, if the recommender has one. progress: called with (users done,
+    users) after each batch. batch_rows: users per `recommend_batch` call.
+    Raises ConfigError for a bad setting and DataError for an empty holdout or malformed lists.
+    """
+    cuts = _cut_offs(k)
+    if not len(holdout):
+        raise DataError(f"The {holdout.name} holdout has no users; use a longer log.")
+    if bootstrap < 0 or batch_rows < 1:
+        raise ConfigError("evaluate needs bootstrap >= 0 and batch_rows >= 1.")
+    items, seconds = _recommend_all(
+        recommender, holdout.histories, max(cuts), exclude_seen, progress, batch_rows
+    )
+    return evaluate_lists(
+        recommender.name,
+        items,
+        holdout,
+        cuts,
+        seconds=seconds,
+        nats=_nats(recommender, holdout) if nats else None,
+        exclude_seen=exclude_seen,
+        seed=seed,
+        bootstrap=bootstrap,
+    )
+
+
+def _nats(recommender: Recommender, holdout: Holdout) -> Floats | None:
+    ask = getattr(recommender, "log_likelihood", None)
+    return None if ask is None else -np.asarray(ask(holdout.histories, holdout.targets))
+
+
+def evaluate_lists(
+    name: str,
+    items: Items,
+    holdout: Holdout,
+    k: Sequence[int],
+    *,
+    seconds: float,
+    nats: Floats | None = None,
+    exclude_seen: bool = True,
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> Evaluation:
+    """Measure lists that were made before, int32 [users, max(k)]; see :func:`evaluate`."""
+    cuts = _cut_offs(k)
+    ranks = metrics.target_ranks(items, holdout.targets)
+    values = {f"{name}@{cut}": of(ranks, cut) for cut in cuts for name, of in METRICS.items()}
+    size = len(holdout.catalogue)
+    return Evaluation(
+        name=name,
+        split=holdout.name,
+        users=len(holdout),
+        k=cuts,
+        items=items,
+        ranks=ranks,
+        metrics={name: float(each.mean()) for name, each in values.items()},
+        intervals=_intervals(values, seed, bootstrap),
+        spread={},
+        coverage={f"coverage@{cut}": metrics.coverage(items[:, :cut], size) for cut in cuts},
+        counts=_counts(items, holdout, size),
+        seconds=seconds,
+        definition=_protocol(holdout, exclude_seen, seed, bootstrap),
+        fingerprint=_fingerprint(holdout, exclude_seen),
+        nats=nats,
+    )
+
+
+def average_runs(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000) -> Evaluation:
+    """Several runs of one recommender, with other seeds, as one: means over the runs.
+
+    Intervals are of the users' mean values; ``spread`` tells how far the runs lie apart.
+    Raises DataError if they did not judge the same users on the same task.
+    """
+    first = runs[0]
+    if len({each.fingerprint for each in runs}) > 1:
+        raise DataError(f"The runs of {first.name} were evaluated on different users or protocols.")
+    if len(runs) == 1:
+        return first
+    ranks = np.stack([each.ranks for each in runs])
+    values = {name: np.mean([each.values(name) for each in runs], axis=0) for name in first.metrics}
+    nats = [each.nats for each in runs if each.nats is not None]
+    return replace(
+        first,
+        items=np.stack([each.items for each in runs]),
+        ranks=ranks,
+        metrics={name: float(each.mean()) for name, each in values.items()},
+        intervals=_intervals(values, seed, bootstrap),
+        spread={
+            name: float(np.std([each.metrics[name] for each in runs], ddof=1)) for name in values
+        },
+        coverage=_means([each.coverage for each in runs]),
+        counts={name: sum(each.counts[name] for each in runs) for name in first.counts},
+        seconds=float(np.mean([each.seconds for each in runs])),
+        nats=np.mean(nats, axis=0) if nats else None,
+    )
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _cut_offs(k: Sequence[int]) -> tuple[int, ...]:
+    cuts = tuple(sorted(set(k)))
+    if not cuts or cuts[0] < 1:
+        raise ConfigError(f"k must name cut-offs of at least 1, such as (5, 10); got {tuple(k)}.")
+    return cuts
+
+
+def _recommend_all(
+    recommender: Recommender,
+    histories: Histories,
+    k: int,
+    exclude_seen: bool,
+    progress: Progress | None,
+    batch_rows: int,
+) -> tuple[Items, float]:
+    users = len(histories)
+    items = np.empty((users, k), np.int32)
+    seconds = 0.0
+    for start in range(0, users, batch_rows):
+        stop = min(start + batch_rows, users)
+        batch = histories.select(np.arange(start, stop))
+        began = time.perf_counter()
+        top = recommender.recommend_batch(batch, k, exclude_seen=exclude_seen)
+        seconds += time.perf_counter() - began
+        items[start:stop] = _checked(recommender.name, top, (stop - start, k))
+        if progress is not None:
+            progress(stop, users)
+    return items, seconds
+
+
+def _checked(name: str, top: TopK, shape: tuple[int, int]) -> Items:
+    if top.items.shape != shape:  # NumPy would broadcast one row over all users without a word
+        raise DataError(f"{name}.recommend_batch returned {top.items.shape}; asked for {shape}.")
+    return top.items
+
+
+def _intervals(
+    values: Mapping[str, Floats], seed: int, resamples: int
+) -> dict[str, tuple[float, float]]:
+    if not resamples:
+        return {}
+    return {
+        name: metrics.bootstrap_interval(each, seed, resamples, LEVEL)
+        for name, each in values.items()
+    }
+
+
+def _counts(items: Items, holdout: Holdout, size: int) -> dict[str, int]:
+    """Count what a good list never holds; see `Evaluation.counts`."""
+    histories = holdout.histories
+    owners = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
+    seen = owners * size + histories.items  # one number per (user, item)
+    rows = np.arange(len(items))
+    real = (items >= 0) & (items < size)
+    keys = rows[:, None] * size + items
+    ordered = np.sort(items, axis=1)
+    same = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    return {
+        "invalid": int(((items < -1) | (items >= size)).sum()),
+        "duplicates": int(same.sum()),
+        "seen": int((np.isin(keys, seen) & real).sum()),
+        "unfilled": int((items == -1).sum()),
+        "repeated_targets": int(np.isin(rows * size + holdout.targets, seen).sum()),
+    }
+
+
+def _protocol(holdout: Holdout, exclude_seen: bool, seed: int, resamples: int) -> tuple[str, ...]:
+    split = (
+        f"Split: {holdout.name}; one held-out target item for each of {len(holdout):,} users; "
+        "the history is everything known before it."
+    )
+    ranking = (
+        f"Full ranking: the target competes with all {len(holdout.catalogue):,} items of the "
+        "catalogue; a hit is decided on the item's identity, not on its title."
+    )
+    seen = f"Items of the user's own history are {'left out of' if exclude_seen else 'allowed in'}"
+    formulas = (
+        "HR@k = 1 if rank ≤ k; NDCG@k = 1 / log2(rank + 1) if rank ≤ k (one relevant item, so "
+        "the ideal is 1); MRR@k = 1 / rank if rank ≤ k; each is 0 otherwise. Means over users."
+    )
+    ties = "Equal scores are ordered by ascending item index."
+    lines = (split, ranking, f"{seen} the list.", ties, formulas)
+    if not resamples:
+        return lines
+    intervals = (
+        f"Intervals: {LEVEL:.0%}, percentile bootstrap over users, {resamples:,} resamples, "
+        f"seed {seed}. They hold the trained model fixed."
+    )
+    return (*lines, intervals)
+
+
+def _fingerprint(holdout: Holdout, exclude_seen: bool) -> str:
+    digest = hashlib.sha256(f"{holdout.name} {len(holdout.catalogue)} {exclude_seen}".encode())
+    for array in (holdout.histories.offsets, holdout.histories.items, holdout.targets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The language model read as a distribution over the catalogue's titles."""

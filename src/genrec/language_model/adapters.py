@@ -1,0 +1,97 @@
+"""What training changes: a LoRA adapter, or the layers themselves."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from genrec.config import Config
+from genrec.errors import BackboneError, RunError
+from genrec.language_model.backbone import Backbone
+from genrec.language_model.packed import pack_linear
+
+
+def make_trainable(backbone: Backbone, config: Config) -> None:
+    """Prepare the last ``config.trained_layers`` layers for training: a fresh LoRA, or themselves.
+
+    A fresh adapter is zero-initialised: outputs do not change yet.
+    """
+    total = len(backbone.blocks)
+    first = max(0, total - (config.trained_layers or total))
+    if config.tuning == "full":
+        _unfreeze(backbone, first)
+    else:
+        _add_lora(backbone, config, first)
+    if config.gradient_checkpointing:
+        backbone.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
+    # No gradient reaches the layers below the first trained one: they only run forward.
+    for layer in () if backbone.sharded else backbone.blocks[:first]:
+        pack_linear(layer)
+
+
+def _unfreeze(backbone: Backbone, first: int) -> None:
+    decoder = backbone.causal_lm.get_decoder()
+    if not first:
+        backbone.causal_lm.requires_grad_(True)
+        return
+    for name, module in decoder.named_children():
+        if "norm" in name or name == "ln_f":
+            module.requires_grad_(True)
+    for layer in backbone.blocks[first:]:
+        layer.requires_grad_(True)
+
+
+def _add_lora(backbone: Backbone, config: Config, first: int) -> None:
+    targets = config.lora_targets
+    if targets == "all-linear" and first:
+        targets = _linear_names(backbone.causal_lm)  # PEFT selects layers by module names only
+    settings = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        layers_to_transform=list(range(first, len(backbone.blocks))) if first else None,
+        use_rslora=config.rslora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():  # PEFT asks transformers by a deprecated name
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")  # Conv1D: it is set then
+            backbone.model = get_peft_model(backbone.causal_lm, settings)
+    except ValueError as error:
+        raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
+    for module in backbone.model.modules():
+        if isinstance(module, LoraLayer):  # autocast does it; first to float32 and back costs time
+            module.cast_input_dtype_enabled = False
+
+
+def load_adapter(backbone: Backbone, folder: Path) -> None:
+    """Load an adapter saved by :meth:`Backbone.save_adapter`.
+
+    Raises:
+        RunError: the adapter is missing or belongs to another backbone.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise RunError(f"{folder / name} is missing: the run is incomplete; train it again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            backbone.model = PeftModel.from_pretrained(backbone.causal_lm, str(folder))
+    except (RuntimeError, ValueError, OSError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{folder}: not an adapter of {backbone.name!r}: {reason}") from None
+
+
+def _linear_names(model: PreTrainedModel) -> tuple[str, ...]:
+    modules = model.get_decoder().named_modules()
+    linear = (nn.Linear, Conv1D)
+    return tuple(sorted({name.split(".")[-1] for name, m in modules if isinstance(m, linear)}))

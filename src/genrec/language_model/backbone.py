@@ -1,0 +1,220 @@
+"""A causal language model from transformers: loaded, cut to its first layers, frozen, exported."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+
+from genrec.assets.known import backbone_folder
+from genrec.errors import BackboneError
+from genrec.language_model.devices import choose_device, choose_dtype
+from genrec.language_model.packed import pack_linear
+from genrec.language_model.sharding import sharded_names
+
+
+@dataclass
+class Backbone:
+    """A tokenizer and its causal LM, with or without a LoRA adapter around it."""
+
+    name: str
+    source: str
+    model: PreTrainedModel | PeftModel
+    tokenizer: Any
+    adapter: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model inside the adapter."""
+        model = self.model
+        return cast(
+            PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.output_weight.device
+
+    @property
+    def dtype_name(self) -> str:
+        """Name of the weights' type, as in ``Config.dtype``."""
+        return str(self.output_weight.dtype).removeprefix("torch.")
+
+    @property
+    def output_weight(self) -> torch.Tensor:
+        """Rows of the output projection, shape [vocabulary, hidden]."""
+        return cast(torch.Tensor, self.causal_lm.get_output_embeddings().weight)
+
+    def hidden(self, input_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Final hidden states, shape [rows, tokens, hidden]; no vocabulary projection is run."""
+        with self._mixed_precision():
+            output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
+        return cast(torch.Tensor, output.last_hidden_state)
+
+    def _mixed_precision(self) -> AbstractContextManager[Any]:
+        """LoRA's weights stay float32 for the optimiser; its products take the backbone's type."""
+        kind = self.output_weight.dtype
+        if kind == torch.float32 or not isinstance(self.model, PeftModel):
+            return nullcontext()
+        return torch.autocast(self.device.type, kind)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's layers, first to last."""
+        decoder = self.causal_lm.get_decoder()
+        for name in ("layers", "h"):
+            if isinstance(found := getattr(decoder, name, None), nn.ModuleList):
+                return found
+        raise BackboneError(f"Backbone {self.name!r} has no list of decoder layers.")
+
+    @property
+    def quantized(self) -> bool:
+        return getattr(self.causal_lm, "is_quantized", False)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether several processes hold a share each: then all of them must run every pass."""
+        return bool(sharded_names(self.causal_lm))
+
+    def freeze(self) -> None:
+        """End of training: fold the adapter into the weights and lay them out for inference.
+
+        From then on a pass costs what the bare model costs, or less; the adapter's files are kept
+        for :meth:`save_adapter`. Quantized and sharded weights stay as they are, the adapter beside
+        them: folding it in would round the first, and no process has the second whole.
+        """
+        self.model.eval().requires_grad_(False)
+        if isinstance(self.model, PeftModel):
+            self.adapter = _adapter_files(self.model, self.name)
+            if not (self.quantized or self.sharded):
+                self.model = self.model.merge_and_unload()
+        if not self.sharded:
+            pack_linear(self.causal_lm.get_decoder())
+
+    def export(self, folder: Path) -> None:
+        """Write weights and tokenizer as plain transformers loads them.
+
+        Raises:
+            BackboneError: the weights are quantized or sharded, and not those of a plain model.
+        """
+        if self.quantized or self.sharded:
+            raise BackboneError("Quantized or sharded weights cannot be exported.")
+        self.causal_lm.save_pretrained(folder, state_dict=self.causal_lm.state_dict())
+        self.tokenizer.save_pretrained(folder)
+
+    def fingerprint(self) -> str | None:
+        """sha256 of the weight files of a local backbone; ``None`` for one named by Hub id."""
+        digest = hashlib.sha256()
+        files = sorted(Path(self.source).glob("*.safetensors"))
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest() if files else None
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the frozen adapter's plain PEFT files."""
+        folder.mkdir()
+        for name, content in self.adapter.items():
+            (folder / name).write_bytes(content)
+
+
+def load_backbone(
+    name: str,
+    *,
+    dtype: str = "auto",
+    layers: int | None = None,
+    quantization: str = "none",
+    folder: Path | None = None,
+    device: torch.device | None = None,
+) -> Backbone:
+    """Load a known name, a Hub id or a local folder.
+
+    Args:
+        layers: keep only the first ``layers`` decoder layers (a cheaper, weaker model).
+        quantization: ``"4bit"`` for NF4 weights.
+        folder: where its weights are instead, as :meth:`Backbone.export` wrote them.
+
+    Raises:
+        BackboneError: nothing loadable there, or it does not fit into memory.
+    """
+    device = device or choose_device()
+    source = backbone_folder(name) if folder is None else str(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        kind = choose_dtype(dtype, device)
+        how = {**_attention(kind, device), **_quantization(quantization, kind, device)}
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **how)
+        backbone = Backbone(name, source, model, tokenizer)
+        if layers is not None:
+            _keep_layers(backbone, layers)
+        if quantization == "none":
+            model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise BackboneError(
+            f"Backbone {name!r} does not fit into the memory of {device}: choose a smaller one, "
+            "or set layers=N, dtype=bfloat16 or quantization=4bit."
+        ) from None
+    model.eval().requires_grad_(False)
+    return backbone
+
+
+def _attention(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
+    """On CPUs transformers' plain attention is an eighth faster in bfloat16 than torch's fused."""
+    plain = device.type == "cpu" and dtype == torch.bfloat16
+    return {"attn_implementation": "eager"} if plain else {}
+
+
+def _adapter_files(model: PeftModel, name: str) -> dict[str, bytes]:
+    """Plain PEFT files by name; ``base_model_name_or_path`` is a name, not a local path."""
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = name
+    with tempfile.TemporaryDirectory(prefix="genrec-") as folder:
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (Path(folder) / "README.md").unlink(missing_ok=True)  # a form, with a local path in it
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _keep_layers(backbone: Backbone, layers: int) -> None:
+    blocks = backbone.blocks
+    if layers > len(blocks):
+        raise BackboneError(f"layers={layers}: the backbone has {len(blocks)} decoder layers.")
+    del blocks[layers:]
+    backbone.causal_lm.config.num_hidden_layers = layers
+    if types := getattr(backbone.causal_lm.config, "layer_types", None):
+        backbone.causal_lm.config.layer_types = types[:layers]
+
+
+def _quantization(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    if name == "none":
+        return {}
+    if device.type != "cuda":
+        raise BackboneError("quantization=4bit needs a CUDA GPU; set quantization=none.")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def quiet_transformers() -> None:
+    """Silence transformers' own progress bars and notes; GenRec prints its own."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("peft").setLevel(logging.ERROR)

@@ -1,0 +1,170 @@
+"""None"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from genrec.arrays import Floats32
+from genrec.language_model.backbone import Backbone
+from genrec.language_model.decisions import Choices, Targets, decision_states
+from genrec.language_model.residual import Residual, Temperature, segment_log_softmax
+from genrec.language_model.trie import ROOT, Trie
+
+
+class CatalogueLikelihood(nn.Module):
+    """The language model's hidden states read as a distribution over a catalogue."""
+
+    accepts_loss_kwargs = True  # tells HF Trainer to pass the number of targets in the whole step
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        trie: Trie,
+        *,
+        has_prior: bool,
+        rank: int = 32,
+        lm_weight: float = 1.0,
+        temperature: float | Literal["adaptive"] = 1.0,
+    ) -> None:
+        """Read a backbone over a trie.
+
+        Args:
+            rank: of the residual beside a prior.
+            temperature: divides the logits in training (see :class:`Temperature`).
+            lm_weight: factor of the residual outside of training. Below one it shrinks what the
+                language model says beside the prior, which ranks better than it estimates.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.language_model = backbone.model  # registers the parameters with torch
+        self.trie = trie
+        self.lm_weight = lm_weight
+        self.prior_weight: nn.Parameter | None = None
+        self.residual: Residual | None = None
+        self.temperature = None if temperature == 1.0 else Temperature(temperature)
+        self.row_norm: torch.Tensor
+        if has_prior:
+            weight = backbone.output_weight
+            self.prior_weight = nn.Parameter(torch.ones((), device=weight.device))
+            self.residual = Residual(weight.shape[1], rank).to(weight.device)
+            tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
+            # Kept with the weights: a catalogue that grows later must not change their scale.
+            self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
+
+    def child_log_probs(
+        self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
+    ) -> torch.Tensor:
+        """Log-probability of each child given its parent, shape [choices], float32."""
+        decision = torch.from_numpy(chosen.decision).to(hidden.device)
+        logits = self.child_logits(hidden, chosen, prior)
+        return segment_log_softmax(logits, decision, len(hidden))
+
+    def child_logits(
+        self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
+    ) -> torch.Tensor:
+        """Logit of each child, shape [choices], float32.
+
+        Args:
+            hidden: hidden state at each decision node's last token, shape [decisions, hidden].
+            prior: log mass of each child, shape [choices], if the model has a prior.
+        """
+        device = hidden.device
+        residual = self.residual
+        if residual is not None:
+            factor = (1.0 if self.training else self.lm_weight) / self.row_norm
+            hidden = factor * residual(hidden, self.is_inner(chosen))
+        tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
+        rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
+        dense = (hidden.float() @ rows.float().T).float()  # autocast would leave it in float16
+        decision = torch.from_numpy(chosen.decision).to(device)
+        logits = dense[decision, torch.from_numpy(column).to(device)]
+        if self.prior_weight is not None:
+            assert prior is not None
+            logits = logits + self.prior_weight * torch.from_numpy(prior).to(device)
+        return logits
+
+    def is_inner(self, chosen: Choices) -> torch.Tensor:
+        """1 for each decision inside a title, 0 for those at its start, shape [decisions]."""
+        nodes = self.trie.child_parent[chosen.child[chosen.starts]]
+        return torch.from_numpy((nodes != ROOT).astype(np.int64)).to(self.backbone.device)
+
+    @torch.no_grad()
+    def calibrate(self, input_ids: torch.Tensor, targets: Targets) -> None:
+        """Standardise the residual's input on a sample batch (see :meth:`Residual.calibrate`)."""
+        if self.residual is not None:
+            hidden = self.backbone.hidden(input_ids.to(self.backbone.device), use_cache=False)
+            states = decision_states(hidden, targets)
+            self.residual.calibrate(states, self.is_inner(targets.choices))
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name."""
+        changing = {
+            name: tensor.detach()
+            for name, tensor in self.named_parameters()
+            if tensor.requires_grad
+        }
+        if self.temperature is not None:
+            changing["temperature.value"] = self.temperature.value
+        return {name: tensor.contiguous() for name, tensor in changing.items()}
+
+    def head(self) -> dict[str, torch.Tensor]:
+        """What belongs to the model beside backbone and adapter."""
+        both = (*self.named_parameters(), *self.named_buffers())
+        return {k: v.detach() for k, v in both if not k.startswith("language_model.")}
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        targets: Targets | None,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Training loss of a right-padded batch, in nats per title (or per token).
+
+        Args:
+            targets: titles to predict; ``None`` trains on the tokens of ``labels`` instead, each
+                against the whole vocabulary, as the paper did.
+            labels: next token at each position, -100 where none, shape of ``input_ids``; with
+                ``targets`` only its count matters (one entry per title).
+            num_items_in_batch: titles (tokens) in the optimiser step this batch is a part of.
+        """
+        hidden = self.backbone.hidden(input_ids, use_cache=False)
+        if targets is None:
+            weight = self.backbone.output_weight
+            wanted = labels != -100
+            logits = (hidden[wanted].to(weight.dtype) @ weight.T).float()
+            total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
+        else:
+            total = -title_log_probs(self, hidden, targets, self.temperature).sum()
+        count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum()
+        return {"loss": total / count}
+
+
+def title_log_probs(
+    model: CatalogueLikelihood,
+    hidden: torch.Tensor,
+    targets: Targets,
+    temperature: Temperature | None = None,
+) -> torch.Tensor:
+    """Log-probability of each target title, shape [titles].
+
+    Args:
+        hidden: final hidden states of the padded batch, shape [rows, tokens, hidden].
+        temperature: of training; the result is then no log-probability but its softer stand-in.
+    """
+    device = hidden.device
+    states = decision_states(hidden, targets)
+    logits = model.child_logits(states, targets.choices, targets.prior)
+    soft: torch.Tensor | float = 1.0
+    if temperature is not None:
+        temperature.follow(logits, targets, model.is_inner(targets.choices))
+        soft = temperature.value.clone()
+    decision = torch.from_numpy(targets.choices.decision).to(device)
+    log_probs = soft * segment_log_softmax(logits / soft, decision, len(states))
+    right = log_probs[torch.from_numpy(targets.target).to(device)]
+    example = torch.from_numpy(targets.example).to(device)
+    return torch.zeros(targets.titles, device=device).index_add(0, example, right)

@@ -1,0 +1,262 @@
+"""Radix trie over title tokens, as flat arrays in depth-first order.
+
+Only *decision nodes* exist: places where at least two titles part. Chains of forced tokens are
+edges. In the language of string indexing it is the tree of LCP intervals over the sorted titles,
+so it is built by one sort and vectorised splits, without recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from genrec.arrays import Integers, Ints, Ints32
+from genrec.errors import DataError, RunError
+from genrec.language_model.titles import TitleTokens
+
+ROOT = 0
+LEAF = -1
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Items are leaves; leaf ``l`` is item ``items[l]``; every node owns a contiguous leaf range.
+
+    Attributes:
+        titles: tokens of the catalogue's titles, also of those that are no leaves.
+        items: item index of each leaf, shape [leaves].
+        leaf_of: leaf of each item, shape [items]; -1 for those that cannot be recommended.
+        depth: tokens shared by everything below a node, shape [nodes].
+        child_offsets: children of node ``v`` are ``child_offsets[v]:child_offsets[v + 1]``.
+        child_token: first token of the edge to each child, shape [children].
+        child_low, child_high: leaf range below each child, shape [children].
+        child_node: the decision node at the end of the edge, or ``LEAF``.
+        child_parent: the node each child belongs to, shape [children].
+        path: children chosen on the way to each leaf, flat, root first.
+        path_offsets: where each leaf's path starts in ``path``, shape [leaves + 1].
+    """
+
+    titles: TitleTokens
+    items: Ints32
+    leaf_of: Ints32
+    depth: Ints32
+    child_offsets: Ints
+    child_token: Ints32
+    child_low: Ints32
+    child_high: Ints32
+    child_node: Ints32
+    child_parent: Ints32
+    path: Ints32
+    path_offsets: Ints
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def children(self, node: int) -> slice:
+        """Positions of a node's children in the ``child_*`` arrays."""
+        return slice(int(self.child_offsets[node]), int(self.child_offsets[node + 1]))
+
+    def edge(self, child: int) -> Ints32:
+        """Tokens that lead from a child's parent to the decision node below it (never a leaf)."""
+        parent, node = self.child_parent[child], self.child_node[child]
+        title = self.titles[self.items[self.child_low[child]]]
+        return title[self.depth[parent] : self.depth[node]]
+
+    def decisions(self, item: int) -> Ints32:
+        """Children chosen on the way to an item, root first."""
+        leaf = self.leaf_of[item]
+        return self.path[self.path_offsets[leaf] : self.path_offsets[leaf + 1]]
+
+    def root_edge(self) -> Ints32:
+        """Tokens that every title starts with (usually none)."""
+        return self.titles[self.items[0]][: self.depth[ROOT]]
+
+    def save(self, folder: Path) -> None:
+        """Write one ``.npy`` for each array into a new folder."""
+        folder.mkdir()
+        for name, array in self._arrays().items():
+            np.save(folder / f"{name}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path) -> Trie:
+        """Map what :meth:`save` wrote into memory: pages are read when they are needed.
+
+        Raises:
+            RunError: an array is missing or damaged.
+        """
+        path = folder
+        try:
+            arrays = {}
+            for name in ("tokens", "offsets", *_ARRAYS):
+                path = folder / f"{name}.npy"
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return cls(TitleTokens(arrays.pop("tokens"), arrays.pop("offsets")), **arrays)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{path}: no readable trie ({error}); train the run again.") from None
+
+    def _arrays(self) -> dict[str, Integers]:
+        arrays: dict[str, Integers] = {name: getattr(self, name) for name in _ARRAYS}
+        return arrays | {"tokens": self.titles.tokens, "offsets": self.titles.offsets}
+
+
+_ARRAYS = tuple(field.name for field in fields(Trie) if field.name != "titles")
+
+
+def build_trie(
+    titles: TitleTokens | Sequence[Sequence[int]], items: npt.ArrayLike | None = None
+) -> Trie:
+    """Build the trie of closed titles.
+
+    Args:
+        titles: of the whole catalogue, each closed by the end token.
+        items: those that can be recommended; all if ``None``.
+
+    Raises:
+        DataError: no title, or two titles with the same tokens.
+    """
+    if not isinstance(titles, TitleTokens):
+        titles = TitleTokens.from_lists(titles)
+    chosen = np.arange(len(titles)) if items is None else np.asarray(items, np.int64)
+    if not len(chosen):
+        raise DataError("The catalogue is empty: there is nothing to recommend.")
+    order = _sorted(titles, chosen)
+    shared = _shared_prefixes(titles, order)
+    return _assemble(titles, order, _split(shared, len(order)))
+
+
+def _sorted(titles: TitleTokens, items: Ints) -> Ints:
+    """Items in the order of their tokens.
+
+    Three tokens at a time make one key; only items whose keys so far are equal are sorted on.
+    """
+    order, run = items.copy(), np.zeros(len(items), np.int64)
+    open_places, depth = np.arange(len(items)), 0
+    while len(open_places):
+        rows, runs = order[open_places], run[open_places]
+        key = _key(titles, rows, depth)
+        if not (key >= 0).any():  # ended, all of them: equal titles, which are reported later
+            break
+        by_key = np.lexsort((key, runs))
+        order[open_places], key = rows[by_key], key[by_key]
+        first = np.append(True, (key[1:] != key[:-1]) | (runs[1:] != runs[:-1]))
+        sizes = np.diff(np.append(np.flatnonzero(first), len(first)))
+        run[open_places] = np.repeat(open_places[first], sizes)
+        open_places = open_places[np.repeat(sizes > 1, sizes)]
+        depth += 3
+    return order
+
+
+def _key(titles: TitleTokens, rows: Ints, depth: int) -> Ints:
+    """Tokens ``depth`` to ``depth + 2`` of each title as one number; -1 if the title is over."""
+    key = np.zeros(len(rows), np.int64)
+    start, left = titles.offsets[rows] + depth, titles.lengths[rows] - depth
+    last = len(titles.tokens) - 1
+    for place in range(3):
+        token = titles.tokens[np.minimum(start + place, last)].astype(np.int64) + 1
+        key = key << 21 | np.where(left > place, token, 0)
+    return np.where(left > 0, key, -1)
+
+
+def _shared_prefixes(titles: TitleTokens, order: Ints) -> Ints:
+    """Length of the common prefix of each leaf and the next, shape [items - 1]."""
+    start, lengths = titles.offsets[order], titles.lengths[order]
+    shortest = np.minimum(lengths[1:], lengths[:-1])
+    shared, alike, depth = np.zeros(len(order) - 1, np.int64), np.arange(len(order) - 1), 0
+    while len(alike):
+        if (over := alike[shortest[alike] == depth]).size:
+            pair = sorted((int(order[over[0]]), int(order[over[0] + 1])))
+            raise DataError(
+                f"Items {pair[0]} and {pair[1]} have the same title tokens, or one title is a "
+                "prefix of the other: titles must be unique after tokenisation and closed by the "
+                "end token."
+            )
+        same = titles.tokens[start[alike] + depth] == titles.tokens[start[alike + 1] + depth]
+        alike, depth = alike[same], depth + 1
+        shared[alike] = depth
+    return shared
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The decision nodes of one radix level and their children, in leaf order."""
+
+    depth: Ints
+    owner: Ints  # child -> node within the level
+    low: Ints
+    high: Ints
+
+
+def _split(shared: Ints, leaves: int) -> list[_Level]:
+    """Split leaf ranges where neighbours part first, level by level."""
+    shared = np.append(shared, np.iinfo(np.int64).max)  # reduceat needs a valid last index
+    low, high = np.array([0]), np.array([leaves])
+    levels = []
+    while len(low):
+        level = _split_level(shared, low, high)
+        levels.append(level)
+        inner = level.high - level.low > 1
+        low, high = level.low[inner], level.high[inner]
+    return levels
+
+
+def _split_level(shared: Ints, low: Ints, high: Ints) -> _Level:
+    bounds = np.stack([low, high - 1], axis=1).ravel()
+    depth = np.minimum.reduceat(shared, bounds)[::2]
+    if len(low) == 1 and high[0] - low[0] == 1:
+        depth = np.zeros(1, np.int64)  # a catalogue of one item: nothing is shared or decided
+    sizes = high - low - 1
+    owner = np.repeat(np.arange(len(low)), sizes)
+    inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[owner]
+    cut = shared[inside] == depth[owner]
+    starts = np.concatenate([low, inside[cut] + 1])
+    owners = np.concatenate([np.arange(len(low)), owner[cut]])
+    order = np.lexsort((starts, owners))
+    starts, owners = starts[order], owners[order]
+    ends = np.append(starts[1:], high[-1])
+    last = np.append(owners[1:] != owners[:-1], True)
+    ends[last] = high
+    return _Level(depth, owners, starts, ends)
+
+
+def _assemble(titles: TitleTokens, order: Ints, levels: list[_Level]) -> Trie:
+    first_node = np.cumsum([0, *(len(level.depth) for level in levels)])
+    parents, nodes = [], []
+    for number, level in enumerate(levels):
+        parents.append(level.owner + first_node[number])
+        inner = level.high - level.low > 1
+        nodes.append(np.where(inner, first_node[number + 1] + np.cumsum(inner) - 1, LEAF))
+    parent = np.concatenate(parents)
+    depth = np.concatenate([level.depth for level in levels])
+    low = np.concatenate([level.low for level in levels])
+    high = np.concatenate([level.high for level in levels])
+    path, path_offsets = _paths(low, high, len(order))
+    leaf_of = np.full(len(titles), -1, np.int32)
+    leaf_of[order] = np.arange(len(order), dtype=np.int32)
+    return Trie(
+        titles=titles,
+        items=order.astype(np.int32),
+        leaf_of=leaf_of,
+        depth=depth.astype(np.int32),
+        child_offsets=np.searchsorted(parent, np.arange(len(depth) + 1)),
+        child_token=titles.tokens[titles.offsets[order[low]] + depth[parent]],
+        child_low=low.astype(np.int32),
+        child_high=high.astype(np.int32),
+        child_node=np.concatenate(nodes).astype(np.int32),
+        child_parent=parent.astype(np.int32),
+        path=path,
+        path_offsets=path_offsets,
+    )
+
+
+def _paths(low: Ints, high: Ints, leaves: int) -> tuple[Ints32, Ints]:
+    """For every leaf the children whose range holds it; levels come in order of depth."""
+    sizes = high - low
+    child = np.repeat(np.arange(len(low)), sizes)
+    leaf = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[child]
+    order = np.argsort(leaf, kind="stable")
+    counts = np.bincount(leaf, minlength=leaves)
+    return child[order].astype(np.int32), np.concatenate([[0], np.cumsum(counts)])

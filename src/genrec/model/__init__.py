@@ -1,0 +1,1 @@
+"""GenRec, the estimator, and what it is made of once it is fitted."""

@@ -1,0 +1,139 @@
+"""Exact top-k of the whole catalogue: best-first search over the trie with tree attention.
+
+Which nodes to run is for :mod:`genrec.search.frontier` to say; how they are run is in
+:mod:`genrec.search.tree_pass`. The first pass holds what is new of the prompt and the nodes guessed
+from the prior; with a good prior it is the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from genrec.arrays import Floats, Items, Mask
+from genrec.language_model.likelihood import CatalogueLikelihood
+from genrec.language_model.prior_mass import cumulative_mass
+from genrec.language_model.trie import Trie
+from genrec.search.frontier import Frontier, SearchOptions
+from genrec.search.key_values import KeyValues
+from genrec.search.tree_pass import Row, load_cache, run_pass, take_out
+
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
+"""Most prompt tokens, padding and cached ones included, that one batch holds; 4096 elsewhere. A
+CPU is slower beyond a thousand: the activations of a layer no longer fit into its cache."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Top-k of each row.
+
+    Attributes:
+        items: item indices, best first, shape [rows, k], padded with -1.
+        log_probs: log p(item | history), shape [rows, k], padded with -inf.
+        rounds: passes after the first one.
+        tokens: tokens run for nodes, padding and prompts not counted.
+        key_values: of each row's prompt, if they were to be kept.
+    """
+
+    items: Items
+    log_probs: Floats
+    rounds: int
+    tokens: int
+    key_values: list[KeyValues]
+
+
+@torch.inference_mode()
+def search(
+    model: CatalogueLikelihood,
+    prompts: Sequence[Sequence[int]],
+    k: int,
+    *,
+    probabilities: Floats | None = None,
+    allowed: Mask | None = None,
+    known: Sequence[KeyValues | None] | None = None,
+    keep: bool = False,
+    effort: SearchOptions | None = None,
+) -> SearchResult:
+    """Find the k most probable items for each prompt, over the whole catalogue.
+
+    Args:
+        prompts: prompt tokens of each row, lengths may differ.
+        probabilities: the prior q for each row, shape [rows, items], if the model has a prior.
+        allowed: items that may be recommended, shape [rows, items]; all if ``None``.
+        known: keys and values of an earlier prompt for each row; what it shares is not run again.
+        keep: return the prompts' keys and values.
+        effort: exact whatever its tokens and margin, but not with a beam.
+    """
+    rows = _start(model.trie, prompts, k, probabilities, allowed, known)
+    rounds = tokens = 0
+    kept: list[KeyValues] = [KeyValues([], [])] * (len(rows) if keep else 0)
+    budget = TOKEN_BUDGET.get(model.backbone.device.type, 4096)
+    for batch in _batches([len(row.prompt) for row in rows], budget):
+        chosen = effort or SearchOptions(margin=SearchOptions.margin if len(batch) == 1 else 0.0)
+        done = _search_batch(model, [rows[i] for i in batch], chosen, keep)
+        rounds, tokens = max(rounds, done[0]), tokens + done[1]
+        for i, key_values in zip(batch, done[2], strict=False):
+            kept[i] = key_values
+    items = np.full((len(rows), k), -1, np.int32)
+    log_probs = np.full((len(rows), k), -np.inf)
+    for i, row in enumerate(rows):
+        found = row.frontier
+        items[i, : len(found.items)], log_probs[i, : len(found.items)] = found.items, found.scores
+    return SearchResult(items, log_probs, rounds, tokens, kept)
+
+
+def _start(
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    k: int,
+    probabilities: Floats | None,
+    allowed: Mask | None,
+    known: Sequence[KeyValues | None] | None,
+) -> list[Row]:
+    sums = None if probabilities is None else cumulative_mass(trie, probabilities)
+    everything = np.arange(len(trie) + 1, dtype=np.int32)
+    rows = []
+    for i, prompt in enumerate(prompts):
+        admitted = everything
+        if allowed is not None:
+            admitted = np.zeros_like(everything)
+            np.cumsum(allowed[i, trie.items], out=admitted[1:])
+        frontier = Frontier(trie, k, None if sums is None else sums[i], admitted)
+        whole, before = [*prompt, *trie.root_edge().tolist()], known[i] if known else None
+        rows.append(Row(whole, frontier, before, before.shared(whole) if before else 0))
+    return rows
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group rows of similar length so that no batch holds more tokens than the budget."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _search_batch(
+    model: CatalogueLikelihood, rows: list[Row], effort: SearchOptions, keep: bool
+) -> tuple[int, int, list[KeyValues]]:
+    cache = load_cache(rows, model.backbone.device)
+    kept: list[KeyValues] = []
+    rounds, tokens = -1, 0
+    while rows:
+        for row in rows:
+            row.frontier.plan(effort)
+        tokens += run_pass(model, rows, cache)
+        rounds += 1
+        if keep and not kept:
+            kept = [take_out(cache, row, place) for place, row in enumerate(rows)]
+        active = [place for place, row in enumerate(rows) if not row.frontier.done]
+        if 0 < len(active) < len(rows):
+            cache.batch_select_indices(torch.tensor(active, device=model.backbone.device))
+        rows = [rows[place] for place in active]
+    return rounds, tokens, kept

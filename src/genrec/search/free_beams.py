@@ -1,0 +1,68 @@
+"""Unconstrained beam decoding with exact title match, as the paper evaluated (``recipe="paper"``).
+
+Beams may spell titles that no item has, or the same title twice; such beams are dropped, so lists
+can be shorter than k. Kept as a faithful reference; :mod:`genrec.search` is the real thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from genrec.arrays import Floats, Items
+from genrec.language_model.backbone import Backbone
+from genrec.language_model.prompts import Prompts
+
+NEW_TOKENS = 64
+
+
+@torch.inference_mode()
+def beam_titles(
+    backbone: Backbone, prompts: Prompts, prompt: Sequence[int], beams: int
+) -> list[tuple[int, float]]:
+    """Items whose titles the beams spell exactly, best beam first, with log p(title | prompt).
+
+    That is the model's probability of the text, among all texts and not among the catalogue.
+
+    Args:
+        prompt: prompt tokens of one history.
+        beams: number of beams, all of which are read.
+    """
+    causal_lm: Any = backbone.causal_lm  # the stub types `generate` as a tensor
+    output = causal_lm.generate(
+        torch.tensor([list(prompt)], device=backbone.device),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=backbone.device),
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=prompts.end,
+        pad_token_id=prompts.end,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    found: dict[int, float] = {}
+    for tokens, score in zip(output.sequences, output.sequences_scores.tolist(), strict=True):
+        title = _first_title(tokens[len(prompt) :].tolist(), prompts.end)
+        item = prompts.by_title.get(title)
+        if item is not None:
+            found.setdefault(item, score * len(title))  # the beams' scores are means per token
+    return list(found.items())
+
+
+def as_lists(found: list[list[tuple[int, float]]], k: int) -> tuple[Items, Floats]:
+    """Pad (item, score) lists to arrays of shape [rows, k] with -1 and -inf."""
+    items = np.full((len(found), k), -1, np.int32)
+    scores = np.full((len(found), k), -np.inf)
+    for row, pairs in enumerate(found):
+        for place, (item, score) in enumerate(pairs[:k]):
+            items[row, place], scores[row, place] = item, score
+    return items, scores
+
+
+def _first_title(tokens: list[int], end: int) -> tuple[int, ...]:
+    stop = tokens.index(end) + 1 if end in tokens else len(tokens)
+    return tuple(tokens[:stop])

@@ -1,0 +1,48 @@
+"""Conditions on the item table as a mask over the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from genrec.arrays import Mask
+from genrec.data.catalogue import Catalogue
+from genrec.errors import DataError
+
+
+def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) -> Mask:
+    """Items whose metadata meet all conditions, bool [items]; unknown values meet none.
+
+    filters: column → {"equals", "in", "contains" (text), "min", "max"}: values. Raises DataError
+    for a column that the catalogue lacks or a value that does not fit it.
+    """
+    import polars as pl
+
+    columns = ["item_id", "title", *catalogue.metadata.columns]
+    for column in filters:
+        if column not in columns:  # also what Polars would take for a pattern
+            raise DataError(f"no column {column!r} to filter by; there are {', '.join(columns)}.")
+    conditions = [
+        _condition(pl.col(column), kind, value)
+        for column, kinds in filters.items()
+        for kind, value in kinds.items()
+    ]
+    if not conditions:
+        return np.ones(len(catalogue), dtype=bool)
+    return catalogue.mask(where=pl.all_horizontal(conditions))
+
+
+def _condition(column: Any, kind: str, value: Any) -> Any:
+    import polars as pl
+
+    if kind == "contains":
+        text = column.cast(pl.String).str.to_lowercase()
+        return text.str.contains(str(value).lower(), literal=True)
+    if kind == "in":
+        return pl.any_horizontal([_condition(column, "equals", each) for each in value])
+    number = column.cast(pl.Float64, strict=False)
+    if kind == "equals":
+        return column.cast(pl.String) == value if isinstance(value, str) else number == value
+    return number >= value if kind == "min" else number <= value

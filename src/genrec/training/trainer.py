@@ -1,0 +1,321 @@
+"""HF Trainer with a wall-clock budget, in one process or several."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Sampler
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+
+from genrec.collaborative.prior import Prior
+from genrec.config import Config
+from genrec.data.histories import Histories
+from genrec.errors import ConfigError, RunError
+from genrec.files import LOGS
+from genrec.language_model.devices import choose_device
+from genrec.language_model.likelihood import CatalogueLikelihood
+from genrec.language_model.prompts import Prompts
+from genrec.language_model.sharding import sharded_names
+from genrec.processes import broadcast_from_main, is_main, process_count, sum_over_processes
+from genrec.training.batches import Collator
+from genrec.training.callbacks import Budget, Epochs, ProgressBar, trackers
+from genrec.training.checkpoints import claim, last_whole_checkpoint
+from genrec.training.order import ByLength
+from genrec.training.windows import Windows, training_windows
+
+CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
+
+
+TRAINABLE = "trainable.safetensors"
+
+
+LOOK = "NDCG@10"
+"""What early stopping looks at."""
+
+
+MAY_CHANGE = {"minutes", "epochs", "report_to"}
+"""Settings that a resumed run may change."""
+
+
+BUDGET = "budget.json"
+
+
+CALIBRATION = 32
+"""Windows whose hidden states standardise the residual's input."""
+
+
+LOADERS = 4
+"""Processes that collate batches for a GPU, which would wait for one."""
+
+
+ENDLESS = 1000.0
+"""Epochs when only the wall clock ends training."""
+
+
+class LikelihoodTrainer(Trainer):
+    """HF Trainer whose checkpoints hold only what is trained, not the frozen backbone.
+
+    Args:
+        order: the order of the windows in each epoch.
+        look: metrics on validation users, for early stopping.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        order: Sampler[int],
+        look: Callable[[], dict[str, float]] | None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.budget, self.order, self.look = budget, order, look
+        self.targets_seen = self.targets_before = 0
+        self.targets_open = 0  # of the current step, in this process
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.order
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        if self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None
+            self.budget.total_steps = max(1, num_training_steps)
+            self.lr_scheduler = LambdaLR(chosen, self.budget.learning_rate)
+        return self.lr_scheduler
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        self.targets_open += inputs.pop("titles")
+        if self.accelerator.sync_gradients:
+            self.targets_seen += sum_over_processes(self.targets_open)
+            self.targets_open = 0
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """One look at the validation users; the main process looks, the others take its word.
+
+        If the backbone is sharded, all have to look.
+        """
+        assert self.look is not None
+        looks = is_main() or self._likelihood.backbone.sharded
+        found = broadcast_from_main(self.look() if looks else {})
+        metrics = {f"eval_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def items_per_second(self) -> float:
+        """Supervised items per second since this process began to train."""
+        seen = self.targets_seen - self.targets_before
+        return seen / max(1e-9, time.monotonic() - self.budget.started)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self._likelihood.trained(), folder / TRAINABLE)
+        spent = {"seconds": self.budget.elapsed(), "targets": self.targets_seen}
+        (folder / BUDGET).write_text(json.dumps(spent))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        try:
+            self._load_trainable(folder)
+            spent = json.loads((folder / BUDGET).read_text())
+            self.budget.spent = float(spent["seconds"])
+            self.targets_seen = self.targets_before = int(spent["targets"])
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise RunError(
+                f"{folder}: cannot resume from this checkpoint ({error}). "
+                "Delete it to go on from an earlier one, or start over with --restart."
+            ) from None
+
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        self._load_trainable(Path(self.state.best_model_checkpoint))
+
+    def _load_trainable(self, folder: Path) -> None:
+        self._likelihood.load_state_dict(load_file(folder / TRAINABLE), strict=False)
+
+    @property
+    def _likelihood(self) -> CatalogueLikelihood:
+        return cast(CatalogueLikelihood, self.model)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run did.
+
+    Attributes:
+        log: one entry per optimiser step, with its loss.
+        looks: one entry per look at the validation users.
+        best_step: the step whose weights were kept, if training looked at the validation users.
+    """
+
+    log: list[dict[str, float]]
+    looks: list[dict[str, float]]
+    best_step: int | None
+    steps: int
+    seconds: float
+    targets: int
+    processes: int
+
+
+def train(
+    model: CatalogueLikelihood,
+    prompts: Prompts,
+    histories: Histories,
+    prior: Prior | None,
+    config: Config,
+    *,
+    checkpoints: Path,
+    fingerprint: str,
+    look: Callable[[], dict[str, float]] | None = None,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train the adapter, the residual and the prior's weight on the histories' windows.
+
+    In several processes (torchrun) each takes its share of every batch, and only the main one
+    writes.
+
+    Args:
+        checkpoints: folder for checkpoints; training goes on from the last one in it.
+        fingerprint: of the training data; checkpoints made from other data are refused.
+        look: metrics on validation users, with :data:`LOOK`; needed if ``config.patience`` is set.
+    """
+    windows = training_windows(histories, prompts, config)
+    collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
+    if prior is not None:
+        sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
+        batch = collate([windows[int(index)] for index in sample])
+        model.calibrate(batch["input_ids"], batch["targets"])
+    arguments = _arguments(config, checkpoints, len(windows))
+    identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
+    arguments.output_dir = claim(checkpoints, identity)
+    trainer = _trainer(model, windows, collate, config, arguments, look)
+    for tracker in trackers(config, checkpoints.parent / LOGS):
+        trainer.add_callback(tracker)
+    bar = ProgressBar(trainer.budget, trainer.items_per_second)
+    if progress and is_main():
+        trainer.add_callback(bar)
+    try:
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(Path(arguments.output_dir)))
+    finally:
+        bar.stop()
+    model.eval()
+    return _result(trainer)
+
+
+def _trainer(
+    model: CatalogueLikelihood,
+    windows: Windows,
+    collate: Collator,
+    config: Config,
+    arguments: TrainingArguments,
+    look: Callable[[], dict[str, float]] | None,
+) -> LikelihoodTrainer:
+    microbatch = arguments.per_device_train_batch_size
+    step = microbatch * arguments.gradient_accumulation_steps * process_count()
+    # Their gathering is FSDP's; DDP adds up the gradients of what each process has whole.
+    leave_out = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave_out(model, sharded_names(model))  # type: ignore[no-untyped-call]
+    lengths = windows.title_tokens(collate.prompts.titles)
+    order = ByLength(lengths, microbatch, step, config.seed)
+    budget = Budget(config.minutes and config.minutes * 60, config)
+    try:
+        trainer = LikelihoodTrainer(
+            budget=budget,
+            order=order,
+            look=look,
+            model=model,
+            args=arguments,
+            train_dataset=windows,
+            eval_dataset=windows,  # not read: the looks are our own
+            data_collator=collate,
+            callbacks=[budget, Epochs(order, len(order) // step)],
+        )
+    except (RuntimeError, ImportError) as error:  # a tracker that is not installed
+        if not config.report_to:
+            raise
+        raise ConfigError(f"report_to={','.join(config.report_to)}: {error}") from None
+    trainer.remove_callback(PrinterCallback)
+    if config.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    return trainer
+
+
+def _result(trainer: LikelihoodTrainer) -> TrainingResult:
+    state = trainer.state
+    return TrainingResult(
+        log=[entry for entry in state.log_history if "loss" in entry],
+        looks=[entry for entry in state.log_history if f"eval_{LOOK}" in entry],
+        best_step=state.best_global_step,
+        steps=state.global_step,
+        seconds=trainer.budget.elapsed(),
+        targets=trainer.targets_seen,
+        processes=process_count(),
+    )
+
+
+def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
+    if config.batch_size % process_count():
+        raise ConfigError(
+            f"batch_size={config.batch_size} cannot be shared by {process_count()} processes: "
+            "make it a multiple."
+        )
+    batch = min(config.batch_size, windows)
+    microbatch = max(1, min(config.microbatch_size, batch // process_count()))
+    looks: dict[str, Any] = {}
+    if config.patience is not None:
+        looks = {
+            "eval_strategy": "steps",
+            "eval_steps": config.look_steps,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": LOOK,
+            "greater_is_better": True,
+            "restore_callback_states_from_checkpoint": True,  # how patient it still is
+        }
+    device = choose_device().type
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=microbatch,
+        gradient_accumulation_steps=max(1, batch // (microbatch * process_count())),
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        num_train_epochs=config.epochs or (ENDLESS if config.minutes else 1.0),
+        logging_steps=1,
+        save_steps=config.look_steps if looks else config.save_steps,
+        save_total_limit=2,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to=[name for name in config.report_to if name != "tensorboard"] or "none",
+        use_cpu=device == "cpu",
+        fp16=config.dtype == "float16",
+        dataloader_num_workers=LOADERS if device == "cuda" else 0,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+        **looks,
+    )
+    if arguments.n_gpu > 1:  # several GPUs are for torchrun; DataParallel cannot split our targets
+        arguments._n_gpu = 1
+    return arguments
