@@ -15,7 +15,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = r"[+−-]?\d*\.?\d+"
-WIDTH, LABEL, VALUE, ROW = 640, 210, 70, 24
+WIDTH, LABEL, VALUE, ROW = 480, 200, 60, 24
 TEXT, BAR, BEST, LEAK, WHISKER = "#78818d", "#8fa3b8", "#14857b", "#c2410c", "#4b535e"
 
 
