@@ -9,6 +9,7 @@ documents; command line, settings and HTTP are rendered here, from Typer, Pydant
 from __future__ import annotations
 
 import inspect
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -49,6 +50,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Lines:
 
 
 def cell(text: str) -> str:
+    text = re.sub(r":[a-z]+:`[~.]*([^`]+)`", r"`\1`", text)  # Sphinx roles of docstrings
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -69,8 +71,8 @@ BASELINES_INTRO = """\
 
 `genrec.baselines` holds the recommenders that need no language model. Each one has the same three
 methods as `GenRec`: `fit`, `recommend` for one history, and `recommend_batch` for many.
-`genrec compare --models` names them; [this guide](../guides/choose-a-prior.md) tells which of them
-can also stand beside the language model as its prior.
+[Choose a prior](../guides/choose-a-prior.md) tells which of them can also stand beside the language
+model.
 """
 SPLITS_INTRO = """\
 # Splits
@@ -95,11 +97,26 @@ def api_page() -> Lines:
 
 def namespace_page(name: str, intro: str) -> Lines:
     yield intro
+    if name == "baselines":
+        yield from table(("in `genrec compare`", "in Python", "what it does"), named_baselines())
     module = namespace(name)
     names = getattr(module, "__all__", None) or vars(module)
     for each in (getattr(module, name) for name in names if not name.startswith("_")):
         if (inspect.isclass(each) or inspect.isfunction(each)) and in_namespace(each):
             yield from directive(each)
+
+
+def named_baselines() -> Iterator[tuple[str, str, str]]:
+    from genrec.baselines.registry import BASELINES
+
+    for name, make in BASELINES.items():
+        made = type(make(0))
+        shown = (
+            made.__name__
+            if hasattr(namespace("baselines"), made.__name__)
+            else f"{made.__module__}.{made.__name__}"
+        )
+        yield f"`{name}`", f"`{shown}`", (inspect.getdoc(made) or "").split("\n\n")[0]
 
 
 def namespace(name: str) -> ModuleType:
@@ -122,7 +139,13 @@ def directive(found: Any) -> Lines:
     yield "    options:"
     yield f"      heading: {found.__name__}"
     yield f"      toc_label: {found.__name__}"
+    if fields := getattr(found, "model_fields", {}):  # the page of settings has them
+        methods = [name for name in vars(found) if name not in fields and not name.startswith("_")]
+        yield f"      members: [{', '.join(name for name in methods if name in OWN_METHODS)}]"
     yield ""
+
+
+OWN_METHODS = ("create", "with_budget")
 
 
 # -- command line --------------------------------------------------------------------------------
@@ -210,30 +233,36 @@ SETTINGS_INTRO = """\
 ## Of a model
 
 These are the fields of `Config`. Give them as keyword arguments, `GenRec(lora_rank=8)`, or on the
-command line as `--set lora_rank=8`. An unknown name is an error. The last column is the value that
-`recipe=paper` uses where it differs.
+command line as `--set lora_rank=8`. An unknown name is an error.
+"""
+PAPER_INTRO = """\
+## Of the paper's recipe
+
+`recipe=paper` (on the command line `--recipe paper`) changes these defaults. Settings that you give
+yourself still take precedence.
 """
 
 
 def settings_page() -> Lines:
     from genrec.config import PAPER_SETTINGS, Config
+    from genrec.serving.config import ServeConfig
 
     yield SETTINGS_INTRO
     yield from table(
-        ("setting", "default", "values", "meaning", "paper"),
+        ("setting", "default", "values", "meaning"),
         (
             (
                 f"`{name}`",
                 f"`{value_of(field.get_default(call_default_factory=True))}`",
                 values_of(field),
                 field.description or "",
-                f"`{value_of(PAPER_SETTINGS[name])}`" if name in PAPER_SETTINGS else "",
             )
             for name, field in Config.model_fields.items()
         ),
     )
-    from genrec.serving.config import ServeConfig
-
+    yield PAPER_INTRO
+    paper = ((f"`{name}`", f"`{value_of(value)}`") for name, value in PAPER_SETTINGS.items())
+    yield from table(("setting", "with `recipe=paper`"), paper)
     yield "## Of the service\n"
     yield "`genrec serve RUN --set max_batch=32` changes one of these limits.\n"
     yield from table(
@@ -258,7 +287,12 @@ def value_of(value: Any) -> str:
 def values_of(field: Any) -> str:
     """The type of a field and its bounds, in words."""
     rules = field.metadata
-    bounds = [f"{sign} {getattr(r, key)}" for r in rules for key, sign in SIGNS if hasattr(r, key)]
+    bounds = [
+        f"{sign}\N{NO-BREAK SPACE}{getattr(r, key)}"
+        for r in rules
+        for key, sign in SIGNS
+        if hasattr(r, key)
+    ]
     return ", ".join([words_of(field.annotation), *bounds])
 
 
@@ -400,7 +434,7 @@ def kind(field: Mapping[str, Any]) -> str:
         return f"list of {kind(field.get('items', {}))}"
     if field.get("type") == "object" and isinstance(field.get("additionalProperties"), dict):
         return f"object of {kind(field['additionalProperties'])}"
-    bounds = [f"{sign} {field[key]}" for key, sign in JSON_BOUNDS if key in field]
+    bounds = [f"{sign}\N{NO-BREAK SPACE}{field[key]}" for key, sign in JSON_BOUNDS if key in field]
     return ", ".join([str(field.get("type", "any")), *bounds])
 
 

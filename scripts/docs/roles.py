@@ -7,7 +7,7 @@ from typing import Any
 
 import griffe
 
-ROLE = re.compile(r":(?:class|meth|func|mod|attr|data|exc|obj):`~?([^`]+)`")
+ROLE = re.compile(r":(?:class|meth|func|mod|attr|data|exc|obj):`[~.]*([^`]+)`")
 
 
 class PlainRoles(griffe.Extension):
