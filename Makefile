@@ -6,7 +6,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format serve venv clean
+.PHONY: demo test check docs format serve venv clean
 
 demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with the real backbone
 	$(BIN)/genrec demo --out runs/demo
@@ -25,6 +25,11 @@ format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.stamp-docs  ## the documentation site in site/, strictly
+	$(BIN)/python scripts/docs/generate.py
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python scripts/docs/check.py site
+
 RUN ?= runs/demo
 serve: $(VENV)/.stamp-serve  ## the service on a trained run; `make serve RUN=runs/mine`
 	$(BIN)/genrec serve $(RUN)
@@ -32,7 +37,7 @@ serve: $(VENV)/.stamp-serve  ## the service on a trained run; `make serve RUN=ru
 venv: $(VENV)/.stamp-dev
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site docs/reference .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The demo and the service need no developer tools, so each extra has a stamp of its own.
 $(VENV)/.stamp: pyproject.toml constraints.txt

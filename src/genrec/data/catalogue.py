@@ -82,7 +82,7 @@ class Catalogue:
             return exact
         if by == "id":
             raise UnknownItemError(
-                f"the id {key!r} is not in the catalogue of {len(self):,} items, whose ids are like "
+                f"the id {key!r} is not in the catalogue of {len(self):,} items; an id of it is "
                 f"{self.item_ids[0]!r}"
             )
         folded = clean_title(key).casefold()
