@@ -85,7 +85,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    recipe: Literal["default", "paper"] = "default"
+    recipe: Literal["default", "paper"] = Field(
+        "default", description="paper: the settings of arXiv 2307.00457 as defaults"
+    )
     backbone: str = Field("smollm2-135m", description="known name, Hub id or local folder")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the machine multiplies it faster than float32"
@@ -100,7 +102,9 @@ class Config(BaseModel):
         None, ge=1, description="keep the first n decoder layers; all if None"
     )
 
-    template: Literal["list", "instruction"] = "list"
+    template: Literal["list", "instruction"] = Field(
+        "list", description="form of the prompt: a list of titles, or the paper's instructions"
+    )
     titles: Literal["short", "display"] = Field(
         "short", description="form the model reads and writes"
     )
@@ -126,9 +130,11 @@ class Config(BaseModel):
         "lora", description="full: train the weights themselves"
     )
     trained_layers: int | None = Field(6, ge=1, description="train the last n layers; all if None")
-    lora_rank: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_rank: int = Field(16, ge=1, description="rank of the adapter's matrices")
+    lora_alpha: int = Field(32, ge=1, description="scale of the adapter: alpha / rank")
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout before the adapter, in training"
+    )
     lora_targets: str | tuple[str, ...] = Field("all-linear", description="names of linear modules")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank), arXiv 2312.03732")
 
@@ -139,12 +145,14 @@ class Config(BaseModel):
     loss_temperature: float | Literal["adaptive"] = Field(
         1.0, description="divides the logits in training, arXiv 2504.04178; prior=none only"
     )
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate, after the warm-up")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="of the learning rate after the warm-up, over the whole budget"
     )
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(10, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    warmup_steps: int = Field(
+        10, ge=0, description="optimiser steps in which the rate rises to its peak"
+    )
     window: int = Field(20, ge=1, description="targets in one training window")
     windows_per_user: int | None = Field(
         2, ge=1, description="train on the last n windows of each history; all if None"
@@ -156,7 +164,7 @@ class Config(BaseModel):
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
     epochs: float | None = Field(None, gt=0, description="1 if neither this nor minutes is set")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget of training")
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     save_steps: int = Field(50, ge=1, description="optimiser steps between checkpoints")
     patience: int | None = Field(
         None,
@@ -168,7 +176,7 @@ class Config(BaseModel):
     )
     eval_users: int = Field(500, ge=1, description="validation users in such an evaluation")
     report_to: tuple[str, ...] = Field((), description="trackers of HF Trainer, e.g. tensorboard")
-    seed: int = 0
+    seed: int = Field(0, description="of everything random in training")
 
     @classmethod
     def create(cls, **settings: Any) -> Config:

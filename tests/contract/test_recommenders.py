@@ -15,7 +15,7 @@ from genrec import GenRec, Histories, Recommender, leave_last_out
 from genrec.baselines import BASELINES, Transitions, load_baseline, save_baseline
 from genrec.collaborative.prior import Prior
 from genrec.collaborative.sasrec import SASRecPrior, SASRecScorer
-from genrec.errors import ConfigError
+from genrec.errors import ConfigError, NotFittedError, UnknownItemError
 from genrec.recommender import TopK
 
 
@@ -108,3 +108,23 @@ def test_a_baseline_comes_back_from_its_file(
     assert loaded.name == fitted.name
     before, after = (each.recommend_batch(histories, 6) for each in (fitted, loaded))
     assert_same_lists(after, before)
+
+
+def test_titles_and_ids_are_answered_with_titles(fitted: Recommender, histories: Histories) -> None:
+    catalogue = make_dataset().catalogue
+    items = histories[0].tolist()
+    expected = fitted.recommend_batch(histories.select([0]), 4).items[0].tolist()
+    for by, names in (("title", catalogue.titles), ("id", catalogue.item_ids)):
+        found = fitted.recommend([names[item] for item in items], k=4, by=by)
+        assert [each.item_id for each in found] == [catalogue.item_ids[item] for item in expected]
+        assert [each.rank for each in found] == [1, 2, 3, 4]
+    with pytest.raises(UnknownItemError, match="No Such Film"):
+        fitted.recommend(["No Such Film"])
+
+
+@pytest.mark.parametrize("name", list(RECOMMENDERS))
+def test_what_is_not_fitted_names_the_call_to_make(name: str, tiny_backbone: str) -> None:
+    with pytest.raises(NotFittedError, match="call fit"):
+        RECOMMENDERS[name](tiny_backbone).recommend(["Red"])
+    with pytest.raises(NotFittedError, match="call fit"):
+        RECOMMENDERS[name](tiny_backbone).recommend_batch(Histories.from_lists([[1]]), 3)

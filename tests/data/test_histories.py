@@ -380,3 +380,63 @@ def test_holdout_sample_is_sorted_and_seeded() -> None:
     assert len(holdout.sample(99, 0)) == 9
     with pytest.raises(ConfigError, match="1 or more"):
         holdout.sample(0, 0)
+
+
+LOG = {
+    "user_id": ["u", "u", "v", "v", "v"],
+    "item_id": [1, 2, 1, 2, 3],
+    "rating": [5.0, 3.0, None, 4.0, 1.0],
+    "when": [10, 20, 5, 6, 7],
+}
+TITLES = {"item_id": [1, 2, 3], "title": ["Alpha", "Beta", None], "year": [1990, None, 1992]}
+
+
+def assert_is_the_example(data: Dataset) -> None:
+    assert lists(data) == {"u": "12", "v": "123"}
+    assert data.catalogue.titles == ["Alpha", "Beta", "Untitled item 3"]
+    assert data.catalogue.metadata["year"].to_list() == [1990, None, 1992]
+    assert np.isnan(data.histories.ratings[2])
+
+
+def test_data_frames_of_polars_become_a_data_set() -> None:
+    log, items = pl.DataFrame(LOG), pl.DataFrame(TITLES)
+    assert_is_the_example(Dataset.from_frames(log, items, timestamp="when"))
+    assert_is_the_example(Dataset.from_frames(log.lazy(), items.lazy(), timestamp="when"))
+
+
+def test_data_frames_of_pandas_become_the_same_data_set() -> None:
+    """Whatever their types: numbers that miss, dates with a zone, strings, categories."""
+    pd = pytest.importorskip("pandas")
+    log, items = pd.DataFrame(LOG), pd.DataFrame(TITLES)
+    assert_is_the_example(Dataset.from_frames(log, items, timestamp="when"))
+    log["when"] = pd.to_datetime(log["when"], unit="s", utc=True).dt.tz_convert("Asia/Tokyo")
+    log["user_id"] = log["user_id"].astype("category")
+    items["year"] = items["year"].astype("Int64")
+    items["title"] = items["title"].astype("string")
+    data = Dataset.from_frames(log, items, timestamp="when", name="frames")
+    assert_is_the_example(data)
+    assert data.histories.timestamps.tolist() == [10, 20, 5, 6, 7]
+
+
+def test_wrong_frames_are_named() -> None:
+    log, items = pl.DataFrame(LOG), pl.DataFrame(TITLES)
+    with pytest.raises(DataError, match=r"interactions: no timestamp column among user_id"):
+        Dataset.from_frames(log, items)
+    with pytest.raises(DataError, match=r"items: a data frame .* is needed, got list"):
+        Dataset.from_frames(log, [1, 2], timestamp="when")
+    with pytest.raises(DataError, match="interactions: the frame has no rows"):
+        Dataset.from_frames(log.clear(), items, timestamp="when")
+    with pytest.raises(DataError, match="has no item titles"):
+        Dataset.from_frames(log, timestamp="when")
+
+
+def test_a_least_rating_leaves_the_others_out() -> None:
+    log, items = pl.DataFrame(LOG), pl.DataFrame(TITLES)
+    data = Dataset.from_frames(log, items, timestamp="when", min_rating=3)
+    assert lists(data) == {"u": "12", "v": "2"}
+    dropped = data.provenance.preparation["dropped"]
+    assert (dropped["below_min_rating"], dropped["without_rating"]) == (1, 1)
+    with pytest.raises(DataError, match=r"no rating is 6 or more .the highest is 5"):
+        Dataset.from_frames(log, items, timestamp="when", min_rating=6)
+    with pytest.raises(DataError, match="min_rating=3 needs ratings"):
+        Dataset.from_frames(log.drop("rating"), items, timestamp="when", min_rating=3)

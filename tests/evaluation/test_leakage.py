@@ -1,12 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from conftest import make_dataset, make_titles
+from genrec import GenRec
+from genrec.baselines import (
+    EASE,
+    SLIM,
+    Cooccurrence,
+    ItemKNN,
+    P3Alpha,
+    Pooled,
+    Popularity,
+    RecentPopularity,
+    TitleSearch,
+    Transitions,
+    Trend,
+)
+from genrec.baselines.p5 import P5
+from genrec.baselines.p5_settings import P5Settings
+from genrec.collaborative.sasrec import SASRec
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -14,6 +32,7 @@ from genrec.data.splits import Split, global_time, leave_last_out
 from genrec.evaluation.leakage import (
     LeakageError,
     check_counts,
+    check_fitted,
     check_numbers,
     check_split,
     refuse_leaks,
@@ -149,3 +168,46 @@ def test_counts_of_other_data_are_found(split: Split) -> None:
     (found,) = check_counts("prior", counts, split.train)
     assert found.leak
     assert "interactions more than" in found.text
+
+
+COUNTED = (
+    Popularity,
+    RecentPopularity,
+    Cooccurrence,
+    Transitions,
+    Pooled,
+    Trend,
+    EASE,
+    SLIM,
+    ItemKNN,
+    P3Alpha,
+    TitleSearch,
+    lambda: SASRec(most_epochs=1, width=16),
+    lambda: P5("shuffled", settings=P5Settings(epochs=1, copying=0.0)),
+)
+
+
+@pytest.mark.parametrize("make", COUNTED)
+def test_every_model_that_was_fitted_on_other_data_is_found(make: Any) -> None:
+    split = leave_last_out(make_dataset())
+    fair = make().fit(split.train, split.valid)
+    assert list(check_fitted(fair, [split.train])) == []
+    cheat = make().fit(make_dataset(), split.valid)  # the answers are in it
+    (finding,) = check_fitted(cheat, [split.train])
+    assert (finding.check, finding.leak) == ("fitted on other data", True)
+
+
+@pytest.mark.parametrize("prior", ["popularity", "cooccurrence", "transitions", "pooled"])
+def test_so_is_a_model_with_such_a_prior(tiny_backbone: str, prior: str) -> None:
+    split = leave_last_out(make_dataset())
+    fair = GenRec(tiny_backbone, prior=prior, dtype="float32").build(split.train)
+    assert list(check_fitted(fair, [split.train])) == []
+    cheat = GenRec(tiny_backbone, prior=prior, dtype="float32").build(make_dataset())
+    assert [each.leak for each in check_fitted(cheat, [split.train])] == [True]
+
+
+def test_what_cannot_be_checked_is_reported(tiny_backbone: str) -> None:
+    split = leave_last_out(make_dataset())
+    alone = GenRec(tiny_backbone, prior="none", dtype="float32").build(split.train)
+    (finding,) = check_fitted(alone, [split.train])
+    assert (finding.check, finding.leak) == ("not checked", False)

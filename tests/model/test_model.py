@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import random
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,8 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import genrec
 from alike import assert_same_lists, assert_same_recommendations
 from conftest import make_dataset
-from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
+from genrec.config import Settings
 from genrec.data.splits import Split
+from genrec.model.model_card import model_card
 
 SMALL = {"dtype": "float32", "lora_rank": 4, "microbatch_size": 8, "learning_rate": 1e-2}
 
@@ -310,3 +317,79 @@ def test_an_exported_model_is_a_plain_one(
     )
     with pytest.raises(GenRecError, match="exists; name a new folder"):
         model.export(tmp_path / "plain")
+
+
+def test_fit_leaves_the_settings_as_they_were_given(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What "auto" became stands beside them, so that a larger catalogue fits afterwards."""
+    monkeypatch.setattr("genrec.collaborative.registry.MAX_DENSE_ITEMS", 30)
+    monkeypatch.setattr("genrec.collaborative.pool.MAX_DENSE_ITEMS", 30)
+    model = GenRec(tiny_backbone, lora_rank=4)
+    given = model.config
+    model.fit(make_dataset(), minutes=0.01, progress=False)
+    assert model.config == given
+    assert (model.config.prior, model.config.minutes) == ("auto", None)
+    assert (model.ranker.config.prior, model.ranker.config.minutes) == ("pooled", 0.01)
+    model.fit(make_dataset(items=40), epochs=0.2, progress=False)
+    assert model.ranker.config.prior == "transitions"
+    assert len(model.catalogue) == 40
+
+
+def test_fitting_draws_from_nobodys_random_state(tiny_backbone: str, split: Split) -> None:
+    def draw() -> tuple[float, float, float]:
+        legacy = float(np.random.rand())  # noqa: NPY002 (what others may draw from)
+        return random.random(), legacy, float(torch.rand(1))
+
+    def seed() -> None:
+        random.seed(7)
+        np.random.seed(7)  # noqa: NPY002
+        torch.manual_seed(7)
+
+    seed()
+    expected = draw()
+    seed()
+    GenRec(backbone=tiny_backbone, prior="none", **SMALL).fit(
+        split.train, epochs=0.2, progress=False
+    )
+    assert draw() == expected
+
+
+def test_settings_of_editors_are_those_of_the_configuration() -> None:
+    assert set(Settings.__annotations__) | {"backbone"} == set(Config.model_fields)
+    assert set(Config.model_fields) <= set(inspect.signature(GenRec).parameters)
+    with pytest.raises(GenRecError, match="not both"):
+        GenRec("smollm2-135m", config=Config())
+
+
+def test_files_of_a_run_and_of_an_export_follow_the_umask(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    """A service under another user must be able to read them."""
+    model = GenRec(backbone=tiny_backbone, prior="popularity", **SMALL)
+    model.fit(split.train, epochs=0.2, progress=False)
+    before = os.umask(0o027)
+    try:
+        model.save_pretrained(tmp_path / "run")
+        model.export(tmp_path / "plain")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"head.safetensors", "model.safetensors"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
+
+
+def test_the_card_has_the_hubs_metadata(tiny_backbone: str, split: Split, tmp_path: Path) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(split.train)
+    model.save_pretrained(tmp_path)
+    block = yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])
+    assert block["library_name"] == "genrec"
+    assert block["datasets"] == ["walks"]
+    entry = {"genrec": {"HR@10": 0.25, "NDCG@10": 0.125, "users": 4}}
+    config = model.ranker.config.model_copy(update={"backbone": "smollm2-135m"})
+    card = model_card(model.info, config, model.catalogue, entry)
+    block = yaml.safe_load(card.split("---\n")[1])
+    assert block["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    result = block["model-index"][0]["results"][0]
+    assert result["metrics"][1] == {"type": "ndcg@10", "value": 0.125}
+    assert "| genrec | 0.2500 | 0.1250 | 4 |" in card

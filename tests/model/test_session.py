@@ -131,3 +131,18 @@ def test_shared_counts_equal_first_tokens_but_never_all() -> None:
     assert known.shared([1, 2, 3, 4]) == 3
     assert known.shared([9]) == 0
     assert known.shared([7, 2]) == 0
+
+
+def test_a_session_keeps_the_weights_it_was_opened_with(tiny_backbone: str) -> None:
+    """Another fit neither changes its answers nor gives it keys and values of other weights."""
+    settings = {"lora_rank": 4, "learning_rate": 1e-2, "dtype": "float32", "microbatch_size": 8}
+    model = GenRec(tiny_backbone, prior="none", **settings)
+    model.fit(make_dataset(), epochs=1, progress=False)
+    session = model.session(TITLES[:4])
+    before = session.recommend(6)
+    model.fit(make_dataset(seed=3), epochs=4, progress=False)
+    assert_same_recommendations(session.recommend(6), before)
+    session.add(TITLES[5])
+    session.remove(TITLES[5])
+    assert_same_recommendations(session.recommend(6), before)
+    assert_same(model.session(TITLES[:4]), model)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import genrec
 from conftest import make_dataset
 from genrec import GenRec, evaluate, leave_last_out
 from genrec.baselines import Popularity
@@ -335,3 +336,21 @@ def test_the_report_asks_nobody_for_anything_and_escapes_titles(
     lines = (tmp_path / "out" / "report.md").read_text().splitlines()
     cells = [line.count(" |") for line in lines if line.startswith("| Model")]
     assert len(cells) >= 2
+
+
+def test_models_at_hand_are_compared(tiny_backbone: str) -> None:
+    split = leave_last_out(make_dataset())
+    model = genrec.GenRec(tiny_backbone, prior="popularity", dtype="float32").build(split.train)
+    models = [Popularity(), genrec.baselines.EASE(), model]
+    found = genrec.compare(models, split, k=(5,), nll=True)
+    assert [entry.name for entry in found.entries] == ["popularity", "ease", "genrec"]
+    plain = evaluate(Popularity().fit(split.train), split.test, (5,))
+    assert found.entries[0].evaluation.metrics == plain.metrics
+    assert found.entries[1].nll is None
+    assert all(name in found.table() for name in ("popularity", "ease", "genrec", "HR@5"))
+    cheat = genrec.baselines.EASE().fit(make_dataset())
+    with pytest.raises(LeakageError, match="fitted on other data"):
+        genrec.compare([cheat], split)
+    assert genrec.compare([cheat], split, allow_leaks=True).entries[0].leaks
+    with pytest.raises(ConfigError, match="different names"):
+        genrec.compare([Popularity(), Popularity()], split)

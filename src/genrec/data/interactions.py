@@ -5,7 +5,7 @@ A folder may stand for the log in it; an item table beside the log is found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -130,20 +130,29 @@ def _polars(frame: Any, name: str) -> pl.DataFrame:
     """A frame of Polars or pandas as one of Polars."""
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
-    table: pl.DataFrame
-    if isinstance(frame, pl.DataFrame):
-        table = frame
-    else:
+    if not isinstance(frame, pl.DataFrame):
         try:
-            table = pl.DataFrame(frame) if isinstance(frame, Mapping) else pl.from_pandas(frame)
-        except (TypeError, ValueError, ImportError, pl.exceptions.PolarsError) as error:
+            frame = pl.DataFrame([_series(frame[column], str(column)) for column in frame.columns])
+        except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
             kind = type(frame).__name__
             raise DataError(
                 f"{name}: a data frame of pandas or Polars is needed, got {kind} ({error})"
             ) from None
-    if table.height == 0:
+    if frame.height == 0:
         raise DataError(f"{name}: the frame has no rows")
-    return table
+    return cast(pl.DataFrame, frame)
+
+
+def _series(column: Any, name: str) -> pl.Series:
+    """A column of pandas; what pandas calls missing is null."""
+    if getattr(column.dtype, "tz", None) is not None:
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    values = column.to_numpy()
+    if values.dtype.kind in "iufbM":
+        return pl.Series(name, values, nan_to_null=True)
+    missing = column.isna().to_numpy()
+    kept = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
+    return pl.Series(name, kept, strict=False)
 
 
 def _locate(log: Path, items: Path | None) -> tuple[Path, Path | None]:
