@@ -58,7 +58,8 @@ def test_an_example_on_films_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(monkeypatch, name, "--data", data, "--backbone", tiny_backbone)
-    assert any(title in capsys.readouterr().out for title in TITLES)
+    printed = capsys.readouterr().out
+    assert any(title in printed for title in TITLES)
 
 
 def test_an_example_on_data_frames_runs(
