@@ -60,8 +60,9 @@ $(VENV)/.stamp-%: $(VENV)/.stamp
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
+# httpx: what the test client of older FastAPI versions speaks with.
 $(LOWEST)/.stamp: pyproject.toml constraints.txt scripts/checks/lowest.py
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python scripts/checks/lowest.py > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[test]"
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[test]" httpx
 	touch $@
