@@ -14,7 +14,7 @@ demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with th
 
 # As many test processes as cores, each with one thread: several threads each are far slower.
 test: $(VENV)/.stamp-dev  ## all tests, with the real backbone too; `make test ARGS=tests/test_trie.py`
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(ARGS)
 
 # What needs neither a download, a browser, a database server nor processes of its own.
 FAST := -m "not e2e and not slow"

@@ -63,7 +63,7 @@ def best(
 
 def with_length(model: GenRec, histories: Histories, tokens: int, count: int) -> list[int]:
     """Rows whose prompts are closest to a number of tokens."""
-    lengths = np.array([len(model._prompt(history)) for history in histories])
+    lengths = np.array([len(model.ranker.prompt(history)) for history in histories])
     return np.argsort(np.abs(lengths - tokens), kind="stable")[:count].tolist()
 
 
@@ -76,7 +76,7 @@ def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[st
     ratios, clicks, passes, colds, spare = [], [], [], [], []
     for row in with_length(model, histories, 268, 10):
         alone = one(histories, row)
-        prompt = torch.tensor([model._prompt(alone[0])], device=model._backbone.device)
+        prompt = torch.tensor([model.ranker.prompt(alone[0])], device=model.ranker.backbone.device)
         bare, cold = best(
             [
                 (None, lambda p=prompt: run_prompt(model, p)),
@@ -84,7 +84,7 @@ def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[st
             ],
             repeats,
         )
-        found = model.search(alone, K)
+        found = model.ranker.search(alone, K)
         ratios.append(cold / bare)
         passes.append(bare)
         colds.append(cold)
@@ -126,7 +126,7 @@ def add(session: Session, title: str) -> None:
 
 @torch.inference_mode()
 def run_prompt(model: GenRec, prompt: torch.Tensor) -> None:
-    model._backbone.hidden(prompt, use_cache=False)
+    model.ranker.backbone.hidden(prompt, use_cache=False)
 
 
 Children = dict[Prefix, list[int]]
@@ -135,7 +135,7 @@ Children = dict[Prefix, list[int]]
 def children_of(model: GenRec) -> Children:
     """Which tokens may follow each start of a title: the token trie of the catalogue in a dict."""
     children: defaultdict[Prefix, list[int]] = defaultdict(list)
-    for title in model._prompts.titles:
+    for title in model.ranker.prompts.titles:
         path = tuple(title.tolist())
         for depth, token in enumerate(path):
             if token not in children[path[:depth]]:
@@ -150,10 +150,14 @@ def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, 
     own, constrained, free = [], [], []
     for row in rows:
         alone = one(histories, row)
-        prompt = model._prompt(alone[0])
+        prompt = model.ranker.prompt(alone[0])
         own.append(seconds(lambda a=alone: model.recommend_batch(a, K), 3))
         constrained.append(seconds(lambda p=prompt: constrained_beams(model, [p], children, K), 1))
-        free.append(seconds(lambda p=prompt: beam_titles(model._backbone, model._prompts, p, K), 1))
+        free.append(
+            seconds(
+                lambda p=prompt: beam_titles(model.ranker.backbone, model.ranker.prompts, p, K), 1
+            )
+        )
     return {
         "hf_constrained_seconds": median(constrained),
         "hf_unconstrained_seconds": median(free),
@@ -170,7 +174,7 @@ def batches(
     order = np.random.default_rng(2).permutation(len(histories))
     for size in sizes:
         sample = histories.select(order[:size])
-        prompts = [model._prompt(history) for history in sample]
+        prompts = [model.ranker.prompt(history) for history in sample]
         row: dict[str, Any] = {"users": len(sample), "tokens": sum(map(len, prompts))}
         row["seconds"], row["prompt_pass_seconds"] = best(
             [
@@ -191,9 +195,9 @@ def batches(
 def padded(model: GenRec, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Prompts that end together, and which of their tokens are no padding."""
     width = max(map(len, prompts))
-    ids = [[model._prompts.end] * (width - len(prompt)) + prompt for prompt in prompts]
+    ids = [[model.ranker.prompts.end] * (width - len(prompt)) + prompt for prompt in prompts]
     real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    device = model._backbone.device
+    device = model.ranker.backbone.device
     return torch.tensor(ids, device=device), torch.tensor(real, device=device)
 
 
@@ -201,15 +205,15 @@ def padded(model: GenRec, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, t
 def constrained_beams(
     model: GenRec, prompts: Sequence[list[int]], children: Children, beams: int
 ) -> torch.Tensor:
-    end = model._prompts.end
+    end = model.ranker.prompts.end
     ids, real = padded(model, prompts)
-    causal_lm: Any = model._backbone.causal_lm
+    causal_lm: Any = model.ranker.backbone.causal_lm
     found: torch.Tensor = causal_lm.generate(
         ids,
         attention_mask=real,
         num_beams=beams,
         num_return_sequences=min(K, beams),
-        max_new_tokens=int(model._prompts.titles.lengths.max()),
+        max_new_tokens=int(model.ranker.prompts.titles.lengths.max()),
         do_sample=False,
         eos_token_id=end,
         pad_token_id=end,
@@ -226,17 +230,17 @@ def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np
 
     Every distinct start of a title that leaves a choice goes through the model as a row of its own.
     """
-    titles = [tuple(title.tolist()) for title in model._prompts.titles]
+    titles = [tuple(title.tolist()) for title in model.ranker.prompts.titles]
     below: defaultdict[Prefix, defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for item, title in enumerate(titles):
         for depth, token in enumerate(title):
             below[title[:depth]][token].append(item)
     starts = sorted((start for start in below if len(below[start]) > 1), key=len)
-    states = states_after(model, model._prompt(history), starts)
-    prior = model._prior
+    states = states_after(model, model.ranker.prompt(history), starts)
+    prior = model.ranker.prior
     q = None if prior is None else prior.probabilities(Histories.from_lists([history.tolist()]))[0]
     scores = np.zeros(len(titles))
-    head, weight = model._likelihood, model._backbone.output_weight
+    head, weight = model.ranker.likelihood, model.ranker.backbone.output_weight
     for start, state in zip(starts, states, strict=True):
         tokens = sorted(below[start])
         if q is None or head.residual is None or head.prior_weight is None:
@@ -254,7 +258,9 @@ def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np
 def states_after(model: GenRec, prompt: list[int], starts: Sequence[Prefix]) -> list[torch.Tensor]:
     """Hidden state after the prompt and each start of a title, 32 rows at a time."""
     prompt_cache = DynamicCache()
-    first = model._backbone.hidden(torch.tensor([prompt]), past_key_values=prompt_cache)[0, -1]
+    first = model.ranker.backbone.hidden(torch.tensor([prompt]), past_key_values=prompt_cache)[
+        0, -1
+    ]
     states = [first] * sum(not start for start in starts)
     rest = starts[len(states) :]
     for at in range(0, len(rest), 32):
@@ -266,7 +272,7 @@ def states_after(model: GenRec, prompt: list[int], starts: Sequence[Prefix]) -> 
             (k.expand(len(part), -1, -1, -1), v.expand(len(part), -1, -1, -1))
             for k, v, *_ in prompt_cache
         ]
-        hidden = model._backbone.hidden(ids, past_key_values=DynamicCache(layers))
+        hidden = model.ranker.backbone.hidden(ids, past_key_values=DynamicCache(layers))
         states += [hidden[row, len(start) - 1] for row, start in enumerate(part)]
     return states
 
@@ -317,7 +323,7 @@ def throughput(model: GenRec, histories: Histories, users: int) -> dict[str, Any
     model.recommend_batch(sample.select([0, 1]), K)
     alone = seconds(lambda: [model.recommend_batch(single, K) for single in singles], 2)
     together = seconds(lambda: model.recommend_batch(sample, K), 2)
-    tokens = sum(len(model._prompt(history)) for history in sample)
+    tokens = sum(len(model.ranker.prompt(history)) for history in sample)
     prompt_only = seconds(lambda: prompt_passes(model, sample), 2)
     return {
         "single_users_per_second": len(sample) / alone,
@@ -331,7 +337,9 @@ def throughput(model: GenRec, histories: Histories, users: int) -> dict[str, Any
 def prompt_passes(model: GenRec, histories: Histories) -> None:
     """Each prompt alone, without padding: the floor of any search that reads whole prompts."""
     for history in histories:
-        run_prompt(model, torch.tensor([model._prompt(history)], device=model._backbone.device))
+        run_prompt(
+            model, torch.tensor([model.ranker.prompt(history)], device=model.ranker.backbone.device)
+        )
 
 
 def beams(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
@@ -383,8 +391,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     split = genrec.leave_last_out(genrec.load_dataset(options.data))
     histories = split.test.histories
     result: dict[str, Any] = {
-        "device": str(model._backbone.device),
-        "dtype": model._backbone.dtype_name,
+        "device": str(model.ranker.backbone.device),
+        "dtype": model.ranker.backbone.dtype_name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "training_targets": model.info["training"]["targets"],
@@ -416,7 +424,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
-    if model._backbone.dtype_name == "float32" and model._backbone.device.type == "cpu":
+    if model.ranker.backbone.dtype_name == "float32" and model.ranker.backbone.device.type == "cpu":
         return model
     return GenRec.from_pretrained(options.run, dtype="float32")
 

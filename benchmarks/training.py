@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "items_per_second": per_second,
         "tokens_per_second": per_second * closer["tokens_per_item"],
         "peak_memory_gb": memory / 1e9,
-        "dtype": model._backbone.dtype_name,
+        "dtype": model.ranker.backbone.dtype_name,
         **closer,
     }
 
@@ -92,11 +92,17 @@ def peak_memory() -> int:
 def single_batches(model: GenRec, train: Any, batches: int) -> dict[str, float]:
     """Tokens, arithmetic and shares of time of real microbatches."""
     model._prepare(train)
-    make_trainable(model._backbone, model.config)
+    make_trainable(model.ranker.backbone, model.config)
     model._build_likelihood()
-    config, prompts, likelihood = model.config, model._prompts, model._likelihood.train()
+    config, prompts, likelihood = (
+        model.config,
+        model.ranker.prompts,
+        model.ranker.likelihood.train(),
+    )
     windows = training_windows(train.histories, prompts, config)
-    collate = Collator(likelihood.trie, prompts, train.histories, model._prior, loss=config.loss)
+    collate = Collator(
+        likelihood.trie, prompts, train.histories, model.ranker.prior, loss=config.loss
+    )
     size = config.microbatch_size
     order = np.array(list(ByLength(windows.title_tokens(prompts.titles), size, size, config.seed)))
     dtype = choose_dtype(config.dtype, choose_device())

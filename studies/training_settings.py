@@ -129,17 +129,21 @@ class Study:
         self.whole = data.histories
         rows = np.arange(len(self.whole))
         fitted = self.whole.head(rows, np.maximum(self.whole.lengths - options.late, 0))
-        self.data = Dataset(data.name, data.catalogue, fitted, data.info)
+        self.data = Dataset(data.name, data.catalogue, fitted, data.provenance)
         model = GenRec(**settings, seed=options.seed)
         model._prepare(self.data)
-        self.config, self.prompts, self.prior = model.config, model._prompts, model._prior
+        self.config, self.prompts, self.prior = (
+            model.config,
+            model.ranker.prompts,
+            model.ranker.prior,
+        )
         self.recall = Recall()
-        kept = len(model._backbone.blocks) - (self.config.trained_layers or 0)
+        kept = len(model.ranker.backbone.blocks) - (self.config.trained_layers or 0)
         self.frozen = FrozenLayers(model, kept, options.cache / data.name)
-        _forget(model._backbone, kept, self.recall)
-        make_trainable(model._backbone, self.config)
+        _forget(model.ranker.backbone, kept, self.recall)
+        make_trainable(model.ranker.backbone, self.config)
         model._build_likelihood()
-        self.likelihood = model._likelihood
+        self.likelihood = model.ranker.likelihood
         if options.weights == "fixed":
             assert self.likelihood.prior_weight is not None
             self.likelihood.prior_weight.requires_grad = False

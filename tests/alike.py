@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genrec import Recommendation, TopK
+from genrec import Recommendation
+from genrec.recommender import TopK
 
 TOLERANCE = 1e-4
 """Of log-probabilities, in nats; nearly tied is what differs by less."""

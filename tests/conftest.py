@@ -78,7 +78,7 @@ def make_dataset(users: int = 40, items: int = 30, seed: int = 0) -> Dataset:
     titles = make_titles(items)
     ids = [f"i{n}" for n in range(items)]
     metadata = pl.DataFrame({"genre": ["odd" if n % 2 else "even" for n in range(items)]})
-    return Dataset("walks", Catalogue(ids, titles, metadata), Histories.from_lists(rows), {})
+    return Dataset("walks", Catalogue(ids, titles, metadata), Histories.from_lists(rows))
 
 
 @pytest.fixture

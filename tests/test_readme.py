@@ -25,7 +25,7 @@ def small_movielens() -> Dataset:
     metadata = pl.DataFrame({"genres": ["Drama"] * len(TITLES), "year": ["1995"] * len(TITLES)})
     ids = [str(number) for number in range(1, len(TITLES) + 1)]
     histories = genrec.Histories.from_lists(rows)
-    return Dataset("ml-100k", Catalogue(ids, TITLES, metadata), histories, {})
+    return Dataset("ml-100k", Catalogue(ids, TITLES, metadata), histories)
 
 
 def test_the_examples_run(

@@ -34,7 +34,7 @@ from genrec.workflows.runs import evaluate_run, train_run
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
-DEVICE_TESTS = ("backbone", "likelihood", "model", "search", "session", "explain", "training")
+DEVICE_TESTS = ("language_model", "search", "training", "model")
 
 
 # -- G1: what a device computes is what the CPU computes -----------------------------------------
@@ -70,13 +70,13 @@ def observe(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """Train twenty steps, then list and score some test users."""
     split = genrec.leave_last_out(genrec.load_dataset(options.data[0]))
     few = split.train.histories.select(np.arange(min(160, len(split.train.histories))))
-    train = Dataset("few", split.train.catalogue, few, split.train.info)
+    train = Dataset("few", split.train.catalogue, few, split.train.provenance)
     settings = {**options.settings, "dtype": dtype, "windows_per_user": 2}
     model = genrec.GenRec(**settings).fit(train, epochs=1, progress=False)
     test = split.test.sample(min(100, len(split.test)), 0)
     assert model.training is not None
     return {
-        "device": str(model._backbone.device),
+        "device": str(model.ranker.backbone.device),
         "losses": [entry["loss"] for entry in model.training.log],
         "nats": (-model.log_likelihood(test.histories, test.targets)).tolist(),
         "items": model.recommend_batch(test.histories, 10).items.tolist(),
@@ -85,7 +85,7 @@ def observe(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
 
 def device_tests() -> dict[str, Any]:
     """The tests of what runs on a device."""
-    files = [str(ROOT / "tests" / f"test_{name}.py") for name in DEVICE_TESTS]
+    files = [str(ROOT / "tests" / name) for name in DEVICE_TESTS]
     command = [sys.executable, "-m", "pytest", "-m", "not e2e", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout[-6000:])
@@ -121,7 +121,7 @@ def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) ->
         if not (out / "metrics.json").is_file():
             if not (out / "genrec.json").is_file():
                 train_run(data, out, {**settings, **options.settings, "minutes": options.minutes})
-            evaluate_run(out, users=options.users, nats=settings.get("recipe") != "paper")
+            evaluate_run(out, users=options.users, nll=settings.get("recipe") != "paper")
         with tarfile.open(options.out / f"{label}.tar.gz", "w:gz") as tar:
             tar.add(out, label)
         rows.append(row_of(out, label))
@@ -157,11 +157,13 @@ def search_speed(options: argparse.Namespace) -> Rows:
     command += [part for beams in options.beams for part in ("--hf-beams", str(beams))]
     found = json.loads(subprocess.check_output([sys.executable, *command]))
     model, limits = genrec.GenRec.from_pretrained(run), ceilings()
-    layers = sum(weight.numel() for weight in model._backbone.causal_lm.get_decoder().parameters())
-    layers -= model._backbone.output_weight.numel()
+    layers = sum(
+        weight.numel() for weight in model.ranker.backbone.causal_lm.get_decoder().parameters()
+    )
+    layers -= model.ranker.backbone.output_weight.numel()
     for row in found["batches"]:
         arithmetic = 2 * layers * row["tokens"] / limits["flops_per_second"]
-        reading = layers * model._backbone.output_weight.itemsize / limits["bytes_per_second"]
+        reading = layers * model.ranker.backbone.output_weight.itemsize / limits["bytes_per_second"]
         row["floor_seconds"] = max(arithmetic, reading)
         row["ratio_to_floor"] = row["seconds"] / row["floor_seconds"]
     return [{"name": "search", **limits, **found}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -28,6 +28,53 @@ PAPER_SETTINGS: dict[str, Any] = {
     "max_tokens": 256,
 }
 """Hyperparameters of arXiv 2307.00457 where they differ from GenRec's own defaults."""
+
+
+class Settings(TypedDict, total=False):
+    """The fields of :class:`Config` beside ``backbone``, for editors and type checkers."""
+
+    recipe: Literal["default", "paper"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    quantization: Literal["none", "4bit"]
+    fsdp: bool
+    layers: int | None
+    template: Literal["list", "instruction"]
+    titles: Literal["short", "display"]
+    title_tokens: int
+    history_length: int
+    max_tokens: int
+    prior: str
+    lm_weight: float
+    residual_rank: int
+    decoding: Literal["exact", "beam"]
+    beams: int
+    tuning: Literal["lora", "full"]
+    trained_layers: int | None
+    lora_rank: int
+    lora_alpha: int
+    lora_dropout: float
+    lora_targets: str | tuple[str, ...]
+    rslora: bool
+    loss: Literal["catalogue", "full-vocabulary", "all-tokens"]
+    loss_temperature: float | Literal["adaptive"]
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    weight_decay: float
+    warmup_steps: int
+    window: int
+    windows_per_user: int | None
+    batch_size: int
+    microbatch_size: int
+    gradient_checkpointing: bool
+    epochs: float | None
+    minutes: float | None
+    max_grad_norm: float
+    save_steps: int
+    patience: int | None
+    eval_steps: int
+    eval_users: int
+    report_to: tuple[str, ...]
+    seed: int
 
 
 class Config(BaseModel):
@@ -114,10 +161,12 @@ class Config(BaseModel):
     patience: int | None = Field(
         None,
         ge=1,
-        description="stop after n looks at validation NDCG@10 without a rise; keep the best",
+        description="stop after n evaluations without a better validation NDCG@10; keep the best",
     )
-    look_steps: int = Field(50, ge=1, description="optimiser steps between two such looks")
-    look_users: int = Field(500, ge=1, description="validation users in such a look")
+    eval_steps: int = Field(
+        50, ge=1, description="optimiser steps between two evaluations on validation users"
+    )
+    eval_users: int = Field(500, ge=1, description="validation users in such an evaluation")
     report_to: tuple[str, ...] = Field((), description="trackers of HF Trainer, e.g. tensorboard")
     seed: int = 0
 
@@ -133,6 +182,12 @@ class Config(BaseModel):
             return cls(**{**base, **settings})
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
+
+    def with_budget(self, *, minutes: float | None, epochs: float | None) -> Config:
+        """The same settings with another budget of training, where one is given."""
+        budget = {"minutes": minutes, "epochs": epochs}
+        changes = {key: value for key, value in budget.items() if value is not None}
+        return Config.create(**{**self.model_dump(), **changes})
 
     @field_validator("report_to", mode="before")
     @classmethod

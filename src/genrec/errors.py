@@ -27,5 +27,9 @@ class RunError(GenRecError):
     """A run folder is missing, incomplete or made by an incompatible version."""
 
 
+class NotFittedError(RunError):
+    """A model is asked for something before it is fitted or loaded."""
+
+
 class BackboneError(GenRecError):
     """A language model cannot be loaded, does not fit, or lacks what the search needs."""

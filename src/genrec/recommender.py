@@ -38,12 +38,17 @@ class TopK:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item; ``probability`` is p(item | history) over the whole catalogue."""
+    """One recommended item.
+
+    Attributes:
+        probability: p(item | history) over the whole catalogue; ``None`` from a recommender whose
+            scores are no probabilities.
+    """
 
     rank: int
     item_id: str
     title: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,22 @@ class Influence:
     effect: float
 
 
-def recommendations(catalogue: Catalogue, items: Items, scores: Floats) -> list[Recommendation]:
-    """One row of a :class:`TopK` whose scores are log-probabilities, for people to read."""
-    pairs = zip(items.tolist(), scores.tolist(), strict=True)
+def recommendations(
+    catalogue: Catalogue, items: Items, log_probs: Floats | None
+) -> list[Recommendation]:
+    """One list for people to read.
+
+    Args:
+        items: item indices, best first, -1 where the list ends.
+        log_probs: log p(item | history) of each, or ``None``.
+    """
+    known = items[items >= 0]
+    probabilities = [None] * len(known) if log_probs is None else np.exp(log_probs).tolist()
     return [
-        Recommendation(rank, catalogue.item_ids[item], catalogue.titles[item], float(np.exp(score)))
-        for rank, (item, score) in enumerate(pairs, start=1)
-        if item >= 0
+        Recommendation(rank, catalogue.item_ids[item], catalogue.titles[item], probability)
+        for rank, (item, probability) in enumerate(
+            zip(known.tolist(), probabilities, strict=False), start=1
+        )
     ]
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from alike import assert_same_lists
 from conftest import make_dataset
-from genrec import GenRec, Histories, Recommender, TopK, Transitions, leave_last_out
-from genrec.baselines import BASELINES, load_baseline, save_baseline
+from genrec import GenRec, Histories, Recommender, leave_last_out
+from genrec.baselines import BASELINES, Transitions, load_baseline, save_baseline
 from genrec.collaborative.prior import Prior
 from genrec.collaborative.sasrec import SASRecPrior, SASRecScorer
 from genrec.errors import ConfigError
+from genrec.recommender import TopK
 
 
 class PriorRecommender(Transitions):

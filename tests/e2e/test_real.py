@@ -23,8 +23,8 @@ def split() -> Split:
 
 def test_reference_points_on_ml_100k(split: Split) -> None:
     """Published reference points: leave-last-out, full ranking, ties by row of the log."""
-    popularity = genrec.evaluate(genrec.Popularity().fit(split.train), split.test)
-    cooccurrence = genrec.evaluate(genrec.Cooccurrence().fit(split.train), split.test)
+    popularity = genrec.evaluate(genrec.baselines.Popularity().fit(split.train), split.test)
+    cooccurrence = genrec.evaluate(genrec.baselines.Cooccurrence().fit(split.train), split.test)
     assert popularity.metrics["HR@10"] == pytest.approx(81 / 943)  # .0859
     assert 0.20 <= cooccurrence.metrics["HR@10"] <= 0.21
     assert popularity.users == cooccurrence.users == 943
@@ -32,7 +32,7 @@ def test_reference_points_on_ml_100k(split: Split) -> None:
 
 def test_train_save_load_recommend(split: Split, tmp_path: Path) -> None:
     few = split.train.histories.select(np.arange(60))
-    train = Dataset("few", split.train.catalogue, few, split.train.info)
+    train = Dataset("few", split.train.catalogue, few, split.train.provenance)
     model = genrec.GenRec(dtype="float32", batch_size=2, microbatch_size=2, window=4)
     model.fit(train, minutes=0.05, progress=False)
     assert model.training is not None
@@ -46,7 +46,7 @@ def test_train_save_load_recommend(split: Split, tmp_path: Path) -> None:
 
 
 def test_search_equals_scoring_every_title(split: Split) -> None:
-    model = genrec.GenRec(prior="none", dtype="float32", history_length=5).prepare(split.train)
+    model = genrec.GenRec(prior="none", dtype="float32", history_length=5).build(split.train)
     histories = split.test.histories.select([0])
     found = model.recommend_batch(histories, 10, exclude_seen=False)
     some = np.concatenate([found.items[0], np.arange(0, 1682, 60, dtype=np.int32)])

@@ -61,7 +61,7 @@ def test_requests_of_a_batch_do_not_mix(run: Path, serve: Any) -> None:
     for body, items in zip(bodies, found, strict=True):
         mask = model.catalogue.mask(allow=body.get("allow"), block=body["block"])
         expected = model.recommend(
-            body["history"], body["k"], exclude_seen=body.get("exclude_seen", True), among=mask
+            body["history"], body["k"], exclude_seen=body.get("exclude_seen", True), candidates=mask
         )
         assert [item["title"] for item in items] == [item.title for item in expected]
 

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import make_dataset
+from genrec.data.dataset import Dataset
 from genrec.data.interactions import read_interactions
-from genrec.data.prepare import prepare
 from genrec.errors import ConfigError, DataError
 from genrec.serving.events import Event, EventStore, IdempotencyError, StoreError
 
@@ -122,7 +122,7 @@ def test_an_export_is_prepared_again(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log{suffix}"
     assert store.export(path) == len(data.histories.items)
     log = read_interactions(path, items=tmp_path / "titles.csv")
-    again = prepare(log, name="again")
+    again = Dataset.from_interactions(log, name="again")
     ids, more = data.catalogue.item_ids, again.catalogue.item_ids
     rows = {
         user: [more[item] for item in row]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,14 +32,12 @@ class ItemKNN(ItemToItem):
         check_setting("neighbours", self.neighbours, least=1)
         check_setting("shrinkage", self.shrinkage)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Compare all pairs of items; ``valid`` is not looked at."""
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         x = self._weighted(
             interaction_matrix(train.histories, len(train.catalogue)).astype(np.float64)
         )
         similar = _cosine(x, self.shrinkage)
         self.item_weights = strongest(without_diagonal(similar), self.neighbours)
-        return self
 
     def _weighted(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
         """What each interaction counts, shape [users, items]."""
@@ -87,13 +85,11 @@ class P3Alpha(ItemToItem):
         check_setting("alpha", self.alpha, above=0.0)
         check_setting("neighbours", self.neighbours, least=1)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Walk from every item; ``valid`` is not looked at."""
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         x = interaction_matrix(train.histories, len(train.catalogue)).astype(np.float64)
         to_users, to_items = _step(sp.csr_array(x.T), self.alpha), _step(x, self.alpha)
         walks = without_diagonal(sp.csr_array(to_users @ to_items))
         self.item_weights = sp.csr_array(strongest(sp.csr_array(walks.T), self.neighbours).T)
-        return self
 
 
 def _cosine(x: sp.csr_array[Any], shrinkage: float) -> sp.csr_array[Any]:

@@ -1,4 +1,15 @@
-"""None"""
+"""P5: recommendation as text to text, with a T5 that reads item numbers and writes one.
+
+Source: arXiv 2203.13366, the sequential-recommendation family; numbering after arXiv 2305.06569.
+Lists are exact: every number of the catalogue is scored, in one pass over the tree of their
+pieces, where the published P5 decodes with beams.
+
+**The published numbering leaks the answers.** Items are numbered in the order in which a walk
+through the users' whole sequences meets them, held-out items included. A user's held-out item that
+nobody before has had is therefore "my largest number plus one", and no recommender is needed to
+find it. ``P5("sequential", order=data.histories)`` reproduces that; ``P5("shuffled")`` is what the
+method does without it.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +48,13 @@ from genrec.baselines.p5_settings import (
     draw_wording,
     number_items,
 )
+from genrec.collaborative.base import FromScores
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
 from genrec.metrics import ndcg, target_ranks
-from genrec.recommender import TopK, top_k
+from genrec.recommender import top_k
 
 Example = tuple[list[int], list[int], Pieces]
 """Pieces of the prompt, the word that each belongs to, pieces of the answer."""
@@ -64,7 +76,7 @@ POSITIONS = 8192
 """Places of the decoder that are scored at once."""
 
 
-class P5:
+class P5(FromScores):
     """P5's sequential recommendation under the contract of :class:`.Recommender`.
 
     Args:
@@ -107,8 +119,7 @@ class P5:
             return f"pretrained {own.backbone}"
         return f"from scratch, d_model {own.d_model}, {own.layers} + {own.layers} layers"
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Train until the budget ends; with ``valid``, stop early and keep the best weights."""
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         settings, histories = self.settings, train.histories
         walked = histories if self._order is None else self._order
         self._build(
@@ -118,8 +129,7 @@ class P5:
         with torch.random.fork_rng():  # whoever calls has a seed of their own
             torch.manual_seed(settings.seed)
             self._network = self._untrained()
-            self._train(histories, valid and valid.sample(settings.look_users, settings.seed))
-        return self
+            self._train(histories, valid and valid.sample(settings.eval_users, settings.seed))
 
     def _build(self, numbers: Ints, user_ids: Sequence[str]) -> None:
         """Everything that follows from the numbers and is not learnt."""
@@ -144,11 +154,11 @@ class P5:
             network = from_scratch(self._pieces.size, own.d_model, own.layers, own.dropout)
         return network.to(own.device)
 
-    def _train(self, histories: Histories, looked: Holdout | None) -> None:
+    def _train(self, histories: Histories, holdout: Holdout | None) -> None:
         optimizer = torch.optim.AdamW(self._network.parameters(), lr=self.settings.learning_rate)
-        look = _Look(self, looked) if looked is not None else None
+        validation = _Validation(self, holdout) if holdout is not None else None
         for share, batch in self._budgeted(histories):
-            if look is not None and look(share):
+            if validation is not None and validation(share):
                 break
             for group in optimizer.param_groups:
                 warm = min(share / WARM_UP, (1 - share) / (1 - WARM_UP))
@@ -159,8 +169,8 @@ class P5:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
             optimizer.step()
-        if look is not None:
-            look.keep_best()
+        if validation is not None:
+            validation.keep_best()
 
     def _budgeted(self, histories: Histories) -> Iterator[tuple[float, list[Example]]]:
         """Batches until a budget ends, each with the share of the budget that is gone."""
@@ -241,10 +251,6 @@ class P5:
         wording = (WITH_USER if user in self._users else WITHOUT_USER)[0]
         return self._prompt(wording, user, histories[row])
 
-    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """The k likeliest items of each history; see :class:`.Recommender`."""
-        return top_k(self.scores(histories), k, histories if exclude_seen else None)
-
     def arguments(self) -> dict[str, Any]:
         """What makes another one like this; the arrays hold the rest."""
         return {"indexing": self.indexing}
@@ -272,14 +278,14 @@ class P5:
         return self
 
 
-class _Look:
+class _Validation:
     """Asks the validation users now and then, and keeps the best weights."""
 
     def __init__(self, model: P5, holdout: Holdout) -> None:
         self._model, self._holdout = model, holdout
         self._best, self._since = -1.0, 0
         own = model.settings  # while copying fades, the validation users tell nothing
-        self._next = max(1 / own.looks, 0.0 if own.backbone else own.copying)
+        self._next = max(1 / own.evaluations, 0.0 if own.backbone else own.copying)
         self._kept: dict[str, torch.Tensor] = {}
         self.curve: list[float] = []
 
@@ -287,12 +293,13 @@ class _Look:
         """Look if it is time to; whether patience has come to an end."""
         if share < self._next:
             return False
-        self._next += 1 / self._model.settings.looks
-        self._look()
+        self._next += 1 / self._model.settings.evaluations
+        self._evaluate()
         return self._since >= self._model.settings.patience
 
-    def _look(self) -> None:
-        top = self._model.recommend_batch(self._holdout.histories, 10)
+    def _evaluate(self) -> None:
+        histories = self._holdout.histories
+        top = top_k(self._model.scores(histories), 10, histories)
         self.curve.append(float(ndcg(target_ranks(top.items, self._holdout.targets), 10).mean()))
         self._since += 1
         if self.curve[-1] > self._best:
@@ -301,7 +308,7 @@ class _Look:
 
     def keep_best(self) -> None:
         """Look a last time and put back the best weights."""
-        self._look()
+        self._evaluate()
         self._model._network.load_state_dict(self._kept)
 
 

@@ -61,10 +61,10 @@ class P5Settings:
     copying: float = 0.5
     """Share of the budget in which a T5 from scratch also learns to copy, as a pretrained one can:
     random lists, whose last item is the answer, fade from all of a batch to none of it."""
-    looks: int = 20
+    evaluations: int = 20
     """How often a budget's length asks the validation users, from when copying has faded; the best
     look's weights are kept."""
-    look_users: int = 500
+    eval_users: int = 500
     patience: int = 6
     """Looks without a better NDCG@10 after which training ends."""
     seed: int = 0
@@ -74,7 +74,7 @@ class P5Settings:
         if not 0 <= self.copying < 1:
             raise ConfigError(f"P5: copying={self.copying} is no share; give 0 or more, below 1.")
         sizes = (self.d_model // 32, self.layers, self.history, self.batch, self.epochs)
-        if min(*sizes, self.looks, self.look_users, self.patience) < 1 or self.d_model % 32:
+        if min(*sizes, self.evaluations, self.eval_users, self.patience) < 1 or self.d_model % 32:
             raise ConfigError("P5: sizes count from 1 and d_model is a multiple of 32; mend them.")
         if self.last is not None and self.last < 1:
             raise ConfigError(f"P5: last={self.last} leaves nothing to train on; give 1 or more.")

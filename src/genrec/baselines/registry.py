@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
-from genrec.arrays import Arrays
+from genrec.arrays import Arrays, Floats
 from genrec.baselines.neighbours import ItemKNN, ItemKNNBM25, P3Alpha
 from genrec.baselines.slim import SLIM
 from genrec.baselines.title_search import TitleSearch
@@ -22,6 +22,10 @@ from genrec.errors import ConfigError, RunError
 from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.recommender import Recommender
 
+OLD_NAMES = {"kernel": "transitions", "forward": "trend"}
+"""Former names of baselines, which still work in this version."""
+COUNTS = "item_counts"
+
 
 @runtime_checkable
 class Storable(Protocol):
@@ -30,6 +34,11 @@ class Storable(Protocol):
     @property
     def name(self) -> str:
         """Its key in :data:`BASELINES`."""
+        ...
+
+    @property
+    def item_counts(self) -> Floats | None:
+        """Interactions of each item that it was fitted on, if they are known."""
         ...
 
     def arguments(self) -> dict[str, Any]:
@@ -86,6 +95,7 @@ def make_baseline(name: str, seed: int = 0) -> Recommender:
     Raises:
         ConfigError: no baseline of that name.
     """
+    name = OLD_NAMES.get(name, name)
     if name not in BASELINES:
         close = difflib.get_close_matches(name, BASELINES, n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
@@ -102,7 +112,8 @@ def save_baseline(recommender: Recommender, path: str | Path) -> None:
     if not (isinstance(recommender, Storable) and recommender.name in BASELINES):
         raise ConfigError(f"{recommender.name} is no baseline; save it with its own method.")
     head = {"kind": recommender.name, "settings": recommender.arguments()}
-    write_arrays(Path(path), recommender.arrays(), head)
+    counts = {} if recommender.item_counts is None else {COUNTS: recommender.item_counts}
+    write_arrays(Path(path), {**recommender.arrays(), **counts}, head)
 
 
 def load_baseline(path: str | Path) -> Recommender:
@@ -114,7 +125,9 @@ def load_baseline(path: str | Path) -> Recommender:
     try:
         arrays, head = read_arrays(Path(path))
         kind: Any = type(make_baseline(head["kind"]))
-        restored: Recommender = kind(**head["settings"]).restore(arrays)
+        counts = arrays.pop(COUNTS, None)
+        restored = kind(**head["settings"]).restore(arrays)
+        restored._item_counts, restored.fitted = counts, True
     except (*UNREADABLE, ConfigError) as error:
         raise RunError(f"{path}: no readable baseline ({error}); fit and save it again.") from None
-    return restored
+    return cast(Recommender, restored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -39,17 +39,11 @@ class SLIM(ItemToItem):
         check_setting("tolerance", self.tolerance, above=0.0)
         check_setting("sweeps", self.sweeps, least=1)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Solve for all items at once; ``valid`` is not looked at.
-
-        Raises:
-            ConfigError: the catalogue is too large for a dense items x items matrix.
-        """
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         check_size(self.name, len(train.catalogue))
         x = interaction_matrix(train.histories, len(train.catalogue))
         gram = sp.csr_array(x.T @ x)
         self.item_weights = elastic_net(gram, self.l1, self.l2, self.tolerance, self.sweeps)
-        return self
 
 
 def elastic_net(

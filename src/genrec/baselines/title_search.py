@@ -34,13 +34,8 @@ class TitleSearch(Scoring):
         check_setting("k1", self.k1)
         check_setting("b", self.b)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Index the titles; interactions are not looked at.
-
-        Raises:
-            GenRecError: bm25s is not installed.
-        """
-        return self._index(train.catalogue.titles)
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
+        self._index(train.catalogue.titles)
 
     def scores(self, histories: Histories) -> Scores:
         last = histories.tail(self.last)

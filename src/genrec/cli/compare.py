@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.options import Json, Nats, Seed, Users
+from genrec.cli.options import Json, Nll, Seed, Users
 from genrec.cli.output import numbers, print_comparison, print_json, progress_bar
 
 
@@ -25,10 +25,10 @@ def compare(
         str,
         typer.Option(help="leave-last-out, global-time, or a folder with train, valid, test."),
     ] = "leave-last-out",
-    fit: Annotated[
+    train_on: Annotated[
         str, typer.Option(help="train+valid (all before the test targets) or train.")
     ] = "train+valid",
-    on: Annotated[
+    evaluate_on: Annotated[
         str, typer.Option(help="test, or valid: to choose by, one item earlier.")
     ] = "test",
     users: Users = None,
@@ -38,11 +38,11 @@ def compare(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the GenRecs as key=value.")
     ] = None,
-    nats: Nats = False,
+    nll: Nll = False,
     reference: Annotated[
         str | None, typer.Option(help="Model the others are paired with; else the best one.")
     ] = None,
-    price: Annotated[
+    hourly_cost: Annotated[
         float | None, typer.Option(help="Of an hour on this machine, for costs per 1,000.")
     ] = None,
     allow_leaks: Annotated[
@@ -53,28 +53,28 @@ def compare(
 ) -> None:
     """Compare models on one split: tables, intervals, slices, leaks, costs, one report."""
     from genrec.config import parse_assignments
-    from genrec.workflows.compare import compare as run
     from genrec.workflows.compare import notes
+    from genrec.workflows.compare import run_comparison as run
     from genrec.workflows.named_models import ALL
     from genrec.workflows.plan import ComparisonConfig
 
     plan = ComparisonConfig(
         models=ALL if models == "all" else tuple(filter(None, models.split(","))),
         split=split,
-        fit=fit,
-        on=on,
+        train_on=train_on,
+        evaluate_on=evaluate_on,
         k=numbers(cutoffs, "--k"),
         users=users,
         seed=seed,
         seeds=seeds,
         minutes=minutes,
         settings=parse_assignments(assignments or []),
-        nats=nats,
+        nll=nll,
         reference=reference,
-        price=price,
+        hourly_cost=hourly_cost,
         allow_leaks=allow_leaks,
     )
-    asked = "" if on == "test" else f"-{on}"
+    asked = "" if evaluate_on == "test" else f"-{evaluate_on}"
     out = out or Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{asked}"
     progress = progress_bar("evaluating")
     found = run(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from genrec.cli.options import Json, Seed
-from genrec.cli.output import mapping, megabytes, print_json, print_table
+from genrec.cli.output import megabytes, print_json, print_table
 
 
 def data_list(
@@ -59,6 +59,9 @@ def prepare(
     title: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
     min_user: Annotated[int, typer.Option(help="k-core: interactions of each user.")] = 1,
     min_item: Annotated[int, typer.Option(help="k-core: interactions of each item.")] = 1,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Leave out interactions that are rated lower.")
+    ] = None,
     max_users: Annotated[int | None, typer.Option(help="Draw this many users.")] = None,
     shuffle_ties: Annotated[
         bool, typer.Option(help="Control: order equal timestamps at random, not by the log.")
@@ -67,24 +70,27 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Turn a log and item titles into a data set folder."""
+    from genrec.data.dataset import Dataset
     from genrec.data.interactions import read_interactions
-    from genrec.data.prepare import prepare as prepare_dataset
 
     columns = {"user": user, "item": item, "timestamp": timestamp, "rating": rating}
     read = read_interactions(log, items=items, review=review, title=title, **columns)
-    data = prepare_dataset(
+    data = Dataset.from_interactions(
         read,
         name=out.name,
         min_user=min_user,
         min_item=min_item,
+        min_rating=min_rating,
         max_users=max_users,
         ties="shuffled" if shuffle_ties else "log",
         seed=seed,
     )
     data.save(out)
     if as_json:
-        return print_json({"folder": str(out), "fingerprint": data.fingerprint, **data.info})
-    counts, catalogue = mapping(data.info["counts"]), mapping(data.info["catalogue"])
+        return print_json(
+            {"folder": str(out), "fingerprint": data.fingerprint, **data.provenance.to_json()}
+        )
+    counts, catalogue = (data.provenance.preparation[name] for name in ("counts", "catalogue"))
     print(
         f"{out}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; {catalogue['untitled']} items without a title, "

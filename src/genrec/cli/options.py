@@ -15,8 +15,8 @@ Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all 
 Restart = Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")]
 
 
-Nats = Annotated[
-    bool, typer.Option("--nats", help="Likelihood of the targets, too, where there is one.")
+Nll = Annotated[
+    bool, typer.Option("--nll", help="Likelihood of the targets, too, where there is one.")
 ]
 
 

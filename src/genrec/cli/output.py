@@ -48,9 +48,9 @@ def print_paired(evaluations: Sequence[Evaluation]) -> None:
     for other in evaluations[:-1]:
         mean, low, high = compare_paired(subject, other, metric)
         line = f"{metric} over {other.name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
-        if subject.nats is not None and other.nats is not None:
-            less, low, high = paired_difference(other.nats, subject.nats)
-            line += f"; nats less: {less:+.3f} [{low:+.3f}, {high:+.3f}]"
+        if subject.nll is not None and other.nll is not None:
+            less, low, high = paired_difference(other.nll, subject.nll)
+            line += f"; NLL lower by {less:+.3f} [{low:+.3f}, {high:+.3f}]"
         print(line)
 
 

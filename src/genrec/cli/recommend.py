@@ -55,7 +55,7 @@ def recommend(
         entries,
         k,
         exclude_seen=not include_seen,
-        among=model.catalogue.mask(allow=allow, block=block or (), where=where),
+        candidates=model.catalogue.mask(allow=allow, block=block or (), where=where),
         exact=width is None,
         width=0 if width is None else width,
     )

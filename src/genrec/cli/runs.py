@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genrec.cli.options import Json, Nats, Restart, Seed, Users
+from genrec.cli.options import Json, Nll, Restart, Seed, Users
 from genrec.cli.output import (
     print_comparison,
     print_json,
@@ -58,7 +58,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     users: Users = None,
-    nats: Nats = False,
+    nll: Nll = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def evaluate(
     from genrec.workflows.runs import evaluate_run
 
     progress = progress_bar("evaluating")
-    evaluations = evaluate_run(run, users=users, seed=seed, nats=nats, progress=progress)
+    evaluations = evaluate_run(run, users=users, seed=seed, nll=nll, progress=progress)
     if as_json:
         return print_json({each.name: each.to_json() for each in evaluations})
     print_comparison(evaluations)

@@ -129,6 +129,10 @@ class CooccurrencePrior:
     counts: Floats
     repeat_rate: float
 
+    @property
+    def item_counts(self) -> Floats:
+        return self.counts
+
     def fit(self, histories: Histories, n_items: int) -> Self:
         self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
         self.repeat_rate = repeat_rate(histories)

@@ -1,4 +1,9 @@
-"""None"""
+"""Any recommender that scores all items as a prior: cross-fitted, so that no target is known.
+
+The users are put into folds; in training, a user's scores come from a model that was fitted on the
+other folds. They and popularity are pooled with fitted weights, which also turns scores of any
+scale into a distribution.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +54,11 @@ class CrossFittedPrior:
 
     kind: ClassVar[str]
     parts: list[Scorer]
+    counts: Floats
+
+    @property
+    def item_counts(self) -> Floats:
+        return self.counts
 
     def scorer(self) -> Scorer:
         """A new one, not yet fitted."""

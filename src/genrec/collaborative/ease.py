@@ -102,17 +102,11 @@ class EASE(Scoring):
     def __post_init__(self) -> None:
         check_setting("ridge", self.ridge, above=0.0)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Invert the Gram matrix of the training split; ``valid`` is not looked at.
-
-        Raises:
-            ConfigError: the catalogue is too large to be inverted.
-        """
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         check_size(self.name, len(train.catalogue))
         self._weights = item_weights(
             gram_inverse(train.histories, len(train.catalogue), self.ridge)
         )
-        return self
 
     def scores(self, histories: Histories) -> Scores:
         return cast(Scores, interaction_matrix(histories, len(self._weights)) @ self._weights)

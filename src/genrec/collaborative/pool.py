@@ -129,6 +129,10 @@ class PooledPrior:
     weights: Floats
     inverse: Floats32 | None
 
+    @property
+    def item_counts(self) -> Floats:
+        return self.transitions.counts
+
     def fit(self, histories: Histories, n_items: int) -> Self:
         if n_items > MAX_DENSE_ITEMS:
             raise ConfigError(

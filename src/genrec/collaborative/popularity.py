@@ -24,6 +24,10 @@ class PopularityPrior:
     kind: ClassVar[str] = "popularity"
     counts: Floats
 
+    @property
+    def item_counts(self) -> Floats:
+        return self.counts
+
     def fit(self, histories: Histories, n_items: int) -> Self:
         self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
         return self
@@ -81,13 +85,11 @@ class RecentPopularity(Scoring):
     def __post_init__(self) -> None:
         check_setting("half_life", self.half_life, above=0.0)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Add up the weights; ``valid`` is not looked at."""
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         weights = 0.5 ** (ages(train.histories) / self.half_life)
         self._weights = np.bincount(
             train.histories.items, weights=weights, minlength=len(train.catalogue)
         )
-        return self
 
     def scores(self, histories: Histories) -> Scores:
         return np.tile(self._weights, (len(histories), 1))

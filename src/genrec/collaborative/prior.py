@@ -19,6 +19,11 @@ class Prior(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def item_counts(self) -> Floats:
+        """Interactions of each item that it was fitted on, shape [items]."""
+        ...
+
     def fit(self, histories: Histories, n_items: int) -> Self:
         """Count interactions of the training split; returns itself."""
         ...

@@ -1,4 +1,9 @@
-"""None"""
+"""SASRec: a small causal transformer over item ids, trained with a softmax over all items.
+
+Source: arXiv 1808.09781; the full softmax in the place of sampled negatives follows
+arXiv 2309.07602, which found it to be much of what later models gained. Where a catalogue is large,
+each step takes the softmax over its targets and a uniform sample of the other items.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +245,7 @@ class SASRecPrior(CrossFittedPrior):
         return SASRecScorer()
 
 
-LOOK = 10
+CUT_OFF = 10
 """Length of the lists whose NDCG says when to stop."""
 
 
@@ -269,18 +274,18 @@ class SASRec(Scoring):
     most_epochs: int = 80
     patience: int = 10
     """Epochs without a better NDCG after which training ends."""
-    look_users: int = 2000
-    """Users at most whose NDCG is looked at after each epoch, drawn with the seed."""
+    eval_users: int = 2000
+    """Users at most whose NDCG is measured after each epoch, drawn with the seed."""
 
     def __post_init__(self) -> None:
         for name in ("width", "heads", "layers", "length", "batch", "most_epochs", "patience"):
             check_setting(name, getattr(self, name), least=1)
-        for name in ("negatives", "look_users"):
+        for name in ("negatives", "eval_users"):
             check_setting(name, getattr(self, name), least=1)
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} must be a multiple of heads {self.heads}.")
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         """Train on the histories, and keep the epoch with the best NDCG@10 on ``valid``.
 
         Without ``valid`` the last items of a tenth of the users are kept out of training for that.
@@ -288,15 +293,15 @@ class SASRec(Scoring):
         histories = train.histories
         if valid is None or not len(valid):
             histories, valid = _hold_out(train, self.seed)
-        looked = valid.sample(self.look_users, self.seed) if len(valid) else None
-        loss = None if looked is None else partial(_minus_ndcg, holdout=looked)
+        holdout = valid.sample(self.eval_users, self.seed) if len(valid) else None
+        loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs
         self._sasrec.fit(histories, len(train.catalogue), loss)
-        return self
 
     def refit(self, train: Dataset) -> Self:
         """Train anew, on more data, for as many epochs as the last :meth:`fit` has kept."""
+        self.learn_from(train)
         epochs = self._sasrec.epochs
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = epochs
@@ -344,5 +349,5 @@ def _hold_out(train: Dataset, seed: int) -> tuple[Histories, Holdout]:
 
 
 def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:
-    top = top_k(sasrec.scores(holdout.histories), LOOK, holdout.histories)
-    return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), LOOK).mean())
+    top = top_k(sasrec.scores(holdout.histories), CUT_OFF, holdout.histories)
+    return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), CUT_OFF).mean())

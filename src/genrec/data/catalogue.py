@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,10 @@ _YEAR = re.compile(r" \(\d{4}\)$")
 
 
 _POOL = 20_000  # titles compared by edit distance: about half a second
+
+
+By = Literal["either", "title", "id"]
+"""What a string names an item by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +54,46 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def index_of(self, title_or_id: str) -> int:
-        """Index of an item by exact title, else id, else title in any case, else without "(year)".
+    def index_of(self, entry: str, *, by: By = "either") -> int:
+        """Index of an item by its title or id.
 
-        The last two count only where one item matches. Raises UnknownItemError with close titles.
+        A title may differ in case or lack its "(year)", where one item alone matches. Programs
+        should say which of the two they give: a film called "21" is not the item with the id "21".
+
+        Args:
+            entry: a title or an id.
+            by: what the entry is: a ``"title"``, an ``"id"``, or ``"either"``.
+
+        Raises:
+            UnknownItemError: nothing matches (the message has close titles), or several items do.
         """
-        key = title_or_id.strip()
-        for exact in (self._by_title, self._by_id):
-            if key in exact:
-                return exact[key]
+        key = entry.strip()
+        titled = self._by_title.get(key) if by != "id" else None
+        named = self._by_id.get(key) if by != "title" else None
+        if titled is not None and named is not None and titled != named:
+            raise UnknownItemError(
+                f"{key!r} is the title of item {self.item_ids[titled]!r} and the id of "
+                f"{self.titles[named]!r}; say which is meant with by='title' or by='id' (on the "
+                "command line --history or --history-id with the other item's id, over HTTP "
+                '{"title": …} or {"item_id": …})'
+            )
+        exact = named if titled is None else titled
+        if exact is not None:
+            return exact
+        if by == "id":
+            raise UnknownItemError(
+                f"no item has the id {key!r} in the catalogue of {len(self):,} items, whose ids "
+                f"are like {self.item_ids[0]!r}"
+            )
         folded = clean_title(key).casefold()
         matches = self._by_folded_title.get(folded) or self._by_yearless_title.get(folded) or []
         if len(matches) == 1:
             return matches[0]
         raise UnknownItemError(self._unknown(key, folded, matches))
+
+    def indices(self, entries: Iterable[str], *, by: By = "either") -> list[int]:
+        """:meth:`index_of` for each entry."""
+        return [self.index_of(entry, by=by) for entry in entries]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Catalogue:
         """The items at `indices`, in that order."""
@@ -76,18 +107,30 @@ class Catalogue:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
         where: str | pl.Expr | None = None,
+        by: By = "either",
     ) -> Mask:
-        """Which items a recommendation may come from, bool[items].
+        """Which items a recommendation may come from: the ``candidates`` of a request.
 
-        allow, block: titles or ids; only those, never those. where: a Polars expression or the text
-        of an SQL condition on item_id, title and the metadata columns, e.g. "genres LIKE '%Comedy%'
-        AND year > 1990"; unknown values do not meet it. Raises UnknownItemError or DataError.
+        Args:
+            allow: only these items.
+            block: never these items.
+            where: a Polars expression, or the text of an SQL condition, on item_id, title and the
+                metadata columns, e.g. ``"genres LIKE '%Comedy%' AND year > 1990"``. An item whose
+                value is unknown does not meet it.
+            by: whether ``allow`` and ``block`` hold titles, ids, or either.
+
+        Returns:
+            bool, shape [items].
+
+        Raises:
+            UnknownItemError: an entry is not in the catalogue.
+            DataError: the condition cannot be read.
         """
         mask = np.ones(len(self), dtype=bool)
         if allow is not None:
             mask[:] = False
-            mask[[self.index_of(entry) for entry in allow]] = True
-        mask[[self.index_of(entry) for entry in block]] = False
+            mask[self.indices(allow, by=by)] = True
+        mask[self.indices(block, by=by)] = False
         return mask if where is None else mask & self._meets(where)
 
     def _meets(self, where: str | pl.Expr) -> Mask:

@@ -5,10 +5,10 @@ A folder may stand for the log in it; an item table beside the log is found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 
@@ -93,6 +93,57 @@ def read_interactions(
     rows, log_source = _validated_log(frame, columns, path)
     source = {"log": path.name, "layout": layout, "columns": columns, **log_source}
     return Interactions(rows, table, {**source, "item_table": table_source})
+
+
+def interactions_from_frames(
+    interactions: Any,
+    items: Any = None,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    timestamp: str | None = None,
+    rating: str | None = None,
+    review: str | None = None,
+    title: str | None = None,
+) -> Interactions:
+    """:func:`read_interactions` for data frames of pandas or Polars instead of files."""
+    path, frame = Path("interactions"), _polars(interactions, "interactions")
+    given = {"user_id": user, "item_id": item, "timestamp": timestamp}
+    columns = {role: _need(frame.columns, role, name, path) for role, name in given.items()}
+    for role, name in (("rating", rating), ("review", review)):
+        if found := _find(frame.columns, role, name, path):
+            columns[role] = found
+    table, table_source = None, None
+    if items is not None:
+        there = _polars(items, "items")
+        table, table_source = _items_of(there, Path("items"), item, title)
+    elif title or _find(frame.columns, "title", None, path):
+        title = _need(frame.columns, "title", title, path)
+        names = frame.select(columns["item_id"], title)
+        table, table_source = _unique_items(names, columns["item_id"], title, path)
+    rows, log_source = _validated_log(frame, columns, path)
+    source = {"log": "a data frame", "layout": "table", "columns": columns, **log_source}
+    return Interactions(rows, table, {**source, "item_table": table_source})
+
+
+def _polars(frame: Any, name: str) -> pl.DataFrame:
+    """A frame of Polars or pandas as one of Polars."""
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    table: pl.DataFrame
+    if isinstance(frame, pl.DataFrame):
+        table = frame
+    else:
+        try:
+            table = pl.DataFrame(frame) if isinstance(frame, Mapping) else pl.from_pandas(frame)
+        except (TypeError, ValueError, ImportError, pl.exceptions.PolarsError) as error:
+            kind = type(frame).__name__
+            raise DataError(
+                f"{name}: a data frame of pandas or Polars is needed, got {kind} ({error})"
+            ) from None
+    if table.height == 0:
+        raise DataError(f"{name}: the frame has no rows")
+    return table
 
 
 def _locate(log: Path, items: Path | None) -> tuple[Path, Path | None]:
@@ -219,7 +270,12 @@ def _check(
 def _item_table(
     path: Path, item: str | None, title: str | None
 ) -> tuple[pl.DataFrame, dict[str, object]]:
-    table, _ = read_table(path)
+    return _items_of(read_table(path)[0], path, item, title)
+
+
+def _items_of(
+    table: pl.DataFrame, path: Path, item: str | None, title: str | None
+) -> tuple[pl.DataFrame, dict[str, object]]:
     item = item if item in table.columns else None
     item = _need(table.columns, "item_id", item, path, extra="id")
     return _unique_items(table, item, _need(table.columns, "title", title, path), path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from genrec.assets.cache import cache_dir
 from genrec.assets.known import dataset_files
 from genrec.data.dataset import Dataset
 from genrec.data.interactions import read_interactions
-from genrec.data.prepare import prepare
 from genrec.errors import DataError
 
 
@@ -30,15 +30,13 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     prepared = cache_dir() / "prepared" / str(name)
     if (prepared / "dataset.json").is_file():
         try:
-            return _known(Dataset.load(prepared))
+            data = Dataset.load(prepared)
+            # A known data set is referred to by its name, not by its folder in the cache.
+            return replace(data, provenance=replace(data.provenance, folder=None))
         except DataError:
             pass  # made by another version: prepare it afresh below
-    data = prepare(read_interactions(dataset_files(str(name))), name=str(name))
+    read = read_interactions(dataset_files(str(name)))
+    data = Dataset.from_interactions(read, name=str(name))
     prepared.parent.mkdir(parents=True, exist_ok=True)
     data.save(prepared)
-    return data
-
-
-def _known(data: Dataset) -> Dataset:
-    data.info.pop("folder", None)  # a known data set is referred to by its name
     return data

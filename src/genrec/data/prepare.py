@@ -7,14 +7,13 @@ instead, as a control for how much that rule decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
 
 from genrec.arrays import Integers, Ints, Mask
 from genrec.data.catalogue import Catalogue
-from genrec.data.dataset import Dataset
 from genrec.data.display_titles import clean_title, disambiguate, title_part
 from genrec.data.histories import Histories, histories_of
 from genrec.data.interactions import Interactions
@@ -66,40 +65,58 @@ def _fallbacks(table: pl.DataFrame) -> Iterator[str]:
         yield clean_title(f"Untitled {kind} {row[0]}")
 
 
-def prepare(
+def prepared(
     interactions: Interactions,
     *,
-    name: str,
     min_user: int = 1,
     min_item: int = 1,
+    min_rating: float | None = None,
     max_users: int | None = None,
     ties: Literal["log", "shuffled"] = "log",
     seed: int = 0,
-) -> Dataset:
-    """Histories and catalogue of a log.
-
-    Keeps `max_users` users drawn with `seed`, then their k-core (repeats count). Numbers go by
-    (length of id, id): numbers by place in the log would give the next item away.
-    """
+) -> tuple[Catalogue, Histories, dict[str, Any]]:
+    """Catalogue and histories of a log, and what was done; see ``Dataset.from_interactions``."""
     if ties not in ("log", "shuffled"):
         raise ConfigError(f"ties is {ties!r}; give 'log' or 'shuffled'")
     if min(min_user, min_item, 1 if max_users is None else max_users) < 1:
         raise ConfigError("min_user, min_item and max_users count from 1; give 1 or more")
-    log, random = interactions.log, np.random.default_rng(seed)
+    log, rated = _rated_at_least(interactions.log, min_rating)
+    random = np.random.default_rng(seed)
     (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])
     drawn = (random.permutation(len(user_ids)) < (max_users or len(user_ids)))[users]
     core, rounds = _core(users, items, drawn, min_user, min_item)
     histories, item_ids = _chronological(log.filter(core), ties, random)
     catalogue, mended = build_catalogue(interactions.items, item_ids)
-    info = dataset_statistics(histories, len(item_ids)) | {
+    dropped = {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())}
+    facts = dataset_statistics(histories, len(item_ids)) | {
         "tie_rule": f"(timestamp, {'row in the log' if ties == 'log' else 'random'})",
         "core": {"min_user": min_user, "min_item": min_item, "rounds": rounds},
         "draw": {"max_users": max_users, "seed": seed},
-        "dropped": {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())},
+        "dropped": {**dropped, **rated},
         "catalogue": mended,
         "source": interactions.source,
     }
-    return Dataset(name, catalogue, histories, info)
+    return catalogue, histories, facts
+
+
+def _rated_at_least(
+    log: pl.DataFrame, least: float | None
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """The rows with a rating of at least ``least``, and a record of the others."""
+    if least is None:
+        return log, {}
+    if "rating" not in log.columns:
+        remedy = "name the column of the ratings (--rating COLUMN), or leave the minimum out"
+        raise DataError(f"min_rating={least:g} needs ratings, and the log has none; {remedy}")
+    unrated = log["rating"].null_count()
+    kept = log.filter(pl.col("rating") >= least)
+    if not kept.height:
+        best = cast(float, log["rating"].max())
+        raise DataError(
+            f"no rating is {least:g} or more (the highest is {best:g}); lower min_rating"
+        )
+    below = log.height - kept.height - unrated
+    return kept, {"min_rating": least, "below_min_rating": below, "without_rating": unrated}
 
 
 def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,21 +52,17 @@ def read_split(data: Dataset, folder: Path) -> Split:
     )
     train, valid, test = (users[part].to_numpy().astype(np.int64) for part in PARTS)
     whole = histories_of(table, train + valid + test, users["user_id"].to_list())
-    info: dict[str, object] = {
-        "split": str(folder),
-        "rows": {p: t.height for p, t in _named(tables)},
-    }
+    facts: dict[str, Any] = {"rows": {p: t.height for p, t in _named(tables)}}
     parts = []
     for name, known, rows in (("valid", train, valid), ("test", train + valid, test)):
         asked = np.flatnonzero((rows > 0) & (train > 0))
-        info[f"{name}_users_without_history"] = int(((rows > 0) & (train == 0)).sum())
-        info[f"{name}_later_items_not_asked"] = int(rows[asked].sum()) - len(asked)
+        facts[f"{name}_users_without_history"] = int(((rows > 0) & (train == 0)).sum())
+        facts[f"{name}_later_items_not_asked"] = int(rows[asked].sum()) - len(asked)
         parts.append((asked, known[asked]))
     rows = np.flatnonzero(train)
-    own = Dataset(data.name, data.catalogue, whole, dict(data.info))
-    split = split_at(own, whole.head(rows, train[rows]), parts, info)
-    split.train.info["of"] = data.fingerprint
-    return split
+    own = Dataset(data.name, data.catalogue, whole, data.provenance)
+    own_train = whole.head(rows, train[rows])
+    return split_at(own, own_train, parts, str(folder), facts, whole=data.fingerprint)
 
 
 def _named(tables: list[pl.DataFrame]) -> zip[tuple[str, pl.DataFrame]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from genrec.arrays import Floats, Integers, Items
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories, common_clock, count_before
+from genrec.data.provenance import SplitInfo
 from genrec.data.statistics import dataset_statistics
 from genrec.errors import ConfigError, DataError
 
@@ -50,7 +52,7 @@ class Split:
     train: Dataset
     valid: Holdout
     test: Holdout
-    info: dict[str, object]
+    info: SplitInfo
 
 
 def leave_last_out(data: Dataset) -> Split:
@@ -63,9 +65,9 @@ def leave_last_out(data: Dataset) -> Split:
     asked = np.flatnonzero(lengths >= 3)
     train = histories.head(np.arange(len(histories)), lengths - 2 * (lengths >= 3))
     short = len(lengths) - len(asked)
-    info = {"split": "leave-last-out", "users_with_fewer_than_3_items": short}
+    facts = {"users_with_fewer_than_3_items": short}
     known = lengths[asked]
-    return split_at(data, train, [(asked, known - 2), (asked, known - 1)], info)
+    return split_at(data, train, [(asked, known - 2), (asked, known - 1)], "leave-last-out", facts)
 
 
 def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Split:
@@ -73,7 +75,7 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
 
     Train holds what came before the first cut. A user's validation target is the first item between
     the cuts, the test target the first one after the second; the history is all before that cut.
-    Users without history before a cut or items after it are not asked, and counted in `info`.
+    Users without history before a cut or items after it get no target, and are counted in `info`.
     """
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise ConfigError(f"valid={valid}, test={test} must be positive and add up to less than 1")
@@ -81,16 +83,16 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
     _check_clock(data)
     cuts = np.quantile(times, [1 - valid - test, 1 - test], method="higher")
     before = [count_before(histories, cut) for cut in (*cuts, np.inf)]
-    info: dict[str, object] = {"split": "global-time", "cuts": cuts.tolist()}
+    facts: dict[str, Any] = {"cuts": cuts.tolist()}
     parts = []
     for name, known, until in zip(("valid", "test"), before, before[1:], strict=False):
         active = until > known
         asked = np.flatnonzero(active & (known > 0))
-        info[f"{name}_users_without_history"] = int((active & (known == 0)).sum())
-        info[f"{name}_later_items_not_asked"] = int((until - known)[asked].sum()) - len(asked)
+        facts[f"{name}_users_without_history"] = int((active & (known == 0)).sum())
+        facts[f"{name}_later_items_not_asked"] = int((until - known)[asked].sum()) - len(asked)
         parts.append((asked, known[asked]))
     rows = np.flatnonzero(before[0])
-    return split_at(data, histories.head(rows, before[0][rows]), parts, info)
+    return split_at(data, histories.head(rows, before[0][rows]), parts, "global-time", facts)
 
 
 def _check_clock(data: Dataset) -> None:
@@ -104,27 +106,42 @@ def split_at(
     data: Dataset,
     train: Histories,
     parts: Sequence[tuple[Integers, Integers]],
-    info: dict[str, object],
+    name: str,
+    facts: Mapping[str, Any],
+    *,
+    whole: str | None = None,
 ) -> Split:
     """A split of `data` into `train` and two holdouts.
 
-    parts: rows and how many of their items are known, for valid and test; the next is asked.
-    Raises DataError where a holdout would be empty.
+    Args:
+        parts: rows and how many of their items are known, for valid and test; the next item is
+            the target.
+        name: of the split.
+        facts: what JSON can hold of it.
+        whole: fingerprint of what was split, that of ``data`` if not given.
+
+    Raises:
+        DataError: a holdout would be empty.
     """
-    histories, holdouts = data.histories, []
-    for name, (rows, known) in zip(("valid", "test"), parts, strict=True):
+    histories, holdouts, users = data.histories, [], {}
+    for part, (rows, known) in zip(("valid", "test"), parts, strict=True):
         if len(rows) == 0:
             remedy = "use more data, smaller k-core minima or another split"
-            raise DataError(f"{data.name}: the {info['split']} {name} set is empty; {remedy}")
+            raise DataError(f"{data.name}: the {name} {part} set is empty; {remedy}")
         places = histories.offsets[rows] + known
         targets, times = histories.items[places], histories.timestamps[places]
-        holdouts.append(Holdout(name, histories.head(rows, known), targets, data.catalogue, times))
-        info[f"{name}_users"] = len(rows)
-    noted = {"split": info, "of": data.fingerprint}
+        holdouts.append(Holdout(part, histories.head(rows, known), targets, data.catalogue, times))
+        users[f"{part}_users"] = len(rows)
+    info = SplitInfo(name, {**facts, **users})
     statistics = dataset_statistics(train, len(data.catalogue))
-    part = Dataset(data.name, data.catalogue, train, {**data.info, **statistics, **noted})
+    provenance = replace(
+        data.provenance,
+        preparation={**data.provenance.preparation, **statistics},
+        whole=data.fingerprint if whole is None else whole,
+        split=info,
+    )
     valid, test = holdouts
-    return Split(part, valid, test, info)
+    return Split(Dataset(data.name, data.catalogue, train, provenance), valid, test, info)
 
 
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
@@ -144,8 +161,8 @@ def before_test(split: Split) -> Dataset:
         [*test.user_ids, *others.user_ids],
         np.append(test.timestamps, others.timestamps),
     )
-    info = {**split.train.info, "fitted": "train+valid"}
-    return Dataset(split.train.name, split.train.catalogue, histories, info)
+    provenance = replace(split.train.provenance, train_on="train+valid")
+    return Dataset(split.train.name, split.train.catalogue, histories, provenance)
 
 
 def one_step_earlier(split: Split) -> Split:
@@ -153,8 +170,12 @@ def one_step_earlier(split: Split) -> Split:
 
     The training part is split in its turn for what training stops by.
     """
-    inner = SPLITS.get(str(split.info["split"]), leave_last_out)(split.train)
-    train = before_test(inner)
-    train.info.update({name: split.train.info[name] for name in ("of", "split")})
-    train.info["fitted"] = "before valid"
-    return Split(train, inner.test, split.valid, {**split.info, "asked": "validation targets"})
+    inner = SPLITS.get(split.info.name, leave_last_out)(split.train)
+    provenance = replace(
+        before_test(inner).provenance,
+        whole=split.train.provenance.whole,
+        split=split.train.provenance.split,
+        train_on="before valid",
+    )
+    train = replace(before_test(inner), provenance=provenance)
+    return Split(train, inner.test, split.valid, replace(split.info, evaluate_on="valid"))

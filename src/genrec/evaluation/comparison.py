@@ -38,8 +38,8 @@ class Entry:
         return self.evaluation.name
 
     @property
-    def nats(self) -> Floats | None:
-        return self.evaluation.nats
+    def nll(self) -> Floats | None:
+        return self.evaluation.nll
 
     @property
     def runs(self) -> int:
@@ -62,7 +62,7 @@ class Comparison:
     """Entries in table order, and all that is needed to read them.
 
     data, split: names. facts: of the data set and the split. counts: int [items], training
-    interactions. findings: of the data. price: of an hour on this machine, or None.
+    interactions. findings: of the data. hourly_cost: of on this machine, or None.
     """
 
     data: str
@@ -75,7 +75,7 @@ class Comparison:
     findings: Sequence[Finding]
     environment: Mapping[str, Any] = field(repr=False)
     seed: int = 0
-    price: float | None = None
+    hourly_cost: float | None = None
     reference_name: str | None = None
 
     @property
@@ -103,11 +103,11 @@ class Comparison:
             self.reference.evaluation, entry.evaluation, self.metric, seed=self.seed
         )
 
-    def paired_nats(self, entry: Entry) -> PairedDifference | None:
-        """How many nats the reference needs less than the entry, user by user."""
-        if entry.nats is None or self.reference.nats is None:
+    def paired_nll(self, entry: Entry) -> PairedDifference | None:
+        """The entry's negative log-likelihood minus the reference's, user by user, in nats."""
+        if entry.nll is None or self.reference.nll is None:
             return None
-        return metrics.paired_difference(entry.nats, self.reference.nats, self.seed, level=LEVEL)
+        return metrics.paired_difference(entry.nll, self.reference.nll, self.seed, level=LEVEL)
 
     def in_slice(self, entry: Entry, part: Slice, metric: str) -> tuple[float, float, float]:
         """Mean of a metric over a slice's users, and the ends of its interval."""
@@ -136,8 +136,8 @@ class Comparison:
     def cost(self, entry: Entry) -> dict[str, float]:
         """Time and, where a price is known, money for 1,000 lists."""
         found = {"ms_per_list": entry.milliseconds, "seconds_per_1000": entry.milliseconds}
-        if self.price is not None:
-            found["cost_per_1000"] = entry.milliseconds / 3600 * self.price
+        if self.hourly_cost is not None:
+            found["cost_per_1000"] = entry.milliseconds / 3600 * self.hourly_cost
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""None"""
+"""One recommender on one holdout: lists, ranks, metrics with intervals.
+
+The protocol is the same for every model: one target for each user, ranked against the whole
+catalogue, intervals from a bootstrap over users.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +32,13 @@ def evaluate(
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
-    nats: bool = False,
+    nll: bool = False,
     progress: Progress | None = None,
     batch_rows: int = 1024,
 ) -> Evaluation:
     """Ask a fitted `recommender` for max(k) items per user of `holdout` and measure the lists.
 
-    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. nats: ask
+    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. nll: ask
     for the targets' likelihood, too, if the recommender has one. progress: called with (users done,
     users) after each batch. batch_rows: users per `recommend_batch` call.
     Raises ConfigError for a bad setting and DataError for an empty holdout or malformed lists.
@@ -53,14 +57,14 @@ def evaluate(
         holdout,
         cuts,
         seconds=seconds,
-        nats=_nats(recommender, holdout) if nats else None,
+        nll=_nll(recommender, holdout) if nll else None,
         exclude_seen=exclude_seen,
         seed=seed,
         bootstrap=bootstrap,
     )
 
 
-def _nats(recommender: Recommender, holdout: Holdout) -> Floats | None:
+def _nll(recommender: Recommender, holdout: Holdout) -> Floats | None:
     ask = getattr(recommender, "log_likelihood", None)
     return None if ask is None else -np.asarray(ask(holdout.histories, holdout.targets))
 
@@ -72,7 +76,7 @@ def evaluate_lists(
     k: Sequence[int],
     *,
     seconds: float,
-    nats: Floats | None = None,
+    nll: Floats | None = None,
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
@@ -95,9 +99,9 @@ def evaluate_lists(
         coverage={f"coverage@{cut}": metrics.coverage(items[:, :cut], size) for cut in cuts},
         counts=_counts(items, holdout, size),
         seconds=seconds,
-        definition=_protocol(holdout, exclude_seen, seed, bootstrap),
+        protocol=_protocol(holdout, exclude_seen, seed, bootstrap),
         fingerprint=_fingerprint(holdout, exclude_seen),
-        nats=nats,
+        nll=nll,
     )
 
 
@@ -114,7 +118,7 @@ def average_runs(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 
         return first
     ranks = np.stack([each.ranks for each in runs])
     values = {name: np.mean([each.values(name) for each in runs], axis=0) for name in first.metrics}
-    nats = [each.nats for each in runs if each.nats is not None]
+    nll = [each.nll for each in runs if each.nll is not None]
     return replace(
         first,
         items=np.stack([each.items for each in runs]),
@@ -127,7 +131,7 @@ def average_runs(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 
         coverage=_means([each.coverage for each in runs]),
         counts={name: sum(each.counts[name] for each in runs) for name in first.counts},
         seconds=float(np.mean([each.seconds for each in runs])),
-        nats=np.mean(nats, axis=0) if nats else None,
+        nll=np.mean(nll, axis=0) if nll else None,
     )
 
 

@@ -16,6 +16,7 @@ from genrec.data.histories import Histories
 from genrec.data.splits import Split
 from genrec.errors import DataError
 from genrec.metrics import hit_rate, target_ranks
+from genrec.recommender import Recommender
 
 IN_LOG_ORDER = 0.5
 """Share of items whose number follows that of the item first met before them, above which numbers
@@ -193,8 +194,8 @@ def _training_after_target(split: Split) -> Iterator[Finding]:
             )
 
 
-def _name(split: Split) -> object:
-    return split.info.get("split")
+def _name(split: Split) -> str:
+    return split.info.name
 
 
 def _twins(split: Split) -> Iterator[Finding]:
@@ -210,6 +211,27 @@ def _twins(split: Split) -> Iterator[Finding]:
             f"{share:.2%} of the test users have the same whole history as another one: remove "
             "duplicate users",
         )
+
+
+def check_fitted(model: Recommender, known: Sequence[Dataset]) -> Iterator[Finding]:
+    """Was a model fitted on training data that may be learnt from, and on nothing else?
+
+    A model tells what it has counted by ``item_counts``: interactions of each item, shape [items].
+    One that keeps no counts is reported as not checked.
+
+    Args:
+        known: data sets that hold no answers; one of them has to be what the model counted.
+    """
+    counts = getattr(model, "item_counts", None)
+    if counts is None:
+        yield Finding(
+            "not checked",
+            False,
+            f"{model.name} keeps no counts of what it was fitted on, so that it could not be "
+            "checked against the training split",
+        )
+        return
+    yield from min((check_counts(model.name, counts, part) for part in known), key=len)
 
 
 def check_counts(name: str, counts: npt.NDArray[Any], train: Dataset) -> list[Finding]:

@@ -59,12 +59,12 @@ class Evaluation:
     whom no recommender can serve while seen items are left out."""
     seconds: float
     """Wall time inside `recommend_batch`."""
-    definition: tuple[str, ...]
+    protocol: tuple[str, ...]
     """The protocol in sentences."""
     fingerprint: str = field(repr=False)
     """Digest of histories, targets and the handling of seen items. Evaluations that share it
     judged the same users on the same task, so they can be paired."""
-    nats: Floats | None = field(default=None, repr=False)
+    nll: Floats | None = field(default=None, repr=False)
     """[users] -log p(target | history) over the whole catalogue, if it was asked for and the
     recommender has such a probability; means over runs."""
 
@@ -85,13 +85,13 @@ class Evaluation:
             "users": self.users,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             **({"spread": dict(self.spread)} if self.spread else {}),
-            **({} if self.nats is None else {"nats": float(self.nats.mean())}),
+            **({} if self.nll is None else {"nll": float(self.nll.mean())}),
             "seconds": self.seconds,
             "split": self.split,
             **self.coverage,
             "counts": dict(self.counts),
             "fingerprint": self.fingerprint,
-            "definition": list(self.definition),
+            "protocol": list(self.protocol),
         }
 
     def table(self) -> str:

@@ -31,7 +31,7 @@ class Backbone:
     source: str
     model: PreTrainedModel | PeftModel
     tokenizer: Any
-    adapter: dict[str, bytes] = field(default_factory=dict)
+    adapter_files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -86,7 +86,7 @@ class Backbone:
         """Whether several processes hold a share each: then all of them must run every pass."""
         return bool(sharded_names(self.causal_lm))
 
-    def freeze(self) -> None:
+    def merge_for_inference(self) -> None:
         """End of training: fold the adapter into the weights and lay them out for inference.
 
         From then on a pass costs what the bare model costs, or less; the adapter's files are kept
@@ -95,7 +95,7 @@ class Backbone:
         """
         self.model.eval().requires_grad_(False)
         if isinstance(self.model, PeftModel):
-            self.adapter = _adapter_files(self.model, self.name)
+            self.adapter_files = _adapter_files(self.model, self.name)
             if not (self.quantized or self.sharded):
                 self.model = self.model.merge_and_unload()
         if not self.sharded:
@@ -124,7 +124,7 @@ class Backbone:
     def save_adapter(self, folder: Path) -> None:
         """Write the frozen adapter's plain PEFT files."""
         folder.mkdir()
-        for name, content in self.adapter.items():
+        for name, content in self.adapter_files.items():
             (folder / name).write_bytes(content)
 
 

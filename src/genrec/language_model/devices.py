@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from genrec.errors import BackboneError
@@ -60,3 +64,18 @@ def _seconds_of_matmul(dtype: torch.dtype, size: int = 768) -> float:
         matrix @ matrix
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+@contextmanager
+def isolated_random(seed: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch inside the block, and leave the caller's random state alone."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries that draw from the global state)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

@@ -1,7 +1,18 @@
-"""None"""
+"""log p(item | history) over the title trie, and the training loss made of it.
+
+At a decision node only its children are possible, so the probability of a child is a softmax over
+the children alone (masked softmax: arXiv 2504.04178). An item's probability is the product along
+its path; over the catalogue the probabilities sum to one.
+
+With a prior q the logit of a child is ``prior_weight * log mass + lm_weight * residual . W``: the
+mass sums q over the leaves below the child, ``prior_weight`` is learned and starts at one, and the
+residual is a low-rank projection of the hidden state that starts at zero. So training starts at the
+prior, and the language model learns what the prior does not know.
+"""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -54,6 +65,12 @@ class CatalogueLikelihood(nn.Module):
             tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
             # Kept with the weights: a catalogue that grows later must not change their scale.
             self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
+
+    def over(self, trie: Trie) -> CatalogueLikelihood:
+        """The same weights over another trie."""
+        other = copy(self)
+        other.trie = trie
+        return other
 
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None

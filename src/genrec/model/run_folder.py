@@ -15,19 +15,27 @@ import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from genrec._version import __version__
+from genrec.collaborative.registry import load_prior, save_prior
+from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.errors import RunError
-from genrec.files import CHECKPOINTS, LOGS, follow_umask
-from genrec.language_model.backbone import Backbone
+from genrec.files import CHECKPOINTS, LOGS, follow_umask, write_text
+from genrec.language_model.adapters import load_adapter
+from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
+from genrec.language_model.devices import isolated_random, runnable_dtype
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.title_index import TitleIndex
+from genrec.model.model_card import model_card
+from genrec.model.ranker import Ranker
 from genrec.processes import is_main
 
 FORMAT = 3
+RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
+"""Settings in config.yaml that older runs have under another name."""
 PARTS = (
     "genrec.json",
     "config.yaml",
@@ -112,21 +120,81 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RunError(
             f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
         )
-    return info, settings
+    return info, {
+        RENAMED_SETTINGS.get(str(key), str(key)): value for key, value in settings.items()
+    }
+
+
+def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
+    """Write a run into an empty folder; ``info`` takes in what ``genrec.json`` adds to it."""
+    config, backbone = ranker.config, ranker.backbone
+    ranker.catalogue.save(folder / "catalogue.parquet")
+    settings = config.model_dump(mode="json")
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    ranker.index.save(folder / "index")
+    if backbone.adapter_files:
+        backbone.save_adapter(folder / "adapter")
+    own_weights = config.tuning == "full" and "training" in info
+    if own_weights:
+        backbone.export(folder / "backbone")
+    if ranker.prior is not None:
+        save_prior(ranker.prior, folder / "prior.npz")
+        save_file(ranker.likelihood.head(), folder / "head.safetensors")
+    info |= {
+        "format": FORMAT,
+        "versions": versions(),
+        "backbone": {"name": config.backbone, "sha256": backbone.fingerprint()},
+        "adapter": (folder / "adapter").is_dir(),
+        "own_weights": own_weights,
+    }
+    write_text(folder / "README.md", model_card(info, config, ranker.catalogue))
+    (folder / "genrec.json").write_text(json.dumps(info, indent=2))
+
+
+def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str | None) -> Ranker:
+    """The ranker of a run folder.
+
+    Args:
+        info: what its ``genrec.json`` holds.
+        dtype: as in :class:`Config`, or ``None`` for that of training where this machine is not
+            slow in it.
+
+    Raises:
+        RunError: a part is missing, damaged, or does not fit the others.
+    """
+    quiet_transformers()
+    own = folder / "backbone" if info["own_weights"] else None
+    backbone = load_backbone(
+        config.backbone,
+        dtype=dtype or runnable_dtype(config.dtype),
+        layers=None if own else config.layers,
+        quantization=config.quantization,
+        folder=own,
+    )
+    if own is None:
+        check_backbone(folder, info, backbone)
+    if info["adapter"]:
+        load_adapter(backbone, folder / "adapter")
+    backbone.merge_for_inference()
+    prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
+    catalogue, index = read_catalogue(folder)
+    with isolated_random(config.seed):  # the likelihood's own weights are drawn, then read
+        ranker = Ranker.assemble(config, backbone, catalogue, index, prior)
+    if prior is not None:
+        read_head(folder, ranker.likelihood)
+    return ranker
 
 
 def data_info(train: Dataset) -> dict[str, Any]:
     """What was trained on, so that the run can be evaluated on the same data again."""
-    split = train.info.get("split")
-    split = split if isinstance(split, dict) else {}
-    noted = ("tie_rule", "tie_share", "counts")
+    origin = train.provenance
     return {
         "name": train.name,
-        "source": train.info.get("folder", train.name),
-        "fingerprint": train.info.get("of", train.fingerprint),
-        "split": split.get("split"),
-        "fitted": train.info.get("fitted", "train"),
-        **{name: train.info[name] for name in noted if name in train.info},
+        "source": origin.folder or train.name,
+        "fingerprint": origin.whole or train.fingerprint,
+        "split": None if origin.split is None else origin.split.name,
+        "fitted": origin.train_on,
+        **origin.summary("tie_rule", "tie_share", "counts"),
     }
 
 

@@ -30,9 +30,9 @@ KINDS = (
     "Long tail: items outside the most popular fifth of the catalogue; cold: items without a "
     "training interaction."
 )
-NATS = (
-    "Nats: mean of -log p(target | history), for models with a distribution over the catalogue; "
-    "lower is better."
+NLL = (
+    "NLL: mean negative log-likelihood, -log p(target | history), in nats, for models with a "
+    "distribution over the catalogue; lower is better."
 )
 SEEDS = (
     "Models with several seeds: mean over the runs; ± is the standard deviation over runs, the "
@@ -60,15 +60,15 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
         "metric": comparison.metric,
         "reference": reference.name,
         "columns": columns,
-        "with_nats": any(each.nats is not None for each in comparison.entries),
-        "with_price": comparison.price is not None,
+        "with_nll": any(each.nll is not None for each in comparison.entries),
+        "with_price": comparison.hourly_cost is not None,
         "rows": [_row(each, comparison, columns, places) for each in comparison.entries],
         "charts": [
             (name, bars(evaluations, name, places, reference.evaluation)) for name in charted
         ],
         "paired": rows,
         "zero": zero,
-        "paired_nats": _paired_nats(comparison),
+        "paired_nll": _paired_nll(comparison),
         "scatter": scatter(
             [
                 (e.name, e.milliseconds, e.evaluation.metrics[comparison.metric])
@@ -79,7 +79,7 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
         "slices": _slices(comparison, places),
         "users": _users(comparison),
         "cut": comparison.cut,
-        "definition": [*reference.evaluation.definition, *_definitions(comparison)],
+        "protocol": [*reference.evaluation.protocol, *_definitions(comparison)],
         "facts": [
             ("Data and split", flat(comparison.facts)),
             ("Environment", flat(comparison.environment)),
@@ -122,7 +122,7 @@ def _row(
             for name in columns
         ],
         "spread": _spread(entry, comparison.metric),
-        "nats": "–" if entry.nats is None else f"{entry.nats.mean():.3f}",
+        "nll": "–" if entry.nll is None else f"{entry.nll.mean():.3f}",
         "coverage": f"{beyond[f'coverage@{cut}']:.1%}",
         "gini": short(beyond[f"gini@{cut}"]),
         "novelty": f"{beyond[f'novelty@{cut}']:.1f}",
@@ -147,9 +147,9 @@ def _warnings(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _paired_nats(comparison: Comparison) -> list[dict[str, Any]]:
+def _paired_nll(comparison: Comparison) -> list[dict[str, Any]]:
     found = (
-        (each.name, comparison.paired_nats(each))
+        (each.name, comparison.paired_nll(each))
         for each in comparison.entries
         if each is not comparison.reference
     )
@@ -241,6 +241,6 @@ def _list(entry: Entry, row: int, target: int, titles: Sequence[str]) -> dict[st
 def _definitions(comparison: Comparison) -> list[str]:
     entries = comparison.entries
     lines = {BEYOND: True, TIMES: True, KINDS: True}
-    lines[NATS] = any(each.nats is not None for each in entries)
+    lines[NLL] = any(each.nll is not None for each in entries)
     lines[SEEDS] = any(each.runs > 1 for each in entries)
     return [line for line, applies in lines.items() if applies]

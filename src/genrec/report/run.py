@@ -76,7 +76,7 @@ def _results(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "charts": [(name, bars(evaluations, name, places, subject)) for name in charted],
         "metric": main,
         "paired": [_paired(subject, each, main) for each in evaluations[:-1]],
-        "definition": subject.definition,
+        "protocol": subject.protocol,
     }
 
 

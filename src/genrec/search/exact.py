@@ -52,27 +52,27 @@ def search(
     k: int,
     *,
     probabilities: Floats | None = None,
-    allowed: Mask | None = None,
+    candidates: Mask | None = None,
     known: Sequence[KeyValues | None] | None = None,
     keep: bool = False,
-    effort: SearchOptions | None = None,
+    options: SearchOptions | None = None,
 ) -> SearchResult:
     """Find the k most probable items for each prompt, over the whole catalogue.
 
     Args:
         prompts: prompt tokens of each row, lengths may differ.
         probabilities: the prior q for each row, shape [rows, items], if the model has a prior.
-        allowed: items that may be recommended, shape [rows, items]; all if ``None``.
+        candidates: items that may be recommended, shape [rows, items]; all if ``None``.
         known: keys and values of an earlier prompt for each row; what it shares is not run again.
         keep: return the prompts' keys and values.
-        effort: exact whatever its tokens and margin, but not with a beam.
+        options: exact whatever its tokens and margin, but not with a beam.
     """
-    rows = _start(model.trie, prompts, k, probabilities, allowed, known)
+    rows = _start(model.trie, prompts, k, probabilities, candidates, known)
     rounds = tokens = 0
     kept: list[KeyValues] = [KeyValues([], [])] * (len(rows) if keep else 0)
     budget = TOKEN_BUDGET.get(model.backbone.device.type, 4096)
     for batch in _batches([len(row.prompt) for row in rows], budget):
-        chosen = effort or SearchOptions(margin=SearchOptions.margin if len(batch) == 1 else 0.0)
+        chosen = options or SearchOptions(margin=SearchOptions.margin if len(batch) == 1 else 0.0)
         done = _search_batch(model, [rows[i] for i in batch], chosen, keep)
         rounds, tokens = max(rounds, done[0]), tokens + done[1]
         for i, key_values in zip(batch, done[2], strict=False):
@@ -90,18 +90,18 @@ def _start(
     prompts: Sequence[Sequence[int]],
     k: int,
     probabilities: Floats | None,
-    allowed: Mask | None,
+    candidates: Mask | None,
     known: Sequence[KeyValues | None] | None,
 ) -> list[Row]:
     sums = None if probabilities is None else cumulative_mass(trie, probabilities)
     everything = np.arange(len(trie) + 1, dtype=np.int32)
     rows = []
     for i, prompt in enumerate(prompts):
-        admitted = everything
-        if allowed is not None:
-            admitted = np.zeros_like(everything)
-            np.cumsum(allowed[i, trie.items], out=admitted[1:])
-        frontier = Frontier(trie, k, None if sums is None else sums[i], admitted)
+        candidates_before = everything
+        if candidates is not None:
+            candidates_before = np.zeros_like(everything)
+            np.cumsum(candidates[i, trie.items], out=candidates_before[1:])
+        frontier = Frontier(trie, k, None if sums is None else sums[i], candidates_before)
         whole, before = [*prompt, *trie.root_edge().tolist()], known[i] if known else None
         rows.append(Row(whole, frontier, before, before.shared(whole) if before else 0))
     return rows
@@ -120,14 +120,14 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def _search_batch(
-    model: CatalogueLikelihood, rows: list[Row], effort: SearchOptions, keep: bool
+    model: CatalogueLikelihood, rows: list[Row], options: SearchOptions, keep: bool
 ) -> tuple[int, int, list[KeyValues]]:
     cache = load_cache(rows, model.backbone.device)
     kept: list[KeyValues] = []
     rounds, tokens = -1, 0
     while rows:
         for row in rows:
-            row.frontier.plan(effort)
+            row.frontier.plan(options)
         tokens += run_pass(model, rows, cache)
         rounds += 1
         if keep and not kept:

@@ -53,14 +53,15 @@ class Frontier:
         fresh: index of the first slot whose scores are not in yet.
     """
 
-    def __init__(self, trie: Trie, k: int, sums: Floats | None, admitted: Ints32) -> None:
+    def __init__(self, trie: Trie, k: int, sums: Floats | None, candidates_before: Ints32) -> None:
         """Start at the root.
 
         Args:
             sums: cumulative prior mass in leaf order, shape [items + 1], or ``None``.
-            admitted: how many of the first ``n`` leaves may be recommended, shape [items + 1].
+            candidates_before: how many of the first ``n`` leaves may be recommended, shape
+                [items + 1].
         """
-        self.trie, self.k, self.sums, self.admitted = trie, k, sums, admitted
+        self.trie, self.k, self.sums, self.candidates_before = trie, k, sums, candidates_before
         self.items, self.scores = np.empty(0, np.int32), np.empty(0)
         self.slots = [Slot(ROOT, -1, -1)]
         self.slot_scores = [0.0]
@@ -73,23 +74,23 @@ class Frontier:
         """Whether no node that was not run can hold a better item, and no scores are awaited."""
         return self.fresh == len(self.slots) and not (self._score >= self._bound()).any()
 
-    def plan(self, effort: SearchOptions) -> None:
+    def plan(self, options: SearchOptions) -> None:
         """Choose the nodes of the next pass; they become slots, from ``fresh`` on."""
-        if effort.beam is not None:
-            self._plan_beam(effort.beam)
+        if options.beam is not None:
+            self._plan_beam(options.beam)
         else:
-            self._plan_best_first(effort)
+            self._plan_best_first(options)
 
-    def _plan_best_first(self, effort: SearchOptions) -> None:
+    def _plan_best_first(self, options: SearchOptions) -> None:
         foreseen = self.scores
-        heap = self._openings(effort.tokens)
+        heap = self._openings(options.tokens)
         if not self.fresh and self.sums is not None:
-            foreseen = self._foresee(heap, 0, ROOT, 0.0, foreseen, effort.margin)
+            foreseen = self._foresee(heap, 0, ROOT, 0.0, foreseen, options.margin)
         heapq.heapify(heap)
-        room, taken = effort.tokens, set()
+        room, taken = options.tokens, set()
         while heap:
             negative, child, parent, place = heapq.heappop(heap)
-            if len(foreseen) == self.k and -negative < foreseen[-1] - effort.margin:
+            if len(foreseen) == self.k and -negative < foreseen[-1] - options.margin:
                 break
             room -= self._edge_length(child)
             if room < 0 and len(self.slots) > self.fresh:
@@ -99,7 +100,7 @@ class Frontier:
             self.slot_scores.append(-negative)
             taken.add(place)
             if self.sums is not None:
-                foreseen = self._foresee(heap, slot, node, -negative, foreseen, effort.margin)
+                foreseen = self._foresee(heap, slot, node, -negative, foreseen, options.margin)
         self._drop([place for place in taken if place >= 0])
 
     def expand(self, child: Ints, starts: Ints, log_probs: Floats) -> None:
@@ -124,8 +125,11 @@ class Frontier:
         parent = np.repeat(np.arange(self.fresh, len(self.slots)), sizes)
         scores = np.repeat(self.slot_scores[self.fresh :], sizes) + log_probs
         leaf = trie.child_node[child] == LEAF
-        admitted = self.admitted[trie.child_high[child]] > self.admitted[trie.child_low[child]]
-        found, opened = leaf & admitted, opened & ~leaf & admitted
+        candidate = (
+            self.candidates_before[trie.child_high[child]]
+            > self.candidates_before[trie.child_low[child]]
+        )
+        found, opened = leaf & candidate, opened & ~leaf & candidate
         self._keep_best(trie.items[trie.child_low[child[found]]], scores[found])
         self._child = np.append(self._child, child[opened])
         self._score = np.append(self._score, scores[opened])
@@ -165,11 +169,11 @@ class Frontier:
         low, high = trie.child_low[where], trie.child_high[where]
         mass = self.sums[high] - self.sums[low]
         scores = score + np.log(np.maximum(mass / mass.sum(), 1e-30))
-        admitted = self.admitted[high] > self.admitted[low]
+        candidate = self.candidates_before[high] > self.candidates_before[low]
         leaf = trie.child_node[where] == LEAF
-        foreseen = np.sort(np.append(foreseen, scores[leaf & admitted]))[::-1][: self.k]
+        foreseen = np.sort(np.append(foreseen, scores[leaf & candidate]))[::-1][: self.k]
         bound = foreseen[-1] - margin if len(foreseen) == self.k else -np.inf
-        for place in np.flatnonzero(admitted & ~leaf & (scores >= bound)):
+        for place in np.flatnonzero(candidate & ~leaf & (scores >= bound)):
             heapq.heappush(heap, (-float(scores[place]), where.start + int(place), slot, -1))
         return foreseen
 

@@ -1,4 +1,4 @@
-"""None"""
+"""One model that answers many: requests that wait together go through it in one pass."""
 
 from __future__ import annotations
 
@@ -253,13 +253,13 @@ class Engine:
     def _run(self, loaded: Loaded, queries: Sequence[Query]) -> list[_Found]:
         """In the model's thread."""
         self._catch_up()
-        model, size = loaded.model, len(loaded.catalogue)
+        ranker, size = loaded.model.ranker, len(loaded.catalogue)
         known = [self._known(loaded, query.history) for query in queries]
-        found = model.search(
+        found = ranker.search(
             Histories.from_lists([query.history for query in queries]),
             max(query.k for query in queries),
             exclude_seen=False,
-            among=np.stack([allowed_items(query, size) for query in queries]),
+            candidates=np.stack([allowed_items(query, size) for query in queries]),
             known=known,
             keep=True,
         )
@@ -277,7 +277,7 @@ class Engine:
     def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
         """In the model's thread: what moved the first recommendations."""
         listed = found.listed[: self.config.max_explained]
-        because = loaded.model.influences(query.history, listed, found.read)
+        because = loaded.model.ranker.influences(query.history, listed, found.read)
         return replace(found.answer, because=because)
 
     def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:

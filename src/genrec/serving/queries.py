@@ -14,7 +14,7 @@ from genrec.recommender import Influence, Recommendation
 class Query:
     """What to recommend for: item indices, oldest first, and who may be recommended.
 
-    allow: indices, or None for all. block: indices. filters: see :func:`filter_mask`.
+    allow: indices, or None for all. block: indices. candidates: see :func:`.filter_mask`.
     """
 
     history: tuple[int, ...]
@@ -22,7 +22,7 @@ class Query:
     exclude_seen: bool = True
     allow: tuple[int, ...] | None = None
     block: tuple[int, ...] = ()
-    filters: Mask | None = None
+    candidates: Mask | None = None
     explain: bool = False
 
 
@@ -36,14 +36,14 @@ class Answer:
 
 def allowed_items(query: Query, size: int) -> Mask:
     """Which items may be recommended, bool [items]; items that came later may, too."""
-    allowed = np.ones(size, dtype=bool)
+    candidates = np.ones(size, dtype=bool)
     if query.allow is not None:
-        allowed[:] = False
-        allowed[list(query.allow)] = True
-    if query.filters is not None:
-        allowed[: len(query.filters)] &= query.filters
-        allowed[len(query.filters) :] = False
-    allowed[list(query.block)] = False
+        candidates[:] = False
+        candidates[list(query.allow)] = True
+    if query.candidates is not None:
+        candidates[: len(query.candidates)] &= query.candidates
+        candidates[len(query.candidates) :] = False
+    candidates[list(query.block)] = False
     if query.exclude_seen:
-        allowed[list(query.history)] = False
-    return allowed
+        candidates[list(query.history)] = False
+    return candidates

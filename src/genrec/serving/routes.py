@@ -155,7 +155,7 @@ def _query(body: RecommendRequest, catalogue: Catalogue) -> queries.Query:
         exclude_seen=body.exclude_seen,
         allow=None if body.allow is None else _indices(catalogue, body.allow),
         block=_indices(catalogue, body.block),
-        filters=filter_mask(catalogue, filters) if filters else None,
+        candidates=filter_mask(catalogue, filters) if filters else None,
         explain=body.explain,
     )
 

@@ -69,7 +69,7 @@ class Budget(TrainerCallback):
             control.should_training_stop = control.should_save = True
         elif self.clock - self.saved_at > SAVE_SECONDS:  # a kill costs a minute at most
             control.should_save, self.saved_at = True, self.clock
-        if over or state.global_step >= state.max_steps:  # the end is looked at, too
+        if over or state.global_step >= state.max_steps:  # the end is evaluated, too
             control.should_evaluate = self.config.patience is not None
 
 

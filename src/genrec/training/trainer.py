@@ -40,8 +40,8 @@ CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
 TRAINABLE = "trainable.safetensors"
 
 
-LOOK = "NDCG@10"
-"""What early stopping looks at."""
+METRIC = "NDCG@10"
+"""What early stopping goes by."""
 
 
 MAY_CHANGE = {"minutes", "epochs", "report_to"}
@@ -68,7 +68,7 @@ class LikelihoodTrainer(Trainer):
 
     Args:
         order: the order of the windows in each epoch.
-        look: metrics on validation users, for early stopping.
+        evaluate: measures validation users, for early stopping.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class LikelihoodTrainer(Trainer):
         *,
         budget: Budget,
         order: Sampler[int],
-        look: Callable[[], dict[str, float]] | None,
+        evaluate: Callable[[], dict[str, float]] | None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.budget, self.order, self.look = budget, order, look
+        self.budget, self.order, self.evaluate_users = budget, order, evaluate
         self.targets_seen = self.targets_before = 0
         self.targets_open = 0  # of the current step, in this process
 
@@ -107,13 +107,13 @@ class LikelihoodTrainer(Trainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """One look at the validation users; the main process looks, the others take its word.
+        """Measure the validation users in the main process; the others are told what it found.
 
-        If the backbone is sharded, all have to look.
+        If the backbone is sharded, all processes have to run it.
         """
-        assert self.look is not None
-        looks = is_main() or self._likelihood.backbone.sharded
-        found = broadcast_from_main(self.look() if looks else {})
+        assert self.evaluate_users is not None
+        measures = is_main() or self._likelihood.backbone.sharded
+        found = broadcast_from_main(self.evaluate_users() if measures else {})
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -164,12 +164,12 @@ class TrainingResult:
 
     Attributes:
         log: one entry per optimiser step, with its loss.
-        looks: one entry per look at the validation users.
-        best_step: the step whose weights were kept, if training looked at the validation users.
+        evaluations: one entry per evaluation on the validation users.
+        best_step: the step whose weights were kept, if training stops by validation.
     """
 
     log: list[dict[str, float]]
-    looks: list[dict[str, float]]
+    evaluations: list[dict[str, float]]
     best_step: int | None
     steps: int
     seconds: float
@@ -186,7 +186,7 @@ def train(
     *,
     checkpoints: Path,
     fingerprint: str,
-    look: Callable[[], dict[str, float]] | None = None,
+    evaluate: Callable[[], dict[str, float]] | None = None,
     progress: bool = True,
 ) -> TrainingResult:
     """Train the adapter, the residual and the prior's weight on the histories' windows.
@@ -197,7 +197,8 @@ def train(
     Args:
         checkpoints: folder for checkpoints; training goes on from the last one in it.
         fingerprint: of the training data; checkpoints made from other data are refused.
-        look: metrics on validation users, with :data:`LOOK`; needed if ``config.patience`` is set.
+        evaluate: measures validation users, :data:`METRIC` among others; needed if
+            ``config.patience`` is set.
     """
     windows = training_windows(histories, prompts, config)
     collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
@@ -208,7 +209,7 @@ def train(
     arguments = _arguments(config, checkpoints, len(windows))
     identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
     arguments.output_dir = claim(checkpoints, identity)
-    trainer = _trainer(model, windows, collate, config, arguments, look)
+    trainer = _trainer(model, windows, collate, config, arguments, evaluate)
     for tracker in trackers(config, checkpoints.parent / LOGS):
         trainer.add_callback(tracker)
     bar = ProgressBar(trainer.budget, trainer.items_per_second)
@@ -228,7 +229,7 @@ def _trainer(
     collate: Collator,
     config: Config,
     arguments: TrainingArguments,
-    look: Callable[[], dict[str, float]] | None,
+    evaluate: Callable[[], dict[str, float]] | None,
 ) -> LikelihoodTrainer:
     microbatch = arguments.per_device_train_batch_size
     step = microbatch * arguments.gradient_accumulation_steps * process_count()
@@ -242,11 +243,11 @@ def _trainer(
         trainer = LikelihoodTrainer(
             budget=budget,
             order=order,
-            look=look,
+            evaluate=evaluate,
             model=model,
             args=arguments,
             train_dataset=windows,
-            eval_dataset=windows,  # not read: the looks are our own
+            eval_dataset=windows,  # not read: the evaluation is our own
             data_collator=collate,
             callbacks=[budget, Epochs(order, len(order) // step)],
         )
@@ -264,7 +265,7 @@ def _result(trainer: LikelihoodTrainer) -> TrainingResult:
     state = trainer.state
     return TrainingResult(
         log=[entry for entry in state.log_history if "loss" in entry],
-        looks=[entry for entry in state.log_history if f"eval_{LOOK}" in entry],
+        evaluations=[entry for entry in state.log_history if f"eval_{METRIC}" in entry],
         best_step=state.best_global_step,
         steps=state.global_step,
         seconds=trainer.budget.elapsed(),
@@ -281,13 +282,13 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         )
     batch = min(config.batch_size, windows)
     microbatch = max(1, min(config.microbatch_size, batch // process_count()))
-    looks: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
     if config.patience is not None:
-        looks = {
+        evaluation = {
             "eval_strategy": "steps",
-            "eval_steps": config.look_steps,
+            "eval_steps": config.eval_steps,
             "load_best_model_at_end": True,
-            "metric_for_best_model": LOOK,
+            "metric_for_best_model": METRIC,
             "greater_is_better": True,
             "restore_callback_states_from_checkpoint": True,  # how patient it still is
         }
@@ -301,7 +302,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         max_grad_norm=config.max_grad_norm,
         num_train_epochs=config.epochs or (ENDLESS if config.minutes else 1.0),
         logging_steps=1,
-        save_steps=config.look_steps if looks else config.save_steps,
+        save_steps=config.eval_steps if evaluation else config.save_steps,
         save_total_limit=2,
         seed=config.seed,
         data_seed=config.seed,
@@ -314,7 +315,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",
-        **looks,
+        **evaluation,
     )
     if arguments.n_gpu > 1:  # several GPUs are for torchrun; DataParallel cannot split our targets
         arguments._n_gpu = 1

@@ -1,11 +1,15 @@
-"""None"""
+"""Models on one split, compared: fitted one after the other, kept, and taken up again.
+
+What a model recommended is kept in the output folder as soon as it is known, with everything that
+it depends on; the same comparison, or a longer one, then computes only what is missing.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +24,15 @@ from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError
 from genrec.evaluation.comparison import Comparison, Entry
 from genrec.evaluation.evaluate import Progress, average_runs, evaluate, evaluate_lists
-from genrec.evaluation.leakage import check_split, refuse_leaks
+from genrec.evaluation.leakage import Finding, check_fitted, check_split, refuse_leaks
 from genrec.evaluation.slices import slices
 from genrec.files import write_text
+from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.workflows.kept_lists import CachedLists
 from genrec.workflows.named_models import FitContext, ModelSpec, check_model, model_spec, note
 from genrec.workflows.plan import FITS, PARTS, ComparisonConfig
-from genrec.workflows.runs import sampled
+from genrec.workflows.runs import CUTOFFS, sampled
 
 KEPT = "models"
 """Folder of what each model recommended."""
@@ -44,7 +49,7 @@ FAST_BATCH_ROWS = 1024
 """Users that are asked about between two signs of progress."""
 
 
-def compare(
+def run_comparison(
     dataset: str,
     plan: ComparisonConfig,
     out: Path,
@@ -61,7 +66,7 @@ def compare(
     _check_folder(out)
     data = load_dataset(dataset)
     whole = split_dataset(data, plan.split)
-    split = one_step_earlier(whole) if plan.on == "valid" else whole
+    split = one_step_earlier(whole) if plan.evaluate_on == "valid" else whole
     findings = check_split(split)
     if not plan.allow_leaks:
         refuse_leaks(findings)
@@ -69,18 +74,20 @@ def compare(
         say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
     test = sampled(split.test, plan.users, plan.seed)
     (out / KEPT).mkdir(parents=True, exist_ok=True)
-    alone = plan.fit == "train"
-    known = whole.train if plan.on == "valid" else before_test(whole)
+    alone = plan.train_on == "train"
+    known = whole.train if plan.evaluate_on == "valid" else before_test(whole)
     fitted, valid = (split.train, split.valid) if alone else (known, None)
-    task = FitContext(data, split, fitted, valid, plan.settings or {}, plan.minutes, out / RUNS)
+    task = FitContext(
+        data, split, fitted, known, valid, plan.settings or {}, plan.minutes, out / RUNS
+    )
     entries = []
     for number, each in enumerate(contenders, start=1):
         entries.append(_entry(each, task, test, plan, out, progress))
         say(f"{number}/{len(contenders)} {_line(entries[-1])}")
     comparison = Comparison(
         data=data.name,
-        split=", ".join(str(split.info[key]) for key in ("split", "asked") if key in split.info),
-        facts=_facts(data, split) | {"fitted_on": plan.fit},
+        split=split.info.label,
+        facts=_facts(data, split) | {"fitted_on": plan.train_on},
         test=test,
         train=fitted,
         slices=slices(test, fitted),
@@ -88,13 +95,87 @@ def compare(
         findings=findings,
         environment=diagnose().to_json(),
         seed=plan.seed,
-        price=plan.price,
+        hourly_cost=plan.hourly_cost,
         reference_name=plan.reference,
     )
     text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False)
     write_text(out / "comparison.json", text)
     write_comparison(out, comparison)
     return comparison
+
+
+def compare(
+    models: Sequence[Recommender],
+    split: Split,
+    *,
+    k: Sequence[int] = CUTOFFS,
+    users: int | None = None,
+    seed: int = 0,
+    nll: bool = False,
+    reference: str | None = None,
+    allow_leaks: bool = False,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare recommenders at hand on the test targets of one split.
+
+    Models that are not fitted yet are fitted on ``split.train``, with ``split.valid`` for those
+    that choose by it when to stop.
+
+    Args:
+        models: recommenders with different names.
+        k: cut-offs of the metrics.
+        users: test users, drawn by ``seed``; all if ``None``.
+        nll: measure the negative log-likelihood of the targets, too, where a model has one.
+        reference: name of the model that the others are paired with; the best one if ``None``.
+        allow_leaks: go on where the split, or what a model was fitted on, gives answers away.
+        progress: called with (users done, users) while a model makes its lists.
+
+    Raises:
+        LeakageError: answers are given away.
+        ConfigError: no models, or two of one name.
+    """
+    names = [model.name for model in models]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"A comparison needs models with different names, got {names}.")
+    findings, test = check_split(split), sampled(split.test, users, seed)
+    if not allow_leaks:
+        refuse_leaks(findings)
+    entries = []
+    for model in models:
+        seconds = _fit_seconds(model, split)
+        own = list(check_model_at_hand(model, split))
+        if not allow_leaks:
+            refuse_leaks(own)
+        found = evaluate(
+            model, test, k, seed=seed, nll=nll, progress=progress, batch_rows=BATCH_ROWS
+        )
+        entries.append(Entry(found, note(model), tuple(own), seconds))
+    return Comparison(
+        data=split.train.name,
+        split=split.info.label,
+        facts=_facts(split.train, split) | {"fitted_on": "train"},
+        test=test,
+        train=split.train,
+        slices=slices(test, split.train),
+        entries=entries,
+        findings=findings,
+        environment=diagnose().to_json(),
+        seed=seed,
+        reference_name=reference,
+    )
+
+
+def check_model_at_hand(model: Recommender, split: Split) -> Iterator[Finding]:
+    """Was it fitted on the training split, or on all that precedes the test targets?"""
+    return check_fitted(model, [split.train, before_test(split)])
+
+
+def _fit_seconds(model: Recommender, split: Split) -> float:
+    """Fit a model that is not fitted yet; returns the time that took."""
+    started = time.perf_counter()
+    if not getattr(model, "fitted", True):
+        model.fit(split.train, split.valid)
+    return time.perf_counter() - started
 
 
 def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
@@ -106,10 +187,10 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
         raise ConfigError(f"Two models are called {twice[0]!r}; rename one of the run folders.")
     if plan.reference is not None and plan.reference not in names:
         raise ConfigError(f"The reference {plan.reference!r} is none of {', '.join(names)}.")
-    if plan.fit not in FITS:
-        raise ConfigError(f"fit is {plan.fit!r}; give one of {', '.join(FITS)}.")
-    if plan.on not in PARTS:
-        raise ConfigError(f"on is {plan.on!r}; give one of {', '.join(PARTS)}.")
+    if plan.train_on not in FITS:
+        raise ConfigError(f"train_on is {plan.train_on!r}; give one of {', '.join(FITS)}.")
+    if plan.evaluate_on not in PARTS:
+        raise ConfigError(f"evaluate_on is {plan.evaluate_on!r}; give one of {', '.join(PARTS)}.")
     if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
         raise ConfigError("seeds and k must be at least 1, and minutes positive.")
     return found
@@ -134,7 +215,7 @@ def _entry(
     kept = [_kept(each, task, test, plan, seed, out, progress) for seed in seeds]
     evaluations = [
         evaluate_lists(
-            each.name, one.items, test, plan.k, seconds=one.seconds, nats=one.nats, seed=plan.seed
+            each.name, one.items, test, plan.k, seconds=one.seconds, nll=one.nll, seed=plan.seed
         )
         for one in kept
     ]
@@ -157,8 +238,13 @@ def _line(entry: Entry) -> str:
 
 def _facts(data: Dataset, split: Split) -> dict[str, Any]:
     names = ("counts", "tie_rule", "tie_share", "repeat_share", "core")
-    own = {name: data.info[name] for name in names if name in data.info}
-    return {"name": data.name, "fingerprint": data.fingerprint, **own, "split": split.info}
+    own = data.provenance.summary(*names)
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        **own,
+        "split": split.info.to_json(),
+    }
 
 
 def _kept(
@@ -173,11 +259,11 @@ def _kept(
     identity = {
         "genrec": __version__,
         "data": task.data.fingerprint,
-        "split": task.split.info,
-        "fit": plan.fit,
+        "split": task.split.info.to_json(),
+        "train_on": plan.train_on,
         "test": _digest(test),
         "k": max(plan.k),
-        "nats": plan.nats,
+        "nll": plan.nll,
         **each.identity(task, seed),
     }
     path = out / KEPT / f"{each.name}-seed{seed}.npz"
@@ -216,11 +302,11 @@ def _make(
         test,
         [max(plan.k)],
         bootstrap=0,
-        nats=plan.nats,
+        nll=plan.nll,
         progress=progress if each.slow else None,
         batch_rows=rows,
     )
-    return CachedLists(made.items, made.nats, made.seconds, fit_seconds, note(model), findings)
+    return CachedLists(made.items, made.nll, made.seconds, fit_seconds, note(model), findings)
 
 
 def notes(comparison: Comparison) -> Iterator[str]:

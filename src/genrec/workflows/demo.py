@@ -18,7 +18,7 @@ from genrec.files import CHECKPOINTS
 from genrec.model.genrec import GenRec
 from genrec.model.run_folder import check_folder
 from genrec.recommender import Recommendation
-from genrec.workflows.runs import CUTOFFS, evaluate_baselines, sampled, save_run, write_results
+from genrec.workflows.runs import CUTOFFS, evaluate_baselines, sampled, write_results
 
 DATASET = "ml-100k"
 HISTORY = ("Toy Story (1995)", "GoldenEye (1995)", "Star Wars (1977)")
@@ -87,12 +87,12 @@ def run_demo(
     with stages.stage(f"fitting the counting baselines and evaluating them on {len(test)} users"):
         evaluations = evaluate_baselines(split, test, seed)
     with stages.stage("fetching SmolLM2-135M and evaluating it as it comes, without a prior"):
-        untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).prepare(split.train)
+        untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).build(split.train)
         evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
         del untrained
     with stages.stage(f"training GenRec for {minutes:g} minutes, and scoring before and after"):
         model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
-        save_run(model, out)
+        model.save_pretrained(out)
     with stages.stage("evaluating GenRec on the same users"):
         evaluations.append(evaluate(model, test, CUTOFFS, **how))
     with stages.stage("writing the report and recommending"):

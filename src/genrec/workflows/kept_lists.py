@@ -17,10 +17,10 @@ from genrec.files import UNREADABLE, read_arrays, write_arrays
 
 @dataclass(frozen=True, eq=False)
 class CachedLists:
-    """What one fitted model said: lists int32 [users, k], nats [users] or None, times, findings."""
+    """What one fitted model said: lists int32 [users, k], nll [users] or None, times, findings."""
 
     items: Items
-    nats: Floats | None
+    nll: Floats | None
     seconds: float
     fit_seconds: float
     note: str
@@ -35,8 +35,8 @@ class CachedLists:
             "note": self.note,
             "findings": [vars(each) for each in self.findings],
         }
-        nats = {} if self.nats is None else {"nats": self.nats}
-        write_arrays(path, {"items": self.items, **nats}, head)
+        nll = {} if self.nll is None else {"nll": self.nll}
+        write_arrays(path, {"items": self.items, **nll}, head)
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, Any]) -> CachedLists | None:
@@ -45,10 +45,10 @@ class CachedLists:
             return None
         try:
             arrays, head = read_arrays(path)
-            items, nats = arrays["items"], arrays.get("nats")
+            items, nll = arrays["items"], arrays.get("nll")
         except UNREADABLE:
             return None  # damaged: made again
         if head.pop("identity") != json.loads(json.dumps(identity)):
             return None
         findings = [Finding(**each) for each in head.pop("findings")]
-        return cls(items=items, nats=nats, findings=findings, **head)
+        return cls(items=items, nll=nll, findings=findings, **head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from genrec.baselines import BASELINES, make_baseline
+from genrec.baselines.registry import OLD_NAMES
+from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
 from genrec.errors import ConfigError, RunError
-from genrec.evaluation.leakage import Finding, check_counts, check_numbers
+from genrec.evaluation.leakage import Finding, check_fitted, check_numbers
 from genrec.model.genrec import GenRec
 from genrec.recommender import Recommender
-from genrec.workflows.runs import save_run
 
 FORMS: Mapping[str, Mapping[str, Any]] = {
     "genrec-zero-shot": {"prior": "none"},
@@ -38,14 +38,21 @@ SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
 class FitContext:
     """What a model is given.
 
-    fitted: what models learn from. valid: for those that choose when to stop; None if it is part of
-    `fitted`. settings: of GenRec's forms. minutes: training of each form and of P5. folder: where
-    runs of GenRec are kept, so that a comparison that was cut off goes on.
+    Attributes:
+        data: the whole data set.
+        split: what is compared on.
+        fitted: what models learn from.
+        known: all that precedes the targets; a run that learnt from it knows no answers.
+        valid: for models that choose when to stop; ``None`` if it is a part of ``fitted``.
+        settings: of GenRec's forms.
+        minutes: training of each form and of P5.
+        folder: where runs of GenRec are kept, so that a comparison that was cut off goes on.
     """
 
     data: Dataset
     split: Split
     fitted: Dataset
+    known: Dataset
     valid: Holdout | None
     settings: Mapping[str, Any]
     minutes: float
@@ -107,6 +114,7 @@ def model_spec(name: str) -> ModelSpec:
     Raises:
         ConfigError: none of these.
     """
+    name = OLD_NAMES.get(name, name)
     if name in FORMS or name in BASELINES:
         return ModelSpec(name)
     if (Path(name) / "genrec.json").is_file():
@@ -119,20 +127,16 @@ def model_spec(name: str) -> ModelSpec:
 
 def check_model(model: Recommender, task: FitContext) -> Iterator[Finding]:
     """Leaks of one model: counts of other data, item numbers in the order of the log."""
-    split = task.split
-    prior = getattr(model, "_prior", None)
-    if (counts := getattr(getattr(prior, "transitions", prior), "counts", None)) is not None:
-        learnt = [check_counts(model.name, counts, part) for part in (task.fitted, split.train)]
-        yield from min(learnt, key=len)  # a run folder may have been trained on less
+    yield from check_fitted(model, [task.fitted, task.split.train, task.known])
     if (numbers := getattr(model, "numbers", None)) is not None:
-        yield from check_numbers(np.asarray(numbers), split, f"{model.name}'s items")
+        yield from check_numbers(np.asarray(numbers), task.split, f"{model.name}'s items")
 
 
 def note(model: Recommender) -> str:
     """What a table says beside a model's name."""
     if not isinstance(model, GenRec):
         return str(getattr(model, "note", ""))
-    config, training = model.config, model.info.get("training")
+    config, training = model.ranker.config, model.info.get("training")
     parts = [config.backbone, f"prior {config.prior}"]
     if training is None:
         return ", ".join([*parts, "not trained"])
@@ -154,16 +158,16 @@ def _baseline(name: str, task: FitContext, seed: int) -> Recommender:
 
 def _form(name: str, task: FitContext, seed: int) -> GenRec:
     settings = {**FORMS[name], "seed": seed, **task.settings}
-    model = GenRec.create(settings)
+    model = GenRec(config=Config.create(**settings))
     model.name = name
     if name == "genrec-zero-shot":
-        return model.prepare(task.fitted)
+        return model.build(task.fitted)
     folder = task.folder / f"{name}-seed{seed}"
     if (kept := _kept_run(folder, model, task)) is not None:
         kept.name = name
         return kept
     model.fit(task.fitted, task.valid, minutes=task.minutes, output=folder)
-    save_run(model, folder)
+    model.save_pretrained(folder)
     return model
 
 
@@ -172,8 +176,9 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
     if not (folder / "genrec.json").is_file():
         return None
     kept = GenRec.from_pretrained(folder)
-    same = wanted.config.model_copy(update={"minutes": task.minutes, "prior": kept.config.prior})
-    fitted = kept.info["data"].get("fitted", "train") == task.fitted.info.get("fitted", "train")
+    resolved = {key: getattr(kept.config, key) for key in ("prior", "dtype")}
+    same = wanted.config.model_copy(update={"minutes": task.minutes, **resolved})
+    fitted = kept.info["data"].get("fitted", "train") == task.fitted.provenance.train_on
     return kept if kept.config == same and fitted and _trained_on(kept, task) else None
 
 
@@ -185,7 +190,7 @@ def _loaded(which: ModelSpec, task: FitContext) -> GenRec:
         raise RunError(
             f"{which.run}: was trained on {noted['name']}, split {noted.get('split')}, fingerprint "
             f"{noted['fingerprint'][:16]}; this comparison tests on {task.data.name}, split "
-            f"{task.split.info['split']}, fingerprint {task.data.fingerprint[:16]}: it may have "
+            f"{task.split.info.name}, fingerprint {task.data.fingerprint[:16]}: it may have "
             "seen the answers. Train it on this split."
         )
     model.name = which.name
@@ -194,7 +199,7 @@ def _loaded(which: ModelSpec, task: FitContext) -> GenRec:
 
 def _trained_on(model: GenRec, task: FitContext) -> bool:
     noted = model.info["data"]
-    split = json.loads(json.dumps(task.split.info["split"]))
-    if "asked" in task.split.info and noted.get("fitted") == "train+valid":
+    if task.split.info.evaluate_on == "valid" and noted.get("fitted") == "train+valid":
         return False  # it has learnt the validation targets
-    return bool(noted["fingerprint"] == task.data.fingerprint and noted.get("split") == split)
+    same_data = noted["fingerprint"] == task.data.fingerprint
+    return bool(same_data and noted.get("split") == task.split.info.name)

@@ -1,4 +1,4 @@
-"""None"""
+"""What the command line does with a run folder: train it, evaluate it, describe it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.baselines import baselines
+from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.loading import load_dataset
 from genrec.data.split_files import split_dataset
@@ -19,10 +20,10 @@ from genrec.evaluation.evaluate import Progress, evaluate
 from genrec.evaluation.results import Evaluation
 from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
+from genrec.model.model_card import export_card, model_card
 from genrec.model.run_folder import check_folder
 from genrec.processes import is_main
 from genrec.report import write_report
-from genrec.workflows.model_card import export_card, model_card
 
 CUTOFFS = (5, 10)
 
@@ -46,27 +47,22 @@ def train_run(
         restart: drop the checkpoints of a run that was cut off in this folder.
     """
     check_folder(out)
-    model = GenRec.create(settings)
+    model = GenRec(config=Config.create(**settings))
     parts = split_dataset(load_dataset(dataset), split)
     if restart and is_main():
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     model.fit(parts.train, parts.valid, output=out)
-    save_run(model, out)
-    return model
-
-
-def save_run(model: GenRec, out: Path, evaluations: Sequence[Evaluation] = ()) -> None:
-    """Write the run folder, with its model card."""
     model.save_pretrained(out)
-    if is_main():
-        write_text(out / "README.md", model_card(model, evaluations))
+    return model
 
 
 def export_run(folder: Path, out: Path) -> None:
     """Write a run's language model for plain transformers, with a card that says what it is."""
     model = GenRec.from_pretrained(folder)
     model.export(out)
-    write_text(out / "README.md", export_card(model, folder))
+    prompt = model.prompt_text(model.catalogue.titles[:1], by="title")
+    card = export_card(folder.name, model.info, model.ranker.config, prompt)
+    write_text(out / "README.md", card)
 
 
 def load_run(folder: Path) -> tuple[GenRec, Dataset]:
@@ -96,7 +92,7 @@ def run_dataset(model: GenRec, folder: Path) -> Dataset:
 
 
 def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
-    """Titles of a user of the run's data set, oldest first.
+    """Item ids of a user of the run's data set, oldest first.
 
     Raises:
         DataError: no such user.
@@ -105,7 +101,7 @@ def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
     if user not in histories.user_ids:
         raise DataError(f"User {user!r} is not in {model.info['data']['name']}; use --history.")
     items = histories[histories.user_ids.index(user)]
-    return [model.catalogue.titles[item] for item in items]
+    return [model.catalogue.item_ids[item] for item in items]
 
 
 def evaluate_run(
@@ -113,26 +109,26 @@ def evaluate_run(
     *,
     users: int | None = None,
     seed: int = 0,
-    nats: bool = False,
+    nll: bool = False,
     progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Evaluate a run and the counting baselines on the same test users; update its reports."""
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
-    evaluations = evaluate_baselines(split, test, seed, nats=nats)
-    how: dict[str, Any] = {"seed": seed, "nats": nats, "progress": progress, "batch_rows": 64}
+    evaluations = evaluate_baselines(split, test, seed, nll=nll)
+    how: dict[str, Any] = {"seed": seed, "nll": nll, "progress": progress, "batch_rows": 64}
     evaluations.append(evaluate(model, test, CUTOFFS, **how))
     write_results(folder, model, data, evaluations, seed)
     return evaluations
 
 
 def evaluate_baselines(
-    split: Split, test: Holdout, seed: int, *, nats: bool = False
+    split: Split, test: Holdout, seed: int, *, nll: bool = False
 ) -> list[Evaluation]:
     """Fit the counting baselines on the training split and evaluate them."""
     fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
-    return [evaluate(each, test, CUTOFFS, seed=seed, nats=nats) for each in fitted]
+    return [evaluate(each, test, CUTOFFS, seed=seed, nll=nll) for each in fitted]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:
@@ -153,15 +149,17 @@ def write_results(
 ) -> None:
     """Write metrics.json, the report and the model card into the run folder."""
     entries = {evaluation.name: evaluation.to_json() for evaluation in evaluations}
-    write_text(folder / "metrics.json", json.dumps(_merged(folder, entries), indent=2))
-    write_text(folder / "README.md", model_card(model, evaluations))
+    metrics = _merged(folder, entries)
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
+    card = model_card(model.info, model.ranker.config, model.catalogue, metrics)
+    write_text(folder / "README.md", card)
     test = split_dataset(data, model.info["data"]["split"]).test.sample(SAMPLES, seed)
     write_report(
         folder,
         title=f"GenRec on {data.name}",
         dataset_info={"name": data.name, **_facts(data)},
         evaluations=evaluations,
-        config=model.config.model_dump(mode="json"),
+        config=model.ranker.config.model_dump(mode="json"),
         training_log=model.info.get("training", {}).get("log", []),
         samples=[_sample(model, test, row) for row in range(len(test))],
         environment=diagnose().to_json(),
@@ -170,7 +168,7 @@ def write_results(
 
 def _facts(data: Dataset) -> dict[str, Any]:
     names = ("counts", "tie_rule", "tie_share", "repeat_share", "core")
-    return {name: data.info[name] for name in names if name in data.info}
+    return data.provenance.summary(*names)
 
 
 def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -186,7 +184,8 @@ def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
     """One example for the report: a test user's history, what is recommended, what was chosen."""
     history = [model.catalogue.titles[item] for item in test.histories[row]]
     shown = [
-        {"title": item.title, "probability": item.probability} for item in model.recommend(history)
+        {"title": item.title, "probability": item.probability}
+        for item in model.recommend(history, by="title")
     ]
     return {
         "user": test.histories.user_ids[row],

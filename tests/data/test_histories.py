@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.interactions import Interactions
-from genrec.data.prepare import prepare
+from genrec.data.provenance import Provenance
 from genrec.data.splits import Split, global_time, leave_last_out
 from genrec.errors import ConfigError, DataError
 
@@ -36,7 +36,7 @@ def interactions(rows: Sequence[Row], ratings: list[float | None] | None = None)
 
 
 def dataset(rows: Sequence[Row], **options: Any) -> Dataset:
-    return prepare(interactions(rows), name="tiny", **options)
+    return Dataset.from_interactions(interactions(rows), name="tiny", **options)
 
 
 def lists(data: Dataset) -> dict[str, str]:
@@ -95,9 +95,12 @@ def test_select_head_and_tail_are_slices_of_lists(
 def test_order_is_time_then_row_in_the_log() -> None:
     data = dataset([("u", "c", 20), ("v", "a", 5), ("u", "b", 10), ("u", "a", 10)])
     assert lists(data) == {"u": "bac", "v": "a"}
-    assert data.info["tie_rule"] == "(timestamp, row in the log)"
-    assert data.info["tie_share"] == {"users_with_tied_last": 0, "interactions": 2 / 4}
-    assert data.info["counts"] == {
+    assert data.provenance.preparation["tie_rule"] == "(timestamp, row in the log)"
+    assert data.provenance.preparation["tie_share"] == {
+        "users_with_tied_last": 0,
+        "interactions": 2 / 4,
+    }
+    assert data.provenance.preparation["counts"] == {
         "users": 2,
         "items": 3,
         "interactions": 4,
@@ -107,7 +110,10 @@ def test_order_is_time_then_row_in_the_log() -> None:
 
 def test_tie_share_counts_last_timestamps_within_a_user() -> None:
     data = dataset([("u", "a", 1), ("u", "b", 2), ("u", "c", 2), ("v", "a", 2), ("v", "b", 3)])
-    assert data.info["tie_share"] == {"users_with_tied_last": 1 / 2, "interactions": 2 / 5}
+    assert data.provenance.preparation["tie_share"] == {
+        "users_with_tied_last": 1 / 2,
+        "interactions": 2 / 5,
+    }
 
 
 def test_ids_are_numbered_by_length_and_then_text_not_by_the_log() -> None:
@@ -119,7 +125,7 @@ def test_ids_are_numbered_by_length_and_then_text_not_by_the_log() -> None:
 
 def test_ratings_follow_their_items_and_unknown_ones_are_nan() -> None:
     log = interactions([("u", "b", 2), ("u", "a", 1)], ratings=[None, 4.5])
-    ratings = prepare(log, name="rated").histories.ratings
+    ratings = Dataset.from_interactions(log, name="rated").histories.ratings
     assert ratings is not None
     np.testing.assert_array_equal(ratings, np.array([4.5, np.nan], dtype=np.float32))
     assert dataset([("u", "a", 1)]).histories.ratings is None
@@ -128,16 +134,16 @@ def test_ratings_follow_their_items_and_unknown_ones_are_nan() -> None:
 def test_repeats_stay_and_are_counted() -> None:
     data = dataset(log_of(u="aba", v="b"))
     assert lists(data) == {"u": "aba", "v": "b"}
-    assert data.info["repeat_share"] == pytest.approx(1 / 4)
+    assert data.provenance.preparation["repeat_share"] == pytest.approx(1 / 4)
 
 
 def test_core_is_iterated_until_stable() -> None:
     # w goes for want of a second item, then c with it, then v, whose only other item was c.
     data = dataset(log_of(u="ab", t="ab", v="ac", w="c"), min_user=2, min_item=2)
     assert lists(data) == {"t": "ab", "u": "ab"}
-    assert data.info["core"] == {"min_user": 2, "min_item": 2, "rounds": 3}
-    assert data.info["dropped"] == {"not_drawn": 0, "not_in_core": 3}
-    report = data.info["catalogue"]
+    assert data.provenance.preparation["core"] == {"min_user": 2, "min_item": 2, "rounds": 3}
+    assert data.provenance.preparation["dropped"] == {"not_drawn": 0, "not_in_core": 3}
+    report = data.provenance.preparation["catalogue"]
     assert isinstance(report, dict)
     assert report["items_without_interactions"] == 1
 
@@ -166,7 +172,10 @@ def test_core_holds_both_minima_and_is_the_largest_such_part(
 def test_shuffled_ties_permute_tied_rows_only_and_obey_the_seed() -> None:
     tied = [("u", item, 10.0) for item in "abcdefgh"]
     log = interactions([("u", "z", 5.0), *tied, ("u", "y", 20.0)])
-    shuffled = [lists(prepare(log, name="", ties="shuffled", seed=s))["u"] for s in (1, 1, 2)]
+    shuffled = [
+        lists(Dataset.from_interactions(log, name="", ties="shuffled", seed=s))["u"]
+        for s in (1, 1, 2)
+    ]
     assert shuffled[0] == shuffled[1] != shuffled[2]
     assert all(row[0] == "z" and row[-1] == "y" for row in shuffled)
     assert all(sorted(row[1:-1]) == list("abcdefgh") for row in shuffled)
@@ -178,7 +187,10 @@ def test_drawing_users_obeys_the_seed_and_counts_the_others() -> None:
     assert [len(data.histories) for data in draws] == [4, 4, 4]
     users = [data.histories.user_ids for data in draws]
     assert users[0] == users[1] != users[2]
-    assert draws[0].info["dropped"] == {"not_drawn": 2 * (9 - 4), "not_in_core": 0}
+    assert draws[0].provenance.preparation["dropped"] == {
+        "not_drawn": 2 * (9 - 4),
+        "not_in_core": 0,
+    }
     assert len(dataset(rows, max_users=99).histories) == 9
 
 
@@ -187,7 +199,7 @@ def test_settings_out_of_range_are_refused() -> None:
         with pytest.raises(ConfigError, match="1 or more"):
             dataset(log_of(u="a"), **options)
     with pytest.raises(ConfigError, match="'log' or 'shuffled'"):
-        prepare(interactions(log_of(u="a")), name="", ties="file")  # type: ignore[arg-type]
+        Dataset.from_interactions(interactions(log_of(u="a")), name="", ties="file")  # type: ignore[arg-type]
 
 
 # The data set folder
@@ -195,12 +207,12 @@ def test_settings_out_of_range_are_refused() -> None:
 
 @pytest.mark.parametrize("ratings", [None, [5.0, None, 1.0]])
 def test_save_and_load(tmp_path: Path, ratings: list[float | None] | None) -> None:
-    data = prepare(interactions(log_of(u="ab", v="a"), ratings), name="tiny")
+    data = Dataset.from_interactions(interactions(log_of(u="ab", v="a"), ratings), name="tiny")
     data.save(tmp_path / "new" / "tiny")
     loaded = Dataset.load(tmp_path / "new" / "tiny")
     assert (loaded.name, lists(loaded)) == ("tiny", lists(data))
-    assert loaded.fingerprint == data.fingerprint == loaded.info["fingerprint"]
-    assert loaded.info.items() >= data.info.items()
+    assert loaded.fingerprint == data.fingerprint == loaded.provenance.preparation["fingerprint"]
+    assert loaded.provenance.preparation.items() >= data.provenance.preparation.items()
     assert loaded.histories.timestamps.tolist() == data.histories.timestamps.tolist()
     assert (loaded.histories.ratings is None) == (ratings is None)
     assert loaded.histories.items.flags.writeable
@@ -216,8 +228,8 @@ def test_the_fingerprint_sees_titles_ids_and_order() -> None:
         dataset(log_of(u="ba")),
         dataset(log_of(v="ab")),
         dataset(log_of(u="ac")),
-        prepare(Interactions(other_title.log, renamed), name="tiny"),
-        prepare(interactions(log_of(u="ab"), ratings=[1.0, 2.0]), name="tiny"),
+        Dataset.from_interactions(Interactions(other_title.log, renamed), name="tiny"),
+        Dataset.from_interactions(interactions(log_of(u="ab"), ratings=[1.0, 2.0]), name="tiny"),
     ]
     assert dataset(log_of(u="ab")).fingerprint == base.fingerprint
     assert len({data.fingerprint for data in [base, *variants]}) == 1 + len(variants)
@@ -242,9 +254,8 @@ def test_a_failed_save_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset(log_of(u="ab")).save(tmp_path / "tiny")
-    broken = Dataset(
-        "x", dataset(log_of(u="ab")).catalogue, Histories.from_lists([[0]]), {"x": {1}}
-    )
+    catalogue, cannot_be_json = dataset(log_of(u="ab")).catalogue, Provenance({"x": {1}})
+    broken = Dataset("x", catalogue, Histories.from_lists([[0]]), cannot_be_json)
     with pytest.raises(TypeError):
         broken.save(tmp_path / "tiny")
     assert lists(Dataset.load(tmp_path / "tiny")) == {"u": "ab"}
@@ -283,14 +294,14 @@ def test_leave_last_out() -> None:
     assert lists(split.train) == {"u": "ab", "v": "c", "w": "ab", "x": "a"}
     assert asked(split, "valid") == {"u": ("ab", "c"), "v": ("c", "b")}
     assert asked(split, "test") == {"u": ("abc", "d"), "v": ("cb", "a")}
-    assert split.info == {
+    assert split.info.to_json() == {
         "split": "leave-last-out",
         "users_with_fewer_than_3_items": 2,
         "valid_users": 2,
         "test_users": 2,
     }
     assert len(split.train.catalogue) == 4  # d is in no training history, but can be recommended
-    assert split.train.info["split"] == split.info
+    assert split.train.provenance.split == split.info
 
 
 @given(LOGS)
@@ -314,7 +325,7 @@ def test_global_time() -> None:
     rows += [("v", "f", 6), ("x", "a", 7), ("u", "b", 8), ("u", "c", 9), ("v", "d", 10)]
     split = global_time(dataset(rows), valid=0.3, test=0.3)
     # Quantiles .4 and .7 of 1..10 lie at places 3.6 and 6.3 from 0; the next higher times are 5, 8.
-    assert split.info == {
+    assert split.info.to_json() == {
         "split": "global-time",
         "cuts": [5.0, 8.0],
         "valid_users_without_history": 1,  # x
@@ -336,7 +347,7 @@ def test_global_time_never_looks_ahead(rows: list[Row]) -> None:
         split = global_time(data, valid=0.3, test=0.3)
     except DataError:
         return
-    cuts: Any = split.info["cuts"]
+    cuts: Any = split.info.facts["cuts"]
     first, second = cuts
     assert (split.train.histories.timestamps < first).all()
     assert split.train.histories.items.size == sum(time < first for _, _, time in rows)

@@ -50,7 +50,7 @@ def with_training(split: Split, row: int, item: int, time: float) -> Split:
         histories.user_ids,
         np.insert(histories.timestamps, place, time),
     )
-    return replace(split, train=Dataset("d", split.train.catalogue, longer, split.train.info))
+    return replace(split, train=Dataset("d", split.train.catalogue, longer, split.train.provenance))
 
 
 def test_an_honest_split_has_no_leak(split: Split) -> None:

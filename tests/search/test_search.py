@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from alike import assert_same_lists
 from conftest import make_titles
-from genrec import TopK
 from genrec.language_model.backbone import load_backbone
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.prompts import end_token
 from genrec.language_model.titles import tokenize_titles
 from genrec.language_model.trie import build_trie
+from genrec.recommender import TopK
 from genrec.search.exact import search
 from genrec.search.frontier import SearchOptions
 
@@ -98,7 +98,12 @@ def test_exact_top_k_equals_brute_force(
     prior = rng.dirichlet(np.full(items, 0.3), size=3) + 1e-6 if has_prior else None
     allowed = rng.random((3, items)) < 0.6 if filtered else None
     found = search(
-        model, prompts, k, probabilities=prior, allowed=allowed, effort=SearchOptions(width, margin)
+        model,
+        prompts,
+        k,
+        probabilities=prior,
+        candidates=allowed,
+        options=SearchOptions(width, margin),
     )
     for row, prompt in enumerate(prompts):
         truth = brute_force(model, closed, prompt, None if prior is None else prior[row])
@@ -160,12 +165,12 @@ def test_rows_with_different_memories_share_a_batch(
 
 def test_nothing_allowed_finds_nothing(make_model: Callable[..., Model]) -> None:
     model, _ = make_model(10, 1, False)
-    found = search(model, [[1, 2]], 3, allowed=np.zeros((1, 10), bool))
+    found = search(model, [[1, 2]], 3, candidates=np.zeros((1, 10), bool))
     assert found.items.tolist() == [[-1, -1, -1]]
     assert found.rounds == 0
 
 
 def test_search_expands_only_what_can_matter(make_model: Callable[..., Model]) -> None:
     model, _ = make_model(100, 2, False)
-    all_tokens = search(model, [[9]], 100, effort=SearchOptions(1)).tokens
-    assert search(model, [[9]], 1, effort=SearchOptions(1)).tokens < all_tokens / 2
+    all_tokens = search(model, [[9]], 100, options=SearchOptions(1)).tokens
+    assert search(model, [[9]], 1, options=SearchOptions(1)).tokens < all_tokens / 2

@@ -69,4 +69,4 @@ def test_trains_and_searches_exactly(name: str, trained_layers: int | None, tmp_
 def test_what_cannot_work_is_refused_with_the_reason(reason: str, tmp_path: Path) -> None:
     backbone = random_backbone(tmp_path / "backbone", REFUSED[reason])
     with pytest.raises(GenRecError, match=reason):
-        GenRec(backbone=backbone, **SMALL).prepare(make_dataset(users=5))
+        GenRec(backbone=backbone, **SMALL).build(make_dataset(users=5))

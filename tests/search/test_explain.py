@@ -14,8 +14,8 @@ DATA = make_dataset()
 
 @pytest.fixture(scope="module", params=["none", "transitions"])
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
-    model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32").prepare(DATA)
-    residual = model._likelihood.residual
+    model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32").build(DATA)
+    residual = model.ranker.likelihood.residual
     if residual is not None:
         torch.nn.init.normal_(residual.up.weight)  # as if it had been trained
     return model
@@ -24,7 +24,7 @@ def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
 @torch.no_grad()
 def with_hidden(model: GenRec, history: list[int], target: int, place: int) -> float:
     """log p(target) by definition: prompt and title in one pass, one history item masked."""
-    prompts, length = model._prompts, len(model._prompts.prefixes[0])
+    prompts, length = model.ranker.prompts, len(model.ranker.prompts.prefixes[0])
     lengths = prompts.titles.lengths[history]
     start = length + int(lengths[:place].sum())
     prompt = prompts.encode(np.array(history, np.int32))
@@ -36,14 +36,14 @@ def with_hidden(model: GenRec, history: list[int], target: int, place: int) -> f
     visible[n:, start : start + lengths[place]] = False
     positions = [*range(n), *range(n - 1, n + len(title))]
     mask = torch.where(torch.from_numpy(visible), 0.0, torch.finfo(torch.float32).min)[None, None]
-    states = model._backbone.hidden(
+    states = model.ranker.backbone.hidden(
         torch.tensor([ids]), attention_mask=mask, position_ids=torch.tensor([positions])
     )[0, n:]
     closed = [each.tolist() for each in prompts.titles]
-    likelihood, q = model._likelihood, None
-    if model._prior is not None:
+    likelihood, q = model.ranker.likelihood, None
+    if model.ranker.prior is not None:
         rest = [item for i, item in enumerate(history) if i != place]
-        q = model._prior.probabilities(Histories.from_lists([rest]))[0]
+        q = model.ranker.prior.probabilities(Histories.from_lists([rest]))[0]
     total = 0.0
     for depth, token in enumerate(title):
         below = [i for i in range(len(closed)) if closed[i][:depth] == title[:depth]]

@@ -181,7 +181,7 @@ def test_seen_items_can_be_allowed() -> None:
     result = evaluate(Fixed(FALLING), holdout([2, 3, 5, 4]), k=[3], exclude_seen=False)
     assert result.ranks.tolist() == [3, 0, 0, 0]  # everybody gets 0, 1, 2
     assert result.counts["seen"] == 2 + 2 + 1 + 1
-    assert "allowed in the list" in " ".join(result.definition)
+    assert "allowed in the list" in " ".join(result.protocol)
 
 
 def test_a_target_that_stands_in_the_history_is_counted() -> None:

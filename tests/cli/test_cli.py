@@ -302,7 +302,18 @@ def test_compare_prints_one_json_object(
     models = f"popularity,{trained}"
     data, out = trained.parent / "walks", tmp_path / "out"
     code, text, err = run(
-        *(capsys, "compare", data, "--models", models, "--fit", "train", "--out", out, "--json")
+        *(
+            capsys,
+            "compare",
+            data,
+            "--models",
+            models,
+            "--train-on",
+            "train",
+            "--out",
+            out,
+            "--json",
+        )
     )
     assert code == 0
     found = json.loads(text)

@@ -62,7 +62,7 @@ def test_saved_loaded_and_merged_recommend_the_same(
     assert_same_lists(found, expected)
     base = AutoModelForCausalLM.from_pretrained(fitted.config.backbone)
     adapted = PeftModel.from_pretrained(base, tmp_path / "run" / "adapter")
-    loaded._backbone.model = adapted.merge_and_unload().eval()
+    loaded.ranker.backbone.model = adapted.merge_and_unload().eval()
     merged = loaded.recommend_batch(split.test.histories, 5)
     assert_same_lists(merged, expected)
 
@@ -80,7 +80,7 @@ def test_saved_and_loaded_are_the_same_in_bfloat16_too(
 def test_lora_on_the_last_layers_only(tiny_backbone: str, split: Split) -> None:
     model = GenRec(backbone=tiny_backbone, trained_layers=1, **SMALL)
     model.fit(split.train, epochs=0.2, progress=False)
-    weights = load(model._backbone.adapter["adapter_model.safetensors"])
+    weights = load(model.ranker.backbone.adapter_files["adapter_model.safetensors"])
     adapted = [name for name in weights if "lora_A" in name]
     assert len(adapted) == 7  # the linear modules of a LLaMA layer
     assert all(".layers.1." in name for name in adapted)
@@ -101,7 +101,7 @@ def test_untrained_model_recommends_with_the_backbone_alone(
     tiny_backbone: str, split: Split, tmp_path: Path
 ) -> None:
     model = GenRec(name="genrec-untrained", backbone=tiny_backbone, prior="none", dtype="float32")
-    model.prepare(split.train)
+    model.build(split.train)
     model.save_pretrained(tmp_path)
     assert not (tmp_path / "adapter").exists()
     loaded = GenRec.from_pretrained(tmp_path)
@@ -111,9 +111,9 @@ def test_untrained_model_recommends_with_the_backbone_alone(
 
 
 def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
-    with pytest.raises(GenRecError, match="no catalogue yet"):
+    with pytest.raises(GenRecError, match="not fitted yet: call fit"):
         GenRec(backbone=tiny_backbone).recommend(["x"])
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(split.train)
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(split.train)
     with pytest.raises(GenRecError, match="No Such Film"):
         model.recommend(["No Such Film"])
     with pytest.raises(GenRecError, match="k must be at least 1, got 0"):
@@ -123,9 +123,9 @@ def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
         model.recommend_batch(nobody, k=0)
     assert model.recommend_batch(nobody, k=3).items.shape == (0, 3)
     with pytest.raises(GenRecError, match="nowhere"):
-        GenRec(backbone="nowhere").prepare(split.train)
+        GenRec(backbone="nowhere").build(split.train)
     with pytest.raises(GenRecError, match="layers=9"):
-        GenRec(backbone=tiny_backbone, layers=9).prepare(split.train)
+        GenRec(backbone=tiny_backbone, layers=9).build(split.train)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_folder_with_other_things_is_left_alone(
     tiny_backbone: str, split: Split, tmp_path: Path
 ) -> None:
     (tmp_path / "README.md").write_text("mine")
-    model = GenRec(backbone=tiny_backbone, prior="none").prepare(split.train)
+    model = GenRec(backbone=tiny_backbone, prior="none").build(split.train)
     for place in (tmp_path, tmp_path / "README.md"):
         with pytest.raises(GenRecError, match="name another"):
             model.save_pretrained(place)
@@ -191,7 +191,7 @@ def test_other_weights_under_the_same_name_are_noticed(
     tiny_backbone: str, split: Split, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_backbone, tmp_path / "backbone")
-    model = GenRec(backbone=str(tmp_path / "backbone"), prior="none").prepare(split.train)
+    model = GenRec(backbone=str(tmp_path / "backbone"), prior="none").build(split.train)
     model.save_pretrained(tmp_path / "run")
     other = AutoModelForCausalLM.from_pretrained(tmp_path / "backbone")
     other.lm_head.weight.data += 1
@@ -207,7 +207,7 @@ def test_a_run_cut_off_in_training_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_run_of_another_format(tiny_backbone: str, split: Split, tmp_path: Path) -> None:
-    GenRec(backbone=tiny_backbone, prior="none").prepare(split.train).save_pretrained(tmp_path)
+    GenRec(backbone=tiny_backbone, prior="none").build(split.train).save_pretrained(tmp_path)
     info = json.loads((tmp_path / "genrec.json").read_text())
     (tmp_path / "genrec.json").write_text(json.dumps({**info, "format": 99}))
     with pytest.raises(GenRecError, match="run format 99"):
@@ -217,7 +217,7 @@ def test_run_of_another_format(tiny_backbone: str, split: Split, tmp_path: Path)
 def test_histories_longer_than_the_context(tiny_backbone: str, split: Split) -> None:
     model = GenRec(
         backbone=tiny_backbone, prior="none", max_tokens=80, history_length=500, dtype="float32"
-    ).prepare(split.train)
+    ).build(split.train)
     rng = np.random.default_rng(0)
     top = model.recommend_batch(Histories.from_lists([rng.integers(30, size=300)]), 5)
     assert top.items.shape == (1, 5)
@@ -225,32 +225,26 @@ def test_histories_longer_than_the_context(tiny_backbone: str, split: Split) -> 
 
 def test_public_names_are_pinned() -> None:
     assert genrec.__all__ == [
-        "EASE",
         "Catalogue",
-        "Cooccurrence",
+        "Config",
         "Dataset",
         "Evaluation",
         "GenRec",
         "GenRecError",
         "Histories",
-        "Holdout",
-        "Influence",
-        "Interactions",
-        "Pooled",
-        "Popularity",
+        "NotFittedError",
         "Recommendation",
         "Recommender",
         "Session",
         "Split",
-        "TopK",
-        "Transitions",
         "__version__",
+        "baselines",
+        "compare",
         "evaluate",
-        "global_time",
         "leave_last_out",
         "load_dataset",
-        "prepare",
         "read_interactions",
+        "splits",
     ]
     assert all(getattr(genrec, name) is not None for name in genrec.__all__)
 
@@ -266,16 +260,16 @@ def test_any_filter_equals_brute_force_under_that_filter(fitted: GenRec) -> None
     rng = np.random.default_rng(0)
     for _ in range(8):
         history = rng.integers(30, size=rng.integers(0, 9)).tolist()
-        among = rng.random(30) < rng.choice([0.05, 0.3, 0.9])
-        found = fitted.recommend_batch(Histories.from_lists([history]), 5, among=among)
-        among[history] = False
-        expected = by_brute_force(fitted, history, 5, among)
+        candidates = rng.random(30) < rng.choice([0.05, 0.3, 0.9])
+        found = fitted.recommend_batch(Histories.from_lists([history]), 5, candidates=candidates)
+        candidates[history] = False
+        expected = by_brute_force(fitted, history, 5, candidates)
         assert found.items[0][found.items[0] >= 0].tolist() == expected
 
 
 def test_filter_of_another_catalogue_is_refused(fitted: GenRec) -> None:
     with pytest.raises(GenRecError, match=r"shape \(3,\).*catalogue.mask"):
-        fitted.recommend([], among=np.ones(3, bool))
+        fitted.recommend([], candidates=np.ones(3, bool))
 
 
 def test_a_wide_beam_finds_what_the_exact_search_finds(fitted: GenRec, split: Split) -> None:
@@ -290,7 +284,7 @@ def test_a_wide_beam_finds_what_the_exact_search_finds(fitted: GenRec, split: Sp
 
 def test_what_is_not_fitted_is_not_saved(tmp_path: Path) -> None:
     for save in (GenRec().save_pretrained, GenRec().export):
-        with pytest.raises(GenRecError, match="knows no catalogue yet"):
+        with pytest.raises(GenRecError, match="not fitted yet: call fit"):
             save(tmp_path / "run")
 
 
@@ -310,9 +304,9 @@ def test_an_exported_model_is_a_plain_one(
     with torch.inference_mode():
         ids = torch.tensor([tokenizer.encode(prompt)])
         logits = plain(ids).logits[0, -1]
-        hidden = model._backbone.hidden(ids)[0, -1]
+        hidden = model.ranker.backbone.hidden(ids)[0, -1]
     torch.testing.assert_close(
-        logits, hidden @ model._backbone.output_weight.T, atol=1e-4, rtol=1e-4
+        logits, hidden @ model.ranker.backbone.output_weight.T, atol=1e-4, rtol=1e-4
     )
     with pytest.raises(GenRecError, match="exists; name a new folder"):
         model.export(tmp_path / "plain")

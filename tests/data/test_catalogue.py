@@ -136,9 +136,21 @@ def test_no_titles_at_all_is_an_error_that_names_the_flags() -> None:
 # Looking up
 
 
-def test_index_of_tries_title_id_case_and_year_in_this_order() -> None:
+def test_titles_and_ids_are_told_apart() -> None:
     films = Catalogue(["7", "8", "9"], ["Heat (1995)", "7", "8"], pl.DataFrame())
-    assert films.index_of("7") == 1  # a title before an id
+    assert films.index_of("7", by="title") == 1
+    assert films.index_of("7", by="id") == 0
+    with pytest.raises(UnknownItemError, match=r"title of item '8' and the id of 'Heat.*by='id'"):
+        films.index_of("7")
+    with pytest.raises(UnknownItemError, match="no item has the id 'Heat'"):
+        films.index_of("Heat", by="id")
+    assert films.mask(block=["7"], by="id").tolist() == [False, True, True]
+    same = Catalogue(["Heat", "21"], ["Heat", "Twenty-one"], pl.DataFrame())
+    assert same.index_of("Heat") == 0  # title and id of one item
+
+
+def test_index_of_tries_the_exact_title_case_and_year_in_this_order() -> None:
+    films = Catalogue(["7", "8", "9"], ["Heat (1995)", "7", "8"], pl.DataFrame())
     assert films.index_of("9") == 2
     assert films.index_of(" heat (1995)") == 0
     assert films.index_of("HEAT") == 0

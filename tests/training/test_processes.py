@@ -26,7 +26,7 @@ SETTINGS = [
 
 def launch(*command: str, processes: int) -> subprocess.CompletedProcess[str]:
     """Run python with these arguments under torchrun."""
-    source = Path(__file__).parents[1] / "src"
+    source = Path(__file__).parents[2] / "src"
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
         [sys.executable, *torchrun, *command],
@@ -65,9 +65,9 @@ def same_likelihood(one: Path, two: Path) -> None:
 def test_two_processes_train_what_one_trains(tiny_backbone: str, tmp_path: Path) -> None:
     """The same global batches; and the best of the looks is kept by both."""
     make_dataset().save(tmp_path / "data")
-    looks = ("patience=2", "look_steps=3")
-    one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *looks, processes=1)
-    two = train(tmp_path / "data", tmp_path / "two", tiny_backbone, *looks, processes=2)
+    validation = ("patience=2", "eval_steps=3")
+    one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *validation, processes=1)
+    two = train(tmp_path / "data", tmp_path / "two", tiny_backbone, *validation, processes=2)
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     assert two["training"]["targets"] == one["training"]["targets"]  # type: ignore[index]
     assert two["training"]["best_step"] == one["training"]["best_step"]  # type: ignore[index]
@@ -78,9 +78,10 @@ def test_two_processes_train_what_one_trains(tiny_backbone: str, tmp_path: Path)
 
 SHARDED = """
 import sys, torch
-from genrec.backbone import load_backbone, shard, sharded_names
-from genrec.processes import start
-start(cpu=True)
+from genrec.language_model.backbone import load_backbone
+from genrec.language_model.sharding import shard, sharded_names
+from genrec.processes import init_processes
+init_processes(cpu=True)
 cpu = torch.device("cpu")
 whole, shared = (load_backbone(sys.argv[1], dtype="float32", device=cpu) for _ in range(2))
 shard(shared.causal_lm, shared.blocks, cpu)
@@ -106,10 +107,10 @@ def test_sharded_layers_are_halved_and_compute_the_same(tiny_backbone: str, tmp_
 def test_fsdp_trains_what_one_process_trains(tiny_backbone: str, tmp_path: Path) -> None:
     """The same losses and looks; the run is like any, and a single process loads it."""
     make_dataset().save(tmp_path / "data")
-    looks = ("patience=2", "look_steps=3")
-    one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *looks, processes=1)
+    validation = ("patience=2", "eval_steps=3")
+    one = train(tmp_path / "data", tmp_path / "one", tiny_backbone, *validation, processes=1)
     two = train(
-        tmp_path / "data", tmp_path / "two", tiny_backbone, *looks, "fsdp=true", processes=2
+        tmp_path / "data", tmp_path / "two", tiny_backbone, *validation, "fsdp=true", processes=2
     )
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     assert two["training"]["best_step"] == one["training"]["best_step"]  # type: ignore[index]

@@ -19,7 +19,7 @@ from genrec.errors import ConfigError, DataError, RunError
 from genrec.evaluation.comparison import Comparison
 from genrec.evaluation.evaluate import average_runs, evaluate_lists
 from genrec.evaluation.leakage import LeakageError
-from genrec.workflows.compare import KEPT, compare, notes
+from genrec.workflows.compare import KEPT, notes, run_comparison
 from genrec.workflows.kept_lists import CachedLists
 from genrec.workflows.plan import ComparisonConfig
 
@@ -36,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def found(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
     out = tmp_path_factory.mktemp("out") / "comparison"
-    return compare(dataset, ComparisonConfig(MODELS, price=3.6), out), out
+    return run_comparison(dataset, ComparisonConfig(MODELS, hourly_cost=3.6), out), out
 
 
 def split_folder(dataset: str, folder: Path, leaked: int = 0) -> Path:
@@ -73,14 +73,16 @@ def test_on_valid_asks_for_the_validation_targets_and_sees_no_test(
     dataset: str, tmp_path: Path
 ) -> None:
     parts = leave_last_out(Dataset.load(dataset))
-    found = compare(dataset, ComparisonConfig(("popularity",), on="valid"), tmp_path)
+    found = run_comparison(
+        dataset, ComparisonConfig(("popularity",), evaluate_on="valid"), tmp_path
+    )
     plain = evaluate(Popularity().fit(parts.train), parts.valid)
     assert found.to_json()["models"]["popularity"]["HR@10"] == plain.metrics["HR@10"]
     assert sorted(found.train.histories.items) == sorted(parts.train.histories.items)
     earlier = one_step_earlier(parts)
     assert earlier.train.histories.items.size < parts.train.histories.items.size
     with pytest.raises(ConfigError, match="test, valid"):
-        compare(dataset, ComparisonConfig(("popularity",), on="dev"), tmp_path)
+        run_comparison(dataset, ComparisonConfig(("popularity",), evaluate_on="dev"), tmp_path)
 
 
 def test_a_run_that_learnt_the_validation_targets_is_not_judged_by_them(
@@ -89,13 +91,13 @@ def test_a_run_that_learnt_the_validation_targets_is_not_judged_by_them(
     split = leave_last_out(Dataset.load(dataset))
     for data, accepted in ((split.train, True), (before_test(split), False)):
         run = tmp_path / ("train" if accepted else "both")
-        GenRec(backbone=tiny_backbone, prior="none").prepare(data).save_pretrained(run)
-        plan = ComparisonConfig((str(run),), on="valid", users=4)
+        GenRec(backbone=tiny_backbone, prior="none").build(data).save_pretrained(run)
+        plan = ComparisonConfig((str(run),), evaluate_on="valid", users=4)
         if accepted:
-            assert compare(dataset, plan, tmp_path / "out").entries[0].evaluation.users == 4
+            assert run_comparison(dataset, plan, tmp_path / "out").entries[0].evaluation.users == 4
         else:
             with pytest.raises(RunError, match="seen the answers"):
-                compare(dataset, plan, tmp_path / "out")
+                run_comparison(dataset, plan, tmp_path / "out")
 
 
 def test_everything_is_written_and_json_agrees(found: tuple[Comparison, Path]) -> None:
@@ -157,25 +159,25 @@ def test_what_is_known_is_not_computed_again(
         raise AssertionError("fitted again")
 
     monkeypatch.setattr("genrec.workflows.named_models.ModelSpec.fit", refuse)
-    again = compare(dataset, ComparisonConfig(MODELS, price=3.6), out)
+    again = run_comparison(dataset, ComparisonConfig(MODELS, hourly_cost=3.6), out)
     assert again.to_json()["models"] == first.to_json()["models"]
     with pytest.raises(AssertionError, match="fitted again"):
-        compare(dataset, ComparisonConfig((*MODELS, "transitions")), out)
+        run_comparison(dataset, ComparisonConfig((*MODELS, "transitions")), out)
     with pytest.raises(AssertionError, match="fitted again"):
-        compare(dataset, ComparisonConfig(MODELS, users=20), out)
+        run_comparison(dataset, ComparisonConfig(MODELS, users=20), out)
 
 
 def test_a_damaged_record_is_made_again(dataset: str, tmp_path: Path) -> None:
-    first = compare(dataset, ComparisonConfig(("popularity",)), tmp_path)
+    first = run_comparison(dataset, ComparisonConfig(("popularity",)), tmp_path)
     (path,) = (tmp_path / KEPT).iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    again = compare(dataset, ComparisonConfig(("popularity",)), tmp_path)
+    again = run_comparison(dataset, ComparisonConfig(("popularity",)), tmp_path)
     assert np.array_equal(again.entries[0].evaluation.items, first.entries[0].evaluation.items)
     assert CachedLists.load(path, {"another": "model"}) is None
 
 
 def test_several_seeds_are_averaged_and_their_spread_is_told(dataset: str, tmp_path: Path) -> None:
-    found = compare(dataset, ComparisonConfig(("popularity", "sasrec"), seeds=2), tmp_path)
+    found = run_comparison(dataset, ComparisonConfig(("popularity", "sasrec"), seeds=2), tmp_path)
     once, twice = found.entries
     assert (once.runs, twice.runs) == (1, 2)
     runs = [
@@ -198,21 +200,21 @@ def test_forms_of_genrec_take_part_and_their_runs_are_kept(
     settings = {"backbone": tiny_backbone, "dtype": "float32", "epochs": 0.5, "lora_rank": 4}
     models = ("genrec-zero-shot", "genrec", "cooccurrence")
     plan = ComparisonConfig(
-        models, settings=settings, users=10, nats=True, reference="genrec", fit="train"
+        models, settings=settings, users=10, nll=True, reference="genrec", train_on="train"
     )
-    found = compare(dataset, plan, tmp_path)
+    found = run_comparison(dataset, plan, tmp_path)
     assert "not trained" in found.entries[0].note
     assert "targets" in found.entries[1].note
-    assert all(each.nats is not None and (each.nats > 0).all() for each in found.entries)
-    assert found.paired_nats(found.entries[2]) is not None
+    assert all(each.nll is not None and (each.nll > 0).all() for each in found.entries)
+    assert found.paired_nll(found.entries[2]) is not None
     run = tmp_path / "runs" / "genrec-seed0"
-    alone = compare(
-        dataset, ComparisonConfig((str(run),), users=10, fit="train"), tmp_path / "of-the-run"
+    alone = run_comparison(
+        dataset, ComparisonConfig((str(run),), users=10, train_on="train"), tmp_path / "of-the-run"
     )
     assert np.array_equal(alone.entries[0].evaluation.items, found.entries[1].evaluation.items)
     other = split_folder(dataset, tmp_path / "split")
     with pytest.raises(RunError, match="may have seen the answers"):
-        compare(dataset, ComparisonConfig((str(run),), split=str(other)), tmp_path / "other")
+        run_comparison(dataset, ComparisonConfig((str(run),), split=str(other)), tmp_path / "other")
 
 
 def test_a_split_of_ones_own_is_read(dataset: str, tmp_path: Path) -> None:
@@ -250,9 +252,11 @@ def test_a_leak_stops_before_anything_is_fitted(dataset: str, tmp_path: Path) ->
     folder = split_folder(dataset, tmp_path / "split", leaked=5)
     out = tmp_path / "out"
     with pytest.raises(LeakageError, match="5 of 80 test targets are training interactions"):
-        compare(dataset, ComparisonConfig(MODELS, split=str(folder)), out)
+        run_comparison(dataset, ComparisonConfig(MODELS, split=str(folder)), out)
     assert not out.exists()
-    found = compare(dataset, ComparisonConfig(MODELS, split=str(folder), allow_leaks=True), out)
+    found = run_comparison(
+        dataset, ComparisonConfig(MODELS, split=str(folder), allow_leaks=True), out
+    )
     assert any("held-out items in training" in line for line in notes(found))
     assert "Leak: </" not in (out / "report.html").read_text()
     assert "held-out items in training" in (out / "report.html").read_text()
@@ -269,7 +273,7 @@ def test_p5s_numbers_are_named_as_a_leak_and_not_as_the_best(tmp_path: Path) -> 
     folder = tmp_path / "tail"
     Dataset("tail", catalogue, Histories.from_lists(rows)).save(folder)
     plan = ComparisonConfig(("p5-sequential", "popularity"), minutes=0.02)
-    found = compare(str(folder), plan, tmp_path / "out")
+    found = run_comparison(str(folder), plan, tmp_path / "out")
     assert [each.leaks for each in found.entries] == [True, False]
     assert found.reference.name == "popularity"
     assert "p5-sequential: id order" in "\n".join(notes(found))
@@ -282,7 +286,7 @@ def test_p5s_numbers_are_named_as_a_leak_and_not_as_the_best(tmp_path: Path) -> 
         (ComparisonConfig(("popularty",)), "popularty"),
         (ComparisonConfig(()), "needs models"),
         (ComparisonConfig(("popularity",), reference="ease"), "'ease' is none of popularity"),
-        (ComparisonConfig(("popularity",), fit="test"), "one of train"),
+        (ComparisonConfig(("popularity",), train_on="test"), "one of train"),
         (ComparisonConfig(("popularity",), k=(0,)), "at least 1"),
     ],
 )
@@ -290,14 +294,14 @@ def test_a_wrong_plan_is_refused(
     dataset: str, tmp_path: Path, plan: ComparisonConfig, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        compare(dataset, plan, tmp_path / "out")
+        run_comparison(dataset, plan, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_other_things_is_left_alone(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="no comparison"):
-        compare(dataset, ComparisonConfig(MODELS), tmp_path)
+        run_comparison(dataset, ComparisonConfig(MODELS), tmp_path)
 
 
 class Page(HTMLParser):
@@ -323,7 +327,7 @@ def test_the_report_asks_nobody_for_anything_and_escapes_titles(
     hostile = type(data.catalogue)(data.catalogue.item_ids, titles, data.catalogue.metadata)
     folder = tmp_path / "hostile"
     Dataset("hostile", hostile, data.histories).save(folder)
-    compare(str(folder), ComparisonConfig(MODELS), tmp_path / "out")
+    run_comparison(str(folder), ComparisonConfig(MODELS), tmp_path / "out")
     source = (tmp_path / "out" / "report.html").read_text()
     page = Page(source)
     assert (page.outside, page.scripts) == ([], 0)

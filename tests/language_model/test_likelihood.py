@@ -38,7 +38,7 @@ def test_likelihood_of_each_item_is_what_search_says(
     """Two routes to log p(item | history): one pass over prompt and title, and the tree search."""
     data = make_dataset()
     model = GenRec(backbone=tiny_backbone, dtype="float32", prior=prior, template=template)
-    model.prepare(data)
+    model.build(data)
     histories = data.histories.select([0, 1])
     found = model.recommend_batch(histories, len(data.catalogue), exclude_seen=False)
     for row in range(2):

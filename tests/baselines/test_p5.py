@@ -12,12 +12,14 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from alike import assert_same_lists
 from conftest import make_dataset
-from genrec import Histories, Popularity, TopK, evaluate, leave_last_out
+from genrec import Histories, evaluate, leave_last_out
+from genrec.baselines import Popularity
 from genrec.baselines.p5 import P5
 from genrec.baselines.p5_network import IdTree, closed
 from genrec.baselines.p5_settings import P5Settings, number_items
 from genrec.data.splits import Split
 from genrec.errors import BackboneError, ConfigError, DataError
+from genrec.recommender import TopK
 
 TINY = P5Settings(d_model=32, layers=1, batch=32, epochs=2, seed=1)
 

@@ -16,7 +16,7 @@ TITLES = make_dataset().catalogue.titles
 @pytest.fixture(scope="module", params=["none", "transitions"])
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
     model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32", history_length=8)
-    return model.prepare(make_dataset())
+    return model.build(make_dataset())
 
 
 def assert_same(session: Session, model: GenRec, k: int = 6) -> None:
@@ -39,7 +39,7 @@ def test_any_clicks_give_what_starting_from_scratch_gives(model: GenRec, seed: i
 
 def test_a_click_runs_what_is_new_only(model: GenRec) -> None:
     runs: list[int] = []
-    decoder = model._backbone.causal_lm.get_decoder()
+    decoder = model.ranker.backbone.causal_lm.get_decoder()
     hook = decoder.register_forward_pre_hook(
         lambda _module, _args, inputs: runs.append(inputs["input_ids"].shape[1]), with_kwargs=True
     )
@@ -49,8 +49,8 @@ def test_a_click_runs_what_is_new_only(model: GenRec) -> None:
     runs.clear()
     session.add(TITLES[6])
     session.recommend(3)
-    title = len(model._prompts.titles[6])
-    guessed = model.search(histories_of(session.history, model), 3).tokens
+    title = len(model.ranker.prompts.titles[6])
+    guessed = model.ranker.search(histories_of(session.history, model), 3).tokens
     hook.remove()
     assert whole > 4 * title
     assert runs[0] <= title + guessed
@@ -62,7 +62,7 @@ def histories_of(history: list[str], model: GenRec) -> Histories:
 
 
 def test_memory_is_bounded_and_the_least_recently_used_goes_first(tiny_backbone: str) -> None:
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(make_dataset())
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(make_dataset())
     one = model.session(TITLES[:5])
     one.recommend(3)
     size = model._store.currsize
@@ -83,7 +83,7 @@ def test_memory_is_bounded_and_the_least_recently_used_goes_first(tiny_backbone:
 
 
 def test_a_session_too_large_for_the_store_still_answers(tiny_backbone: str) -> None:
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").prepare(make_dataset())
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(make_dataset())
     model.session_bytes = 10
     session = model.session(TITLES[:5])
     assert_same(session, model)
@@ -91,7 +91,7 @@ def test_a_session_too_large_for_the_store_still_answers(tiny_backbone: str) -> 
 
 
 def test_sessions_follow_the_catalogue(tiny_backbone: str) -> None:
-    model = GenRec(backbone=tiny_backbone, prior="transitions", dtype="float32").prepare(
+    model = GenRec(backbone=tiny_backbone, prior="transitions", dtype="float32").build(
         make_dataset()
     )
     session = model.session(TITLES[:5])
@@ -105,8 +105,8 @@ def test_sessions_follow_the_catalogue(tiny_backbone: str) -> None:
 
 def test_filters_and_seen_items(model: GenRec) -> None:
     session = model.session(TITLES[:3])
-    among = model.catalogue.mask(where="genre = 'odd'")
-    found = session.recommend(50, among=among)
+    candidates = model.catalogue.mask(where="genre = 'odd'")
+    found = session.recommend(50, candidates=candidates)
     assert {each.title for each in found} == set(TITLES[1::2]) - set(TITLES[:3])
     assert len(session.recommend(50, exclude_seen=False)) == 30
 
@@ -121,7 +121,7 @@ def test_wrong_use_is_named(model: GenRec, tiny_backbone: str) -> None:
         session.recommend(0)
     paper = GenRec(backbone=tiny_backbone, recipe="paper", max_tokens=512, dtype="float32")
     with pytest.raises(GenRecError, match="decoding=exact"):
-        paper.prepare(make_dataset()).session()
+        paper.build(make_dataset()).session()
 
 
 def test_shared_counts_equal_first_tokens_but_never_all() -> None:

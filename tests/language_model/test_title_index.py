@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ def first_items(data: Dataset, count: int) -> Dataset:
 @pytest.mark.parametrize("prior", ["none", "popularity"])
 def test_an_added_item_is_as_if_it_had_been_there(tiny_backbone: str, prior: str) -> None:
     data = make_dataset()
-    whole = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).prepare(first_items(data, 30))
-    grown = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).prepare(first_items(data, 27))
+    whole = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).build(first_items(data, 30))
+    grown = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).build(first_items(data, 27))
     new = data.catalogue.subset(range(27, 30))
     grown.add_items(new.titles, new.item_ids, metadata=new.metadata)
     if prior != "none":  # the counts differ, and with them the prior; give both the same
-        grown._prior = whole._prior
-        grown._likelihood.row_norm.copy_(whole._likelihood.row_norm)
+        grown._ranker = replace(grown.ranker, prior=whole.ranker.prior)
+        grown.ranker.likelihood.row_norm.copy_(whole.ranker.likelihood.row_norm)
     histories = Histories.from_lists([[0, 5], [], [28, 3]])
     expected, found = whole.recommend_batch(histories, 30), grown.recommend_batch(histories, 30)
     assert_same_lists(found, expected)
@@ -45,11 +46,11 @@ def test_new_items_are_recommended_and_saved(
     tiny_backbone: str, tmp_path: Path, prior: str
 ) -> None:
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).prepare(data)
-    before = [model._prompts.titles[item].tolist() for item in range(30)]
+    model = GenRec(backbone=tiny_backbone, prior=prior, **SETTINGS).build(data)
+    before = [model.ranker.prompts.titles[item].tolist() for item in range(30)]
     model.add_items(["Red Garden of Tin", "Violet"], like=[data.catalogue.titles[4], None])
-    assert [model._prompts.titles[item].tolist() for item in range(30)] == before
-    assert model.recommend([], k=1, among=model.catalogue.mask(allow=["Violet"]))[0].rank == 1
+    assert [model.ranker.prompts.titles[item].tolist() for item in range(30)] == before
+    assert model.recommend([], k=1, candidates=model.catalogue.mask(allow=["Violet"]))[0].rank == 1
     assert len(model.recommend(["Violet", data.catalogue.titles[4]], k=100)) == 30
     model.remove_items([data.catalogue.titles[0], "Violet"])
     model.save_pretrained(tmp_path / "run")
@@ -64,7 +65,7 @@ def test_new_items_are_recommended_and_saved(
 
 def test_removed_items_are_gone_until_restored(tiny_backbone: str) -> None:
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).prepare(data)
+    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).build(data)
     histories = Histories.from_lists([[1, 2]])
     whole = model.recommend_batch(histories, 30, exclude_seen=False)
     best, second = whole.items[0, :2].tolist()
@@ -83,7 +84,7 @@ def test_removed_items_are_gone_until_restored(tiny_backbone: str) -> None:
 
 def test_wrong_new_items_change_nothing(tiny_backbone: str) -> None:
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).prepare(data)
+    model = GenRec(backbone=tiny_backbone, prior="transitions", **SETTINGS).build(data)
     for titles, options, message in (
         ([data.catalogue.titles[3]], {}, "taken"),
         (["New"], {"like": ["No Such Film"]}, "No Such Film"),
@@ -92,7 +93,7 @@ def test_wrong_new_items_change_nothing(tiny_backbone: str) -> None:
     ):
         with pytest.raises(GenRecError, match=message):
             model.add_items(titles, **options)
-    assert len(model.catalogue) == len(model._index.texts) == 30
+    assert len(model.catalogue) == len(model.ranker.index.texts) == 30
 
 
 @settings(max_examples=30, deadline=None)

@@ -37,7 +37,7 @@ def evaluation(name: str, ranks: list[int], fingerprint: str = "task") -> Evalua
         coverage={"coverage@5": 0.25, "coverage@10": 0.5},
         counts=dict.fromkeys(("invalid", "duplicates", "seen", "unfilled", "repeated_targets"), 0),
         seconds=0.5,
-        definition=("Full ranking.", "NDCG@k = 1 / log2(rank + 1)."),
+        protocol=("Full ranking.", "NDCG@k = 1 / log2(rank + 1)."),
         fingerprint=fingerprint,
     )
 
@@ -114,7 +114,7 @@ def test_html_shows_numbers_intervals_and_definitions(tmp_path: Path) -> None:
     low, high = BEST.intervals["HR@10"]
     assert ".750" in text  # 30 of 40 users
     assert f"[{short(low)}, {short(high)}]" in text
-    for part in (*BEST.definition, "ties.share", "0.25", "lora.rank", "16", "3.11", "12.5 ms"):
+    for part in (*BEST.protocol, "ties.share", "0.25", "lora.rank", "16", "3.11", "12.5 ms"):
         assert part in text  # .5 s / 40 users = 12.5 ms
 
 

@@ -10,6 +10,7 @@ from alike import assert_same_lists
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 from genrec.language_model.backbone import Backbone
+from genrec.model.ranker import Ranker
 from genrec.training import trainer
 from genrec.training.batches import Collator
 from genrec.training.trainer import CHECKPOINT_PREFIX
@@ -54,14 +55,16 @@ def test_batch_scores_equal_the_inference_scores(tiny_backbone: str, template: s
     """The collator and the serving path put the same tokens before a target."""
     data = make_dataset()
     model = GenRec(backbone=tiny_backbone, template=template, prior="none", dtype="float32")
-    model.prepare(data)
-    model._prompts.prefixes[1:] = []  # inference uses the first wording only
+    model.build(data)
+    model.ranker.prompts.prefixes[1:] = []  # inference uses the first wording only
     history = data.histories[0]
     count = len(history) if template == "list" else 1
     window = Window(0, 0, len(history) - count, len(history))
-    batch = Collator(model._likelihood.trie, model._prompts, data.histories, None)([window])
+    batch = Collator(model.ranker.likelihood.trie, model.ranker.prompts, data.histories, None)(
+        [window]
+    )
     assert batch.pop("titles") == count
-    loss = float(model._likelihood(**batch)["loss"])
+    loss = float(model.ranker.likelihood(**batch)["loss"])
     before = Histories.from_lists([history[:t] for t in range(len(history) - count, len(history))])
     scores = model.log_likelihood(before, history[len(history) - count :])
     assert loss == pytest.approx(-scores.mean(), abs=1e-4)
@@ -70,10 +73,12 @@ def test_batch_scores_equal_the_inference_scores(tiny_backbone: str, template: s
 def test_a_window_longer_than_the_context_drops_its_oldest_targets(tiny_backbone: str) -> None:
     data = make_dataset()
     model = GenRec(backbone=tiny_backbone, prior="cooccurrence", max_tokens=80, dtype="float32")
-    model.prepare(data)
+    model.build(data)
     row = int(np.argmax(data.histories.lengths))
     stop = len(data.histories[row])
-    collate = Collator(model._likelihood.trie, model._prompts, data.histories, model._prior)
+    collate = Collator(
+        model.ranker.likelihood.trie, model.ranker.prompts, data.histories, model.ranker.prior
+    )
     batch = collate([Window(row, 0, 0, stop)])
     targets = batch["labels"].tolist()
     assert batch["input_ids"].shape[1] <= 80
@@ -124,7 +129,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     train, valid = split.train, split.valid
     settings = {**SMALL, "backbone": tiny_backbone, "save_steps": 2, "seed": 5}
     if step == 7:  # a look at every second step; that there were three in vain is not forgotten
-        settings |= {"patience": 3, "look_steps": 2}
+        settings |= {"patience": 3, "eval_steps": 2}
     whole = GenRec(**settings).fit(train, valid, epochs=2, progress=False)
 
     real = trainer.LikelihoodTrainer.training_step
@@ -147,7 +152,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     assert [entry["loss"] for entry in resumed.training.log] == pytest.approx(expected, abs=1e-4)
     assert resumed.training.targets == whole.training.targets
     assert resumed.training.best_step == whole.training.best_step
-    assert len(resumed.training.looks) == len(whole.training.looks)
+    assert len(resumed.training.evaluations) == len(whole.training.evaluations)
 
 
 def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_path: Path) -> None:
@@ -158,25 +163,29 @@ def test_checkpoints_of_other_settings_are_not_mixed_in(tiny_backbone: str, tmp_
         GenRec(**{**settings, "learning_rate": 0.5}).fit(train, output=tmp_path, progress=False)
 
 
-def test_the_best_of_the_looks_is_kept(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks get worse after the second one: training stops, and goes back to it."""
+def test_the_best_evaluation_is_kept(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations get worse after the second one: training stops, and goes back to it."""
     split = leave_last_out(make_dataset())
     seen: list[dict[str, torch.Tensor]] = []
 
-    def look(self: GenRec, holdout: object) -> dict[str, float]:
-        seen.append({key: value.clone() for key, value in self._likelihood.trained().items()})
-        return {"NDCG@10": [0.1, 0.3, 0.2, 0.2][len(seen) - 1], "nats": 1.0}
+    def evaluate_step(ranker: Ranker, holdout: object) -> dict[str, float]:
+        seen.append({key: value.clone() for key, value in ranker.likelihood.trained().items()})
+        rankers.append(ranker)
+        return {"NDCG@10": [0.1, 0.3, 0.2, 0.2][len(seen) - 1], "nll": 1.0}
 
-    monkeypatch.setattr(GenRec, "_look", look)
+    monkeypatch.setattr("genrec.model.fitting.evaluate_step", evaluate_step)
     kept: list[dict[str, torch.Tensor]] = []
-    freeze = Backbone.freeze
+    rankers: list[Ranker] = []
+    merge = Backbone.merge_for_inference
     monkeypatch.setattr(
-        Backbone, "freeze", lambda self: (kept.append(model._likelihood.trained()), freeze(self))
+        Backbone,
+        "merge_for_inference",
+        lambda self: (kept.append(rankers[-1].likelihood.trained()), merge(self)),
     )
-    model = GenRec(backbone=tiny_backbone, patience=2, look_steps=2, **SMALL)
+    model = GenRec(backbone=tiny_backbone, patience=2, eval_steps=2, **SMALL)
     model.fit(split.train, split.valid, epochs=9, progress=False)
     assert (model.training.steps, model.training.best_step, len(seen)) == (8, 4, 4)
-    assert [look["eval_NDCG@10"] for look in model.training.looks] == [0.1, 0.3, 0.2, 0.2]
+    assert [look["eval_NDCG@10"] for look in model.training.evaluations] == [0.1, 0.3, 0.2, 0.2]
     for name, value in seen[1].items():
         torch.testing.assert_close(kept[-1][name], value)
 

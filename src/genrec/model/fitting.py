@@ -1,0 +1,116 @@
+"""What fitting consists of: an untrained ranker, training it, and measuring it on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genrec.collaborative.registry import choose_prior, fit_prior
+from genrec.config import Config
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Holdout
+from genrec.language_model.backbone import load_backbone, quiet_transformers
+from genrec.language_model.checks import check_architecture
+from genrec.language_model.devices import choose_device, choose_dtype
+from genrec.language_model.sharding import shard
+from genrec.language_model.title_index import TitleIndex
+from genrec.metrics import ndcg, target_ranks
+from genrec.model.ranker import Ranker, title_settings
+from genrec.processes import broadcast_from_main, init_processes
+
+if TYPE_CHECKING:
+    from genrec.training.trainer import TrainingResult
+
+
+def untrained_ranker(config: Config, train: Dataset) -> Ranker:
+    """A ranker on the backbone as it comes; its config has no ``auto`` left."""
+    quiet_transformers()
+    kind = choose_prior(config.prior, len(train.catalogue))
+    device = choose_device()
+    init_processes(cpu=device.type == "cpu")
+    dtype = broadcast_from_main(_training_dtype(config, device))
+    config = config.model_copy(update={"prior": kind, "dtype": dtype})
+    backbone = load_backbone(
+        config.backbone,
+        dtype=dtype,
+        layers=config.layers,
+        quantization=config.quantization,
+        device=torch.device("cpu") if config.fsdp else device,
+    )
+    if config.fsdp:
+        shard(backbone.causal_lm, backbone.blocks, device)
+    index = TitleIndex.build(
+        backbone.tokenizer, train.catalogue.titles, **title_settings(config, backbone)
+    )
+    longest = int(index.titles.lengths.max(initial=0))
+    check_architecture(backbone, config.max_tokens, longest)
+    prior = fit_prior(kind, train.histories, len(train.catalogue))
+    return Ranker.assemble(config, backbone, train.catalogue, index, prior)
+
+
+def _training_dtype(config: Config, device: torch.device) -> str:
+    """Weights that are trained themselves need float32: steps are too small for bfloat16."""
+    if config.tuning == "full":
+        return "float32"
+    return str(choose_dtype(config.dtype, device)).removeprefix("torch.")
+
+
+def train_ranker(
+    ranker: Ranker, data: Dataset, valid: Holdout | None, checkpoints: Path, progress: bool
+) -> TrainingResult:
+    from genrec.training.trainer import train  # HF Trainer takes seconds to import
+
+    users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
+    return train(
+        ranker.likelihood,
+        ranker.prompts,
+        data.histories,
+        ranker.prior,
+        ranker.config,
+        checkpoints=checkpoints,
+        fingerprint=data.fingerprint,
+        evaluate=None if users is None else partial(evaluate_step, ranker, users),
+        progress=progress,
+    )
+
+
+def evaluate_step(ranker: Ranker, holdout: Holdout) -> dict[str, float]:
+    """NDCG@10 and mean negative log-likelihood on validation users, in the middle of training."""
+    ranker = replace(
+        ranker
+    )  # what the template's keys and values were has changed with the weights
+    ranker.likelihood.eval()
+    found = ranker.recommend_batch(holdout.histories, 10)
+    ranks = target_ranks(found.items, holdout.targets)
+    nll = -ranker.log_likelihood(holdout.histories, holdout.targets).mean()
+    ranker.likelihood.train()
+    return {"NDCG@10": float(ndcg(ranks, 10).mean()), "nll": float(nll)}
+
+
+def _sample(holdout: Holdout, users: int, seed: int) -> Holdout:
+    return holdout.sample(min(users, len(holdout)), seed)
+
+
+def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 200) -> float | None:
+    if holdout is None or not len(holdout) or ranker.config.decoding == "beam":
+        return None
+    sample = _sample(holdout, users, ranker.config.seed)
+    return float(ranker.log_likelihood(sample.histories, sample.targets).mean())
+
+
+def training_info(result: TrainingResult) -> dict[str, Any]:
+    steps = [
+        {key: value for key, value in each.items() if key != "epoch"} for each in result.evaluations
+    ]
+    return {
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "targets": result.targets,
+        "processes": result.processes,
+        "log": [{"step": entry["step"], "loss": entry["loss"]} for entry in result.log],
+        **({"evaluations": steps, "best_step": result.best_step} if steps else {}),
+    }
