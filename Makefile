@@ -13,20 +13,21 @@ demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with th
 	$(BIN)/genrec demo --out runs/demo
 
 # As many test processes as cores, each with one thread: several threads each are far slower.
+SPREAD := -n $(CORES) --dist loadfile
 test: $(VENV)/.stamp-dev  ## all tests, with the real backbone too; `make test ARGS=tests/test_trie.py`
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 # What needs neither a download, a browser, a database server nor processes of its own.
 FAST := -m "not e2e and not slow"
 
 test-fast: $(VENV)/.stamp-dev  ## the tests that need nothing but Python, within 2 minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) $(FAST) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(FAST) $(ARGS)
 
 coverage: $(VENV)/.stamp-dev  ## what the fast tests run through; fails below the floor in pyproject.toml
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) $(FAST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(FAST) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lowest: $(LOWEST)/.stamp  ## the fast tests, with the lowest versions that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(CORES) $(FAST) $(ARGS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SPREAD) $(FAST) $(ARGS)
 
 check: $(VENV)/.stamp-dev  ## style, types, which module may import which, and sizes
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     ids = [str(number) for number in range(1, len(TITLES) + 1)]
     catalogue = Catalogue(ids, TITLES, metadata)
     folder = tmp_path_factory.mktemp("examples") / "films"
-    Dataset("films", catalogue, genrec.Histories.from_lists(rows), {}).save(folder)
+    Dataset("films", catalogue, genrec.Histories.from_lists(rows)).save(folder)
     return str(folder)
 
 
