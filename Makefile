@@ -7,7 +7,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast coverage lowest check format serve venv clean
+.PHONY: demo test test-fast coverage lowest check docs format serve venv clean
 
 demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with the real backbone
 	$(BIN)/genrec demo --out runs/demo
@@ -36,11 +36,14 @@ check: $(VENV)/.stamp-dev  ## style, types, which module may import which, and s
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/checks/house.py
 
-# docs: the documentation site, strict (delivered with the site itself)
-
 format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.stamp-docs  ## the documentation site in site/, strictly
+	$(BIN)/python scripts/docs/generate.py
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python scripts/docs/check.py site
 
 RUN ?= runs/demo
 serve: $(VENV)/.stamp-serve  ## the service on a trained run; `make serve RUN=runs/mine`
@@ -49,7 +52,7 @@ serve: $(VENV)/.stamp-serve  ## the service on a trained run; `make serve RUN=ru
 venv: $(VENV)/.stamp-dev
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist site docs/reference .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The demo and the service need no developer tools, so each extra has a stamp of its own.
 $(VENV)/.stamp: pyproject.toml constraints.txt

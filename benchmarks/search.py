@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -91,7 +92,7 @@ def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[st
         spare.append((found.rounds, found.tokens))
     for row in with_length(model, histories, 250, 10):
         alone = one(histories, row)
-        titles = [model.catalogue.titles[item] for item in model._recent(alone[0])]
+        titles = [model.catalogue.titles[item] for item in model.ranker.recent(alone[0])]
         cold, click = best(
             [
                 (None, lambda a=alone: model.recommend_batch(a, K)),
@@ -360,10 +361,10 @@ def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, A
     """Hiding an item by mask against prompts that never held it: rank correlation and time."""
     agreement, times = [], []
     for row in np.random.default_rng(4).permutation(len(histories))[:users].tolist():
-        history = model._recent(histories[row])
+        history = model.ranker.recent(histories[row])
         best = int(model.recommend_batch(one(histories, row), 1).items[0, 0])
         start = time.perf_counter()
-        found = model.influences(history.tolist(), [best], None)[0]
+        found = model.ranker.influences(history.tolist(), [best])[0]
         times.append(time.perf_counter() - start)
         without = [np.delete(history, place).tolist() for place in range(len(history))]
         target = np.full(len(history) + 1, best, np.int32)
@@ -410,7 +411,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     ]
     # Prompts of the lengths that the numbers are stated for need more than twenty titles.
     longer = GenRec.from_pretrained(options.run, dtype=options.dtype)
-    longer.config = longer.config.model_copy(update={"history_length": 60})
+    config = longer.ranker.config.model_copy(update={"history_length": 60})
+    longer._ranker = replace(longer.ranker, config=config)
     parts[:0] = [
         ("clicks", lambda: cold_and_click(longer, histories, options.repeats)),
         ("generate", lambda: hf_generate(longer, histories, 3)),

@@ -26,8 +26,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genrec import GenRec, leave_last_out, load_dataset
+from genrec.config import Config
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import choose_device, choose_dtype
+from genrec.model.fitting import untrained_ranker
 from genrec.training.batches import Collator
 from genrec.training.order import ByLength
 from genrec.training.windows import training_windows
@@ -72,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     done = model.info["training"]
     per_second = done["targets"] / done["seconds"]
     memory = peak_memory()
-    closer = single_batches(GenRec(**settings), train, options.batches)
+    closer = single_batches(Config.create(**settings), train, options.batches)
     return {
         "items_per_second": per_second,
         "tokens_per_second": per_second * closer["tokens_per_item"],
@@ -89,20 +91,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def single_batches(model: GenRec, train: Any, batches: int) -> dict[str, float]:
+def single_batches(settings: Config, train: Any, batches: int) -> dict[str, float]:
     """Tokens, arithmetic and shares of time of real microbatches."""
-    model._prepare(train)
-    make_trainable(model.ranker.backbone, model.config)
-    model._build_likelihood()
-    config, prompts, likelihood = (
-        model.config,
-        model.ranker.prompts,
-        model.ranker.likelihood.train(),
-    )
+    ranker = untrained_ranker(settings, train)
+    make_trainable(ranker.backbone, ranker.config)
+    ranker = ranker.renewed()
+    config, prompts, likelihood = ranker.config, ranker.prompts, ranker.likelihood.train()
     windows = training_windows(train.histories, prompts, config)
-    collate = Collator(
-        likelihood.trie, prompts, train.histories, model.ranker.prior, loss=config.loss
-    )
+    collate = Collator(likelihood.trie, prompts, train.histories, ranker.prior, loss=config.loss)
     size = config.microbatch_size
     order = np.array(list(ByLength(windows.title_tokens(prompts.titles), size, size, config.seed)))
     dtype = choose_dtype(config.dtype, choose_device())

@@ -29,10 +29,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from genrec import Dataset, GenRec, leave_last_out, load_dataset
+from genrec import Dataset, leave_last_out, load_dataset
 from genrec.collaborative.popularity import PopularityPrior
 from genrec.collaborative.prior import Prior
-from genrec.config import parse_assignments
+from genrec.config import Config, parse_assignments
 from genrec.data.histories import Histories
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import Backbone, load_backbone
@@ -41,6 +41,8 @@ from genrec.language_model.likelihood import CatalogueLikelihood, title_log_prob
 from genrec.language_model.packed import pack_linear
 from genrec.language_model.trie import ROOT, Trie
 from genrec.metrics import ndcg
+from genrec.model.fitting import untrained_ranker
+from genrec.model.ranker import Ranker
 from genrec.training.batches import Collator
 from genrec.training.order import ByLength
 from genrec.training.windows import Window, training_windows
@@ -61,8 +63,8 @@ class Recall(nn.Module):
 class FrozenLayers:
     """Outputs of the first layers of a backbone for single windows, computed once."""
 
-    def __init__(self, model: GenRec, count: int, folder: Path) -> None:
-        config = model.config
+    def __init__(self, ranker: Ranker, count: int, folder: Path) -> None:
+        config = ranker.config
         form = f"{config.titles}-{config.title_tokens}"
         self.folder = folder / f"{config.backbone}-{config.dtype}-{form}-{count}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,20 +132,14 @@ class Study:
         rows = np.arange(len(self.whole))
         fitted = self.whole.head(rows, np.maximum(self.whole.lengths - options.late, 0))
         self.data = Dataset(data.name, data.catalogue, fitted, data.provenance)
-        model = GenRec(**settings, seed=options.seed)
-        model._prepare(self.data)
-        self.config, self.prompts, self.prior = (
-            model.config,
-            model.ranker.prompts,
-            model.ranker.prior,
-        )
+        ranker = untrained_ranker(Config.create(**settings, seed=options.seed), self.data)
+        self.config, self.prompts, self.prior = ranker.config, ranker.prompts, ranker.prior
         self.recall = Recall()
-        kept = len(model.ranker.backbone.blocks) - (self.config.trained_layers or 0)
-        self.frozen = FrozenLayers(model, kept, options.cache / data.name)
-        _forget(model.ranker.backbone, kept, self.recall)
-        make_trainable(model.ranker.backbone, self.config)
-        model._build_likelihood()
-        self.likelihood = model.ranker.likelihood
+        kept = len(ranker.backbone.blocks) - (self.config.trained_layers or 0)
+        self.frozen = FrozenLayers(ranker, kept, options.cache / data.name)
+        _forget(ranker.backbone, kept, self.recall)
+        make_trainable(ranker.backbone, self.config)
+        self.likelihood = ranker.renewed().likelihood
         if options.weights == "fixed":
             assert self.likelihood.prior_weight is not None
             self.likelihood.prior_weight.requires_grad = False

@@ -142,7 +142,7 @@ def test_titles_and_ids_are_told_apart() -> None:
     assert films.index_of("7", by="id") == 0
     with pytest.raises(UnknownItemError, match=r"title of item '8' and the id of 'Heat.*by='id'"):
         films.index_of("7")
-    with pytest.raises(UnknownItemError, match="no item has the id 'Heat'"):
+    with pytest.raises(UnknownItemError, match="the id 'Heat' is not in the catalogue"):
         films.index_of("Heat", by="id")
     assert films.mask(block=["7"], by="id").tolist() == [False, True, True]
     same = Catalogue(["Heat", "21"], ["Heat", "Twenty-one"], pl.DataFrame())

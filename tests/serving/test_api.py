@@ -18,10 +18,12 @@ from alike import assert_same_answers
 from conftest import make_dataset
 from genrec import GenRec
 from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
 from genrec.errors import DataError
 from genrec.serving.changes import Change, ChangeLog
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine
+from genrec.serving.events import Event, EventStore
 from genrec.serving.filters import filter_mask
 from genrec.serving.problems import Problem, StoreError
 from genrec.serving.queries import Query
@@ -194,14 +196,14 @@ def test_items_come_and_go_without_a_restart(serve: Any, tmp_path: Path, run: Pa
     ]
     everything = [item["title"] for item in answer(client, history=[], k=31)["items"]]
     assert HOSTILE in everything
-    assert client.delete(f"/v1/items/{TITLES[5]}").status_code == 204
+    assert client.delete("/v1/items/i5").status_code == 204
     assert client.delete("/v1/items/no such item").status_code == 404
     for each in (client, serve(changes=tmp_path / "changes.jsonl")):  # and after a restart
         titles = [item["title"] for item in answer(each, history=[], k=31)["items"]]
         assert HOSTILE in titles
         assert TITLES[5] not in titles
-        assert each.get(f"/v1/items/{TITLES[5]}").status_code == 200
-    assert client.post(f"/v1/items/{TITLES[5]}/restore").status_code == 204
+        assert each.get("/v1/items/i5").status_code == 200
+    assert client.post("/v1/items/i5/restore").status_code == 204
     assert TITLES[5] in [item["title"] for item in answer(client, history=[], k=31)["items"]]
 
 
@@ -502,3 +504,50 @@ def test_log_lines_are_json_and_name_no_user(serve: Any, caplog: Any) -> None:
     assert line["route"] == "/v1/users/{user_id}/events"
     assert "secret-name" not in json.dumps(line)
     assert time.strptime(line["time"][:10], "%Y-%m-%d")
+
+
+def twins_run(tiny_backbone: str, folder: Path) -> Catalogue:
+    """A run in which the id of one item is the title of another: "i4" is called "i7"."""
+    data = make_dataset()
+    titles = list(data.catalogue.titles)
+    titles[4] = "i7"
+    catalogue = Catalogue(data.catalogue.item_ids, titles, data.catalogue.metadata)
+    model = GenRec(tiny_backbone, prior="none", dtype="float32")
+    model.build(Dataset("twins", catalogue, data.histories)).save_pretrained(folder)
+    return catalogue
+
+
+def test_an_id_and_a_title_are_told_apart(tiny_backbone: str, serve: Any, tmp_path: Path) -> None:
+    catalogue = twins_run(tiny_backbone, tmp_path / "run")
+    client = serve(run=tmp_path / "run", store=f"sqlite:///{tmp_path / 'events.db'}")
+    refused = client.post("/v1/recommend", json={"history": ["i7"]})
+    assert refused.status_code == 422
+    assert "title of item 'i4'" in refused.json()["detail"]
+    for name, value, item in (("item_id", "i7", 7), ("title", "i7", 4)):
+        found = answer(client, history=[{name: value}], block=[{"item_id": "i1"}])
+        assert found["history"] == [{"item_id": f"i{item}", "title": catalogue.titles[item]}]
+        event = {"events": [{name: value}]}
+        assert client.post(f"/v1/users/{name}/events", json=event).status_code == 201
+        stored = client.get(f"/v1/users/{name}/events").json()["events"]
+        assert [each["item_id"] for each in stored] == [f"i{item}"]
+        history = client.get(f"/v1/users/{name}/recommendations").json()["history"]
+        assert [each["item_id"] for each in history] == [f"i{item}"]  # no event is dropped
+    for wrong in ({}, {"item_id": "i1", "title": "x"}, {"item_id": "i1", "item": "i1"}):
+        found = client.post("/v1/users/ann/events", json={"events": [wrong]})
+        assert found.status_code == 422
+    assert client.delete("/v1/items/i7").status_code == 204
+    everything = [item["item_id"] for item in answer(client, history=[], k=30)["items"]]
+    assert "i7" not in everything
+    assert "i4" in everything
+
+
+def test_events_of_items_that_are_gone_are_reported(serve: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    store = EventStore(url)
+    store.append([Event("ann", item, 1.0) for item in ("i1", "gone", "i2", "gone")])
+    store.close()
+    client = serve(store=url)
+    found = client.get("/v1/users/ann/recommendations").json()
+    assert [each["item_id"] for each in found["history"]] == ["i1", "i2"]
+    assert found["unknown_items"] == ["gone"]
+    assert "genrec_unknown_items_total 1.0" in client.get("/metrics").text

@@ -64,14 +64,18 @@ def print_recommendations(
     found: Sequence[Recommendation], reasons: Sequence[Sequence[Influence]] | None = None
 ) -> None:
     rows: list[tuple[str, ...]] = [
-        (str(r.rank), f"{r.probability:.4f}", r.title, r.item_id) for r in found
+        (str(each.rank), _probability(each), each.title, each.item_id) for each in found
     ]
     columns: tuple[str, ...] = ("rank", "probability", "title", "item id")
     if reasons is not None:
         shown = [", ".join(f"{i.title} {i.effect:+.2f}" for i in each[:3]) for each in reasons]
         rows = [(*row, why) for row, why in zip(rows, shown, strict=True)]
-        columns += ("moved most by (nats)",)
+        columns += ("what mattered most (nats)",)
     print_table(columns, rows)
+
+
+def _probability(item: Recommendation) -> str:
+    return "" if item.probability is None else f"{item.probability:.4f}"
 
 
 def progress_bar(what: str) -> Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,57 +12,96 @@ from genrec.cli.options import Json
 from genrec.cli.output import print_json, print_recommendations
 from genrec.errors import DataError
 
+if TYPE_CHECKING:
+    from genrec.arrays import Mask
+    from genrec.data.catalogue import By, Catalogue
+
 
 def recommend(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[str, typer.Argument(help="Run folder, or ORG/NAME on the Hugging Face Hub.")],
     history: Annotated[
         list[str] | None, typer.Option(help="Title or item id, oldest first; repeatable.")
+    ] = None,
+    history_id: Annotated[
+        list[str] | None, typer.Option(help="Item id, oldest first; repeatable.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="User id of the run's data set.")] = None,
     k: Annotated[int, typer.Option("-k", help="Number of recommendations.")] = 10,
     include_seen: Annotated[
-        bool, typer.Option(help="Items of the history may come again.")
+        bool, typer.Option(help="Allow items of the history to be recommended again.")
     ] = False,
     allow: Annotated[
         list[str] | None, typer.Option(help="Only these titles or ids; repeatable.")
     ] = None,
+    allow_id: Annotated[list[str] | None, typer.Option(help="Only these ids; repeatable.")] = None,
     block: Annotated[
         list[str] | None, typer.Option(help="Never these titles or ids; repeatable.")
     ] = None,
+    block_id: Annotated[list[str] | None, typer.Option(help="Never these ids; repeatable.")] = None,
     where: Annotated[
         str | None,
         typer.Option(help="SQL condition on the item table, e.g. \"genres LIKE '%Comedy%'\"."),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Which items of the history moved each item.")
+        bool, typer.Option("--explain", help="Show which items of the history mattered most.")
     ] = False,
     width: Annotated[
-        int | None, typer.Option(help="Beam search of this width instead of the exact search.")
+        int | None, typer.Option(help="Use a beam search of this width, not the exact search.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a run on the Hub.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend items after a history of titles, or for a user of the data set."""
-    if (history is None) == (user is None):
-        raise DataError("Give either --history TITLE (repeatable) or --user ID.")
+    """Recommend items after a history of titles or ids, or for a user of the data set."""
+    if sum(given is not None for given in (history, history_id, user)) != 1:
+        raise DataError(
+            "Give one of --history TITLE (repeatable), --history-id ID (repeatable) and --user ID."
+        )
     if k < 1:
         raise DataError(f"-k must be at least 1, got {k}.")
     from genrec.model.genrec import GenRec
     from genrec.workflows.runs import user_history
 
-    model = GenRec.from_pretrained(run)
-    entries = (history if user is None else user_history(model, run, user)) or []
+    model = GenRec.from_pretrained(run, revision=revision)
+    by: By = "either" if history is not None else "id"
+    ids = user_history(model, Path(run), user) if user is not None else history_id
+    entries = (history if history is not None else ids) or []
     found = model.recommend(
         entries,
         k,
+        by=by,
         exclude_seen=not include_seen,
-        candidates=model.catalogue.mask(allow=allow, block=block or (), where=where),
+        candidates=_candidates(model.catalogue, allow, allow_id, block, block_id, where),
         exact=width is None,
         width=0 if width is None else width,
     )
-    reasons = model.explain(entries, [each.title for each in found]) if explain else None
+    reasons = None
+    if explain:
+        known = model.catalogue
+        wanted = known.indices((each.item_id for each in found), by="id")
+        reasons = model.ranker.influences(known.indices(entries, by=by), wanted)
     if as_json:
         rows = [asdict(each) for each in found]
         for row, influences in zip(rows, reasons or [], strict=False):
             row["because"] = [asdict(each) for each in influences]
         return print_json(rows)
     return print_recommendations(found, reasons)
+
+
+def _candidates(
+    catalogue: Catalogue,
+    allow: list[str] | None,
+    allow_id: list[str] | None,
+    block: list[str] | None,
+    block_id: list[str] | None,
+    where: str | None,
+) -> Mask:
+    """The items that the options leave, bool [items]."""
+    candidates = catalogue.mask(block=block or (), where=where)
+    candidates &= catalogue.mask(block=block_id or (), by="id")
+    if allow is not None or allow_id is not None:
+        candidates &= catalogue.mask(allow=allow or ()) | catalogue.mask(
+            allow=allow_id or (), by="id"
+        )
+    return candidates

@@ -82,8 +82,8 @@ class Catalogue:
             return exact
         if by == "id":
             raise UnknownItemError(
-                f"no item has the id {key!r} in the catalogue of {len(self):,} items, whose ids "
-                f"are like {self.item_ids[0]!r}"
+                f"the id {key!r} is not in the catalogue of {len(self):,} items; an id of it is "
+                f"{self.item_ids[0]!r}"
             )
         folded = clean_title(key).casefold()
         matches = self._by_folded_title.get(folded) or self._by_yearless_title.get(folded) or []
@@ -94,6 +94,10 @@ class Catalogue:
     def indices(self, entries: Iterable[str], *, by: By = "either") -> list[int]:
         """:meth:`index_of` for each entry."""
         return [self.index_of(entry, by=by) for entry in entries]
+
+    def holds(self, item_id: str) -> bool:
+        """Whether there is an item of that id."""
+        return item_id in self._by_id
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Catalogue:
         """The items at `indices`, in that order."""

@@ -15,7 +15,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
 from genrec.evaluation.leakage import Finding
-from genrec.evaluation.results import LEVEL, Evaluation, compare_paired
+from genrec.evaluation.results import LEVEL, Evaluation, compare_paired, table_text
 from genrec.evaluation.slices import Slice
 from genrec.metrics import PairedDifference
 
@@ -96,6 +96,10 @@ class Comparison:
             raise ConfigError(f"No model {self.reference_name!r} is compared; there are {known}.")
         honest = [each for each in self.entries if not each.leaks] or list(self.entries)
         return (named or [max(honest, key=lambda each: each.evaluation.metrics[self.metric])])[0]
+
+    def table(self) -> str:
+        """The metrics of all models as text, for ``print``."""
+        return table_text([entry.evaluation for entry in self.entries])
 
     def paired(self, entry: Entry) -> PairedDifference:
         """Reference minus entry, in :attr:`metric`, user by user."""

@@ -96,13 +96,18 @@ class Evaluation:
 
     def table(self) -> str:
         """The metrics as text, for `print`."""
-        from rich.console import Console
+        return table_text([self])
 
-        text = io.StringIO()
-        names = [name for name in self.metrics if not name.startswith("MRR")]
-        width = 40 + 21 * len(names)
-        Console(file=text, width=width, color_system=None).print(comparison_table([self]))
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+def table_text(evaluations: Sequence[Evaluation]) -> str:
+    """:func:`comparison_table` as plain text."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    width = 40 + 21 * len(default_columns(evaluations))
+    table = comparison_table(evaluations)
+    Console(file=text, width=width, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def compare_paired(

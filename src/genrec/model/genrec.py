@@ -125,9 +125,7 @@ class GenRec:
             ranker = untrained_ranker(config, train)
             before = mean_log_likelihood(ranker, valid)
             make_trainable(ranker.backbone, ranker.config)
-            ranker = Ranker.assemble(
-                ranker.config, ranker.backbone, ranker.catalogue, ranker.index, ranker.prior
-            )
+            ranker = ranker.renewed()
             with checkpoint_folder(output) as checkpoints:
                 self.training = train_ranker(ranker, train, valid, checkpoints, progress)
             ranker.backbone.merge_for_inference()

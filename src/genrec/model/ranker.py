@@ -82,6 +82,14 @@ class Ranker:
         ).eval()
         return cls(config, backbone, catalogue, index, prompts, prior, likelihood)
 
+    def renewed(self) -> Ranker:
+        """The same parts around the backbone as it is now, e.g. with an adapter to be trained.
+
+        The likelihood's own weights are fresh.
+        """
+        parts = (self.config, self.backbone, self.catalogue, self.index, self.prior)
+        return Ranker.assemble(*parts)
+
     # -- ranking ---------------------------------------------------------------------------------
 
     def recommend_batch(
@@ -153,7 +161,11 @@ class Ranker:
 
     def prompt(self, history: Items) -> list[int]:
         """Tokens that the language model reads for a history."""
-        return self.prompts.encode(self._recent(history))
+        return self.prompts.encode(self.recent(history))
+
+    def recent(self, history: Items) -> Items:
+        """The end of a history that a prompt shows."""
+        return self.prompts.recent(history, self.config.history_length)
 
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
         """log p(target | history) over the whole catalogue, one value per row, in nats."""
@@ -183,7 +195,7 @@ class Ranker:
         if not len(wanted):
             return []
         self._check_offered(wanted)
-        shown = self._recent(np.array(items, np.int32))
+        shown = self.recent(np.array(items, np.int32))
         effects = self._effects(list(items), shown, wanted, known)
         ids, titles = self.catalogue.item_ids, self.catalogue.titles
         return [
@@ -214,9 +226,6 @@ class Ranker:
     def _template(self) -> KeyValues:
         """Keys and values of what all prompts start with."""
         return read_prompt(self.likelihood, self.prompts.prefixes[0])
-
-    def _recent(self, history: Items) -> Items:
-        return self.prompts.recent(history, self.config.history_length)
 
     def _candidates(
         self, histories: Histories, exclude_seen: bool, candidates: Mask | None

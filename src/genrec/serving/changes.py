@@ -17,7 +17,7 @@ from genrec.serving.problems import StoreError
 
 @dataclass(frozen=True)
 class Change:
-    """One item added (with a title, and one that it is like), removed or restored."""
+    """One item added (with a title, and the id of one that it is like), removed or restored."""
 
     kind: Literal["add", "remove", "restore"]
     item_id: str
@@ -32,11 +32,11 @@ class Change:
         """
         if self.kind == "add":
             assert self.title is not None
-            model.add_items([self.title], [self.item_id], like=[self.like])
+            model.add_items([self.title], [self.item_id], like=[self.like], by="id")
         elif self.kind == "remove":
-            model.remove_items([self.item_id])
+            model.remove_items([self.item_id], by="id")
         else:
-            model.restore_items([self.item_id])
+            model.restore_items([self.item_id], by="id")
 
 
 class ChangeLog:

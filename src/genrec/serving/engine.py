@@ -330,7 +330,7 @@ def load_model(run: Path) -> GenRec:
     model = GenRec.from_pretrained(run)
     if model.config.decoding != "exact":
         raise ConfigError(f"{run}: only runs with decoding=exact can be served.")
-    model.recommend(model.catalogue.titles[:1], 1)
+    model.recommend(model.catalogue.titles[:1], 1, by="title")
     return model
 
 

@@ -24,6 +24,7 @@ from genrec.serving.queries import Answer
 from genrec.serving.schemas import (
     Events,
     Item,
+    ItemRef,
     Items,
     NewEvents,
     NewItem,
@@ -39,7 +40,7 @@ from genrec.serving.schemas import (
 T = TypeVar("T")
 User = Annotated[UserId, Path(description="your id of a user")]
 MOST_ID = 256
-ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id or title")]
+ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id of an item")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemBody, "description": text}
     for status, text in {
@@ -126,20 +127,28 @@ async def recommend_user(
         request,
         lambda store: store.history(user_id, config.max_history, without=config.disliked),
     )
-    known = (await engine_of(request).current()).catalogue
-    history = [each.item_id for each in events if _holds(known, each.item_id)]
+    catalogue = (await engine_of(request).current()).catalogue
+    ids = [each.item_id for each in events]
+    unknown = [item_id for item_id in dict.fromkeys(ids) if not catalogue.holds(item_id)]
+    if unknown:
+        engine_of(request).telemetry.unknown.inc(len(unknown))
+    history = [{"item_id": item_id} for item_id in ids if item_id not in unknown]
     body = {"history": history, "k": k, "exclude_seen": exclude_seen, "explain": explain}
-    return await _recommend(RecommendRequest.model_validate(body), request)
+    return await _recommend(RecommendRequest.model_validate(body), request, unknown)
 
 
-async def _recommend(body: RecommendRequest, request: Request) -> Recommendations:
+async def _recommend(
+    body: RecommendRequest, request: Request, unknown: Sequence[str] = ()
+) -> Recommendations:
     engine = engine_of(request)
     _check_limit("history", len(body.history), engine.config.max_history)
     _check_limit("k", body.k, engine.config.max_k)
     loaded = await engine.current()
     query = await run_in_threadpool(_query, body, loaded.catalogue)
     answer = await _unless_gone(request, engine.recommend(query, loaded))
-    return _recommendations(answer, query.history, loaded)
+    found = _recommendations(answer, query.history, loaded)
+    found.unknown_items = list(unknown)
+    return found
 
 
 def _check_limit(name: str, value: int, limit: int) -> None:
@@ -160,8 +169,16 @@ def _query(body: RecommendRequest, catalogue: Catalogue) -> queries.Query:
     )
 
 
-def _indices(catalogue: Catalogue, entries: Sequence[str]) -> tuple[int, ...]:
-    return tuple(catalogue.index_of(entry) for entry in entries)
+def _index(catalogue: Catalogue, entry: str | ItemRef) -> int:
+    if isinstance(entry, str):
+        return catalogue.index_of(entry)
+    if entry.item_id is not None:
+        return catalogue.index_of(entry.item_id, by="id")
+    return catalogue.index_of(entry.title or "", by="title")
+
+
+def _indices(catalogue: Catalogue, entries: Sequence[str | ItemRef]) -> tuple[int, ...]:
+    return tuple(_index(catalogue, entry) for entry in entries)
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
@@ -196,13 +213,6 @@ def _items(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
     return [Item(item_id=catalogue.item_ids[i], title=catalogue.titles[i]) for i in indices]
 
 
-def _holds(catalogue: Catalogue, item_id: str) -> bool:
-    try:
-        return catalogue.item_ids[catalogue.index_of(item_id)] == item_id
-    except UnknownItemError:
-        return False
-
-
 # -- events --------------------------------------------------------------------------------------
 
 
@@ -220,7 +230,7 @@ async def add_events(
     events = [
         Event(
             user_id=user_id,
-            item_id=catalogue.item_ids[catalogue.index_of(each.item)],
+            item_id=catalogue.item_ids[_index(catalogue, each.named)],
             timestamp=now if each.timestamp is None else each.timestamp,
             kind=each.kind,
             rating=each.rating,
@@ -250,9 +260,7 @@ async def list_events(
         events=[
             StoredEvent(
                 item_id=each.item_id,
-                title=catalogue.titles[catalogue.index_of(each.item_id)]
-                if _holds(catalogue, each.item_id)
-                else None,
+                title=_title(catalogue, each.item_id),
                 timestamp=each.timestamp,
                 kind=each.kind,
                 rating=each.rating,
@@ -261,6 +269,11 @@ async def list_events(
             for each in events
         ]
     )
+
+
+def _title(catalogue: Catalogue, item_id: str) -> str | None:
+    known = catalogue.holds(item_id)
+    return catalogue.titles[catalogue.index_of(item_id, by="id")] if known else None
 
 
 @router.delete("/users/{user_id}", status_code=204, tags=["events"])
@@ -287,9 +300,9 @@ async def find_items(
 
 @router.get("/items/{item_id:path}", tags=["items"])
 async def get_item(item_id: ItemId, request: Request) -> Item:
-    """One item, by id or title."""
+    """One item, by its id; `GET /v1/items?q=` finds items by title."""
     catalogue = (await engine_of(request).current()).catalogue
-    return _items(catalogue, [catalogue.index_of(item_id)])[0]
+    return _items(catalogue, [catalogue.index_of(item_id, by="id")])[0]
 
 
 @router.post("/items", status_code=201, tags=["items"])
@@ -298,9 +311,11 @@ async def add_item(body: NewItem, request: Request) -> Item:
     item_id = body.item_id or body.title
     if len(item_id) > MOST_ID:
         raise Problem(422, f"item_id: a title of over {MOST_ID} characters needs a shorter one.")
-    change = Change("add", item_id, body.title, body.like)
+    engine = engine_of(request)
+    catalogue = (await engine.current()).catalogue
+    twin = None if body.like is None else catalogue.item_ids[_index(catalogue, body.like)]
     try:
-        await engine_of(request).change(change)
+        await engine.change(Change("add", item_id, body.title, twin))
     except UnknownItemError:
         raise
     except DataError as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Entry = Annotated[str, Field(min_length=1, max_length=1000, description="title or item id")]
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -13,6 +13,28 @@ Scalar = str | int | float
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ItemRef(_Body):
+    """An item by its id or by its title: exactly one of the two."""
+
+    item_id: Entry | None = None
+    title: Entry | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.item_id is None) == (self.title is None):
+            raise ValueError("give either item_id or title")
+        return self
+
+
+AnyItem = Annotated[
+    Entry | ItemRef,
+    Field(
+        description='{"item_id": …}, {"title": …}, or a text that is one or the other; a text that '
+        "is the title of one item and the id of another is refused"
+    ),
+]
 
 
 class Filter(_Body):
@@ -33,11 +55,11 @@ class Filter(_Body):
 class RecommendRequest(_Body):
     """What to recommend for."""
 
-    history: list[Entry] = Field(description="titles or item ids, oldest first")
+    history: list[AnyItem] = Field(description="items by id or title, oldest first")
     k: int = Field(10, ge=1)
     exclude_seen: bool = True
-    allow: list[Entry] | None = Field(None, max_length=10_000, description="only these")
-    block: list[Entry] = Field(default=[], max_length=10_000, description="never these")
+    allow: list[AnyItem] | None = Field(None, max_length=10_000, description="only these")
+    block: list[AnyItem] = Field(default=[], max_length=10_000, description="never these")
     filters: dict[str, Filter] = Field(default={}, max_length=20)
     explain: bool = Field(False, description="which items of the history moved each item")
 
@@ -72,16 +94,34 @@ class Recommended(Item):
 class Recommendations(BaseModel):
     items: list[Recommended]
     history: list[Item]
+    unknown_items: list[str] = Field(
+        default=[],
+        description="ids in the stored events of the user that the catalogue does not hold; they "
+        "were left out of the history",
+    )
 
 
 class NewEvent(_Body):
-    """Something that a user did with an item."""
+    """Something that a user did with an item, which is named in exactly one of three ways."""
 
-    item: Entry
+    item_id: Entry | None = None
+    title: Entry | None = None
+    item: Entry | None = Field(None, description="a title or an id; prefer item_id or title")
     timestamp: float | None = Field(None, ge=0, le=1e11, description="seconds; now if not given")
     kind: str = Field("view", min_length=1, max_length=64)
     rating: float | None = Field(None, ge=-1e6, le=1e6)
     event_id: str | None = Field(None, min_length=1, max_length=256)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(name is not None for name in (self.item_id, self.title, self.item)) != 1:
+            raise ValueError("give exactly one of item_id, title and item")
+        return self
+
+    @property
+    def named(self) -> str | ItemRef:
+        """The item, as a history names one."""
+        return self.item or ItemRef(item_id=self.item_id, title=self.title)
 
 
 class NewEvents(_Body):
@@ -115,4 +155,4 @@ class NewItem(_Body):
     item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="the title if not given"
     )
-    like: Entry | None = Field(None, description="a known item that it resembles")
+    like: AnyItem | None = Field(None, description="a known item that it resembles")

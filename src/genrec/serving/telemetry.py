@@ -42,6 +42,11 @@ class Telemetry:
             "genrec_dropped", "Requests given up before the model ran.", ["why"], registry=own
         )
         self.events = Counter("genrec_events", "Events stored.", ["result"], registry=own)
+        self.unknown = Counter(
+            "genrec_unknown_items",
+            "Ids in stored events that the catalogue does not hold.",
+            registry=own,
+        )
         self.reloads = Counter(
             "genrec_reloads", "Run folders read again.", ["result"], registry=own
         )

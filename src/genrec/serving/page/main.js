@@ -61,6 +61,7 @@ function showList({ items }, history) {
 }
 
 const pair = ({ item_id, title }) => ({ item_id, title });
+const byId = ({ item_id }) => ({ item_id });
 
 function endWaiting() {
   $("list").classList.remove("stale");
@@ -88,8 +89,8 @@ async function refresh() {
   asking = mine;
   const { history, hidden, k } = state.current();
   showWaiting();
-  const body = { k, history: history.map((item) => item.item_id),
-    block: hidden.map((item) => item.item_id), explain: history.length > 0 };
+  const body = { k, history: history.map(byId),
+    block: hidden.map(byId), explain: history.length > 0 };
   try {
     const answer = await recommend(body, mine.signal);
     if (asking !== mine) return;
