@@ -93,6 +93,7 @@ def fashion(users: int = 400, items: int = 40) -> Dataset:
     return Dataset("fashion", data.catalogue, log)
 
 
+@pytest.mark.slow
 def test_forward_recommends_what_rises() -> None:
     """A user who was here early is told the news, not what went with their old items."""
     data = fashion()

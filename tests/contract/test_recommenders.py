@@ -39,7 +39,11 @@ RECOMMENDERS: dict[str, Make] = {
 }
 
 
-@pytest.fixture(scope="module", params=list(RECOMMENDERS))
+SLOW = pytest.param("p5-shuffled", marks=pytest.mark.slow)
+NAMES = [SLOW if name == "p5-shuffled" else name for name in RECOMMENDERS]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SASRecScorer, "epochs", 3)
