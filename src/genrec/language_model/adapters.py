@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -30,10 +31,19 @@ def make_trainable(backbone: Backbone, config: Config) -> None:
     else:
         _add_lora(backbone, config, first)
     if config.gradient_checkpointing:
-        backbone.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
+        _recompute_activations(backbone.causal_lm)
     # No gradient reaches the layers below the first trained one: they only run forward.
     for layer in () if backbone.sharded else backbone.blocks[:first]:
         pack_linear(layer)
+
+
+def _recompute_activations(model: Any) -> None:
+    """Switch on what transformers calls activation checkpointing from 5.23 on."""
+    settings = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(settings)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
 
 def _unfreeze(backbone: Backbone, first: int) -> None:
