@@ -279,7 +279,7 @@ def test_equal_entries_are_kept_from_the_left() -> None:
         (lambda: SLIM(l1=-1.0), "l1 must be at least 0"),
         (lambda: RecentPopularity(half_life=0.0), "half_life must be above 0"),
         (lambda: TitleSearch(last=0), "last must be at least 1"),
-        (lambda: SASRec(width=65), "width 65 must be a multiple of heads 2"),
+        (lambda: SASRec(width=65), "width must be a multiple of heads=2, got 65"),
         (lambda: make_baseline("itemkn"), "Unknown baseline 'itemkn'; did you mean 'itemknn'?"),
         (lambda: make_baseline("?"), "Unknown baseline '\\?'; known are popularity, "),
     ],

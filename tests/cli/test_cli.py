@@ -197,7 +197,7 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("split", "train", "DATA", "--out", "OUT", "--split", "random", says="'random'"),
         wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
         wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
-        wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="known are auto"),
+        wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="Use one of auto"),
         wrong(
             "patience", "train", "DATA", "--out", "OUT", "--set", "patience=0", says="'patience'"
         ),
