@@ -203,7 +203,7 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         ),
         wrong("4 bits", "train", "DATA", "--out", "OUT", *FOUR_BITS, says="tuning=lora"),
         wrong("no run to export", "export", "nowhere", "--out", "OUT", says="not a run folder"),
-        wrong("export over it", "export", "RUN", "--out", "DATA", says="exists; name a new"),
+        wrong("export over it", "export", "RUN", "--out", "DATA", says="Choose a new"),
         wrong("users", "evaluate", "RUN", "--users", 0, says="users must be at least 1"),
         wrong("clash", "train", "DATA", "--out", "OUT", "--set", "split=x", says="'split'"),
         wrong("yaml", "train", "DATA", "--out", "OUT", "--set", "titles=[a", says="titles"),
