@@ -47,7 +47,7 @@ def test_too_many_items_for_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_prior("auto", 30) == "pooled"
     assert choose_prior("auto", 10**6) == "transitions"
     assert choose_prior("none", 30) == "none"
-    with pytest.raises(ConfigError, match="Unknown prior 'svd'; known are auto, none, popularity"):
+    with pytest.raises(ConfigError, match=r"Unknown prior 'svd'\. Use one of auto, none, popul"):
         choose_prior("svd", 30)
     monkeypatch.setattr("genrec.collaborative.pool.MAX_DENSE_ITEMS", 20)
     with pytest.raises(ConfigError, match=r"30 items are too many.*prior=transitions"):

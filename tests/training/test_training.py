@@ -251,7 +251,7 @@ def test_other_recipes_learn_too(tiny_backbone: str, settings: dict[str, object]
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there it works")
 def test_four_bits_need_a_gpu(tiny_backbone: str) -> None:
     model = GenRec(backbone=tiny_backbone, quantization="4bit", **SMALL)
-    with pytest.raises(GenRecError, match="needs a CUDA GPU; set quantization=none"):
+    with pytest.raises(GenRecError, match=r"needs a CUDA GPU\. Set quantization=none"):
         model.fit(make_dataset(users=8), progress=False)
 
 
