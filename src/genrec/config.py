@@ -1,4 +1,4 @@
-"""The one frozen configuration of a GenRec model; unknown keys are errors."""
+"""The configuration of a GenRec model: frozen, validated, and strict about unknown keys."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PAPER_SETTINGS: dict[str, Any] = {
     "warmup_steps": 100,
     "max_tokens": 256,
 }
-"""Hyperparameters of arXiv 2307.00457 where they differ from GenRec's own defaults."""
+"""Hyperparameters of arXiv 2307.00457 that differ from GenRec's own defaults."""
 
 
 class Settings(TypedDict, total=False):
-    """The fields of :class:`Config` beside ``backbone``, for editors and type checkers."""
+    """All fields of :class:`Config` except ``backbone``, for editors and type checkers."""
 
     recipe: Literal["default", "paper"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
@@ -78,112 +78,167 @@ class Settings(TypedDict, total=False):
 
 
 class Config(BaseModel):
-    """Everything that decides what a model is and how it is trained.
+    """All settings of a model: its parts, its prompts and its training.
 
-    Build it with :meth:`create`, which turns validation failures into :class:`ConfigError`.
+    Build a configuration with :meth:`create`, which reports invalid values as
+    :class:`~genrec.errors.ConfigError`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: Literal["default", "paper"] = Field(
-        "default", description="paper: the settings of arXiv 2307.00457 as defaults"
+        "default",
+        description="set of default values; paper: those of arXiv 2307.00457",
     )
-    backbone: str = Field("smollm2-135m", description="known name, Hub id or local folder")
+    backbone: str = Field(
+        "smollm2-135m",
+        description="pretrained language model: a known name, a Hugging Face Hub id or a folder",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the machine multiplies it faster than float32"
+        "auto",
+        description="number format of the weights; auto: bfloat16 where the machine multiplies it "
+        "faster than float32",
     )
     quantization: Literal["none", "4bit"] = Field(
-        "none", description="4bit: QLoRA, the frozen backbone in NF4 (needs bitsandbytes)"
+        "none",
+        description="format of the frozen backbone; 4bit: NF4 as in QLoRA (needs bitsandbytes)",
     )
     fsdp: bool = Field(
-        False, description="each of several processes holds its share of the frozen layers' weights"
+        False,
+        description="shard the weights of the frozen layers across the training processes",
     )
     layers: int | None = Field(
-        None, ge=1, description="keep the first n decoder layers; all if None"
+        None, ge=1, description="keep only the first n decoder layers; all if None"
     )
 
     template: Literal["list", "instruction"] = Field(
-        "list", description="form of the prompt: a list of titles, or the paper's instructions"
+        "list",
+        description="form of the prompt: a list of titles, or the instructions of the paper",
     )
     titles: Literal["short", "display"] = Field(
-        "short", description="form the model reads and writes"
+        "short", description="form of the titles in prompts and in generated text"
     )
     title_tokens: int = Field(
-        24, ge=2, description="short titles are cut to about this many tokens"
+        24, ge=2, description="approximate maximum length of a short title, in tokens"
     )
-    history_length: int = Field(20, ge=1, description="most recent items in a prompt")
-    max_tokens: int = Field(1024, ge=16, description="most tokens in a prompt; the oldest items go")
+    history_length: int = Field(
+        20, ge=1, description="maximum number of items in a prompt, the most recent ones"
+    )
+    max_tokens: int = Field(
+        1024,
+        ge=16,
+        description="maximum length of a prompt in tokens; the oldest items are dropped first",
+    )
 
     prior: str = Field(
         "auto",
-        description="pooled, transitions, cooccurrence, popularity, sasrec or none; auto: pooled, "
-        "or transitions where the catalogue is too large for it",
+        description="distribution over items that the language model corrects: pooled, "
+        "transitions, cooccurrence, popularity, sasrec or none; auto: pooled, or transitions if "
+        "the catalogue is too large for pooled",
     )
-    lm_weight: float = Field(1.0, ge=0, description="factor of the LM's residual beside a prior")
-    residual_rank: int = Field(32, ge=1, description="rank of that residual")
+    lm_weight: float = Field(
+        1.0,
+        ge=0,
+        description="factor of the residual, the correction that the language model adds to the "
+        "prior",
+    )
+    residual_rank: int = Field(
+        32, ge=1, description="rank of the projection that computes the residual"
+    )
     decoding: Literal["exact", "beam"] = Field(
-        "exact", description="beam: the paper's, unconstrained"
+        "exact",
+        description="exact: exact search over the title trie; beam: the unconstrained beam search "
+        "of the paper",
     )
-    beams: int = Field(10, ge=1, description="beams of unconstrained decoding")
+    beams: int = Field(10, ge=1, description="number of beams for decoding=beam")
 
     tuning: Literal["lora", "full"] = Field(
-        "lora", description="full: train the weights themselves"
+        "lora",
+        description="lora: train an adapter; full: train the backbone's own weights",
     )
-    trained_layers: int | None = Field(6, ge=1, description="train the last n layers; all if None")
+    trained_layers: int | None = Field(
+        6, ge=1, description="train only the last n decoder layers; all if None"
+    )
     lora_rank: int = Field(16, ge=1, description="rank of the adapter's matrices")
-    lora_alpha: int = Field(32, ge=1, description="scale of the adapter: alpha / rank")
+    lora_alpha: int = Field(32, ge=1, description="the adapter is scaled by lora_alpha / lora_rank")
     lora_dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropout before the adapter, in training"
+        0.0, ge=0, lt=1, description="dropout rate before the adapter, in training only"
     )
-    lora_targets: str | tuple[str, ...] = Field("all-linear", description="names of linear modules")
-    rslora: bool = Field(False, description="scale by alpha / sqrt(rank), arXiv 2312.03732")
+    lora_targets: str | tuple[str, ...] = Field(
+        "all-linear", description="names of the linear modules that get an adapter"
+    )
+    rslora: bool = Field(
+        False, description="scale the adapter by alpha / sqrt(rank) instead, arXiv 2312.03732"
+    )
 
     loss: Literal["catalogue", "full-vocabulary", "all-tokens"] = Field(
         "catalogue",
-        description="over a decision's children; over all tokens, at titles or everywhere",
+        description="cross-entropy in training; catalogue: over the tokens that the title trie "
+        "allows; full-vocabulary: over all tokens, at titles; all-tokens: over all tokens, "
+        "at every position",
     )
     loss_temperature: float | Literal["adaptive"] = Field(
-        1.0, description="divides the logits in training, arXiv 2504.04178; prior=none only"
+        1.0,
+        description="divisor of the logits in training, arXiv 2504.04178; other values than 1 need "
+        "prior=none",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak rate, after the warm-up")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, after the warm-up")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="of the learning rate after the warm-up, over the whole budget"
+        "linear",
+        description="learning rate schedule after the warm-up, over the whole training budget",
     )
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     warmup_steps: int = Field(
-        10, ge=0, description="optimiser steps in which the rate rises to its peak"
+        10, ge=0, description="optimiser steps in which the learning rate rises to its peak"
     )
-    window: int = Field(20, ge=1, description="targets in one training window")
+    window: int = Field(20, ge=1, description="number of targets in one training window")
     windows_per_user: int | None = Field(
         2, ge=1, description="train on the last n windows of each history; all if None"
     )
-    batch_size: int = Field(16, ge=1, description="windows (paper: examples) in an optimiser step")
-    microbatch_size: int = Field(
-        8, ge=1, description="windows in one forward pass; the rest of a batch is accumulated"
+    batch_size: int = Field(
+        16, ge=1, description="windows (recipe paper: examples) per optimiser step"
     )
-    gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
-    epochs: float | None = Field(None, gt=0, description="1 if neither this nor minutes is set")
-    minutes: float | None = Field(None, gt=0, description="wall-clock budget of training")
+    microbatch_size: int = Field(
+        8, ge=1, description="windows per forward pass; gradients are accumulated over a batch"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations: less memory, about a third more time"
+    )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="maximum number of passes over the training data; 1 if minutes is not set "
+        "either",
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="maximum training time in minutes (wall clock)"
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    save_steps: int = Field(50, ge=1, description="optimiser steps between checkpoints")
+    save_steps: int = Field(50, ge=1, description="optimiser steps between two checkpoints")
     patience: int | None = Field(
         None,
         ge=1,
-        description="stop after n evaluations without a better validation NDCG@10; keep the best",
+        description="early stopping: stop after n evaluation steps without a better validation "
+        "NDCG@10 and keep the best weights; off if None",
     )
-    eval_steps: int = Field(
-        50, ge=1, description="optimiser steps between two evaluations on validation users"
+    eval_steps: int = Field(50, ge=1, description="optimiser steps between two evaluation steps")
+    eval_users: int = Field(
+        500, ge=1, description="number of validation users in an evaluation step"
     )
-    eval_users: int = Field(500, ge=1, description="validation users in such an evaluation")
-    report_to: tuple[str, ...] = Field((), description="trackers of HF Trainer, e.g. tensorboard")
-    seed: int = Field(0, description="of everything random in training")
+    report_to: tuple[str, ...] = Field(
+        (), description="experiment trackers of the Hugging Face Trainer, e.g. tensorboard"
+    )
+    seed: int = Field(0, description="seed of all random numbers in training")
 
     @classmethod
     def create(cls, **settings: Any) -> Config:
-        """Defaults of the named recipe, overridden by ``settings``.
+        """Build a configuration from the defaults of a recipe and the given settings.
+
+        Args:
+            settings: fields of this class; they override the defaults of ``recipe``.
 
         Raises:
-            ConfigError: a key is unknown or a value is out of range; the message names it.
+            ConfigError: A key is unknown or a value is invalid; the message names the key.
         """
         base = PAPER_SETTINGS if settings.get("recipe") == "paper" else {}
         try:
@@ -192,7 +247,12 @@ class Config(BaseModel):
             raise ConfigError(_explain(error)) from None
 
     def with_budget(self, *, minutes: float | None, epochs: float | None) -> Config:
-        """The same settings with another budget of training, where one is given."""
+        """Return a copy with another training budget.
+
+        Args:
+            minutes: wall-clock time in minutes; unchanged if ``None``.
+            epochs: passes over the training data; unchanged if ``None``.
+        """
         budget = {"minutes": minutes, "epochs": epochs}
         changes = {key: value for key, value in budget.items() if value is not None}
         return Config.create(**{**self.model_dump(), **changes})
@@ -209,21 +269,22 @@ class Config(BaseModel):
         plain = (self.loss, self.loss_temperature, self.decoding) == ("catalogue", 1.0, "exact")
         if self.prior != "none" and not plain:
             raise ValueError(
-                "other losses than catalogue, loss_temperature and decoding=beam know no prior: "
-                "set prior=none"
+                "a loss other than catalogue, a loss_temperature other than 1 and decoding=beam "
+                "do not work with a prior; set prior=none"
             )
         if self.loss_temperature != "adaptive" and self.loss_temperature <= 0:
-            raise ValueError("loss_temperature must be positive, or adaptive")
+            raise ValueError("loss_temperature must be a positive number or adaptive")
         if self.loss_temperature != 1.0 and self.loss != "catalogue":
-            raise ValueError("loss_temperature is for loss=catalogue")
+            raise ValueError("loss_temperature other than 1 needs loss=catalogue")
         if self.tuning == "full" and self.dtype not in ("auto", "float32"):
-            raise ValueError("weights that are trained themselves need dtype=float32")
+            raise ValueError("tuning=full needs dtype=float32 or dtype=auto")
         if self.fsdp and (self.tuning, self.quantization) != ("lora", "none"):
             raise ValueError(
-                "fsdp shares out what LoRA leaves frozen: set tuning=lora, quantization=none"
+                "fsdp shards only weights that LoRA leaves frozen; set tuning=lora and "
+                "quantization=none"
             )
         if self.quantization != "none" and self.tuning == "full":
-            raise ValueError("quantized weights cannot be trained: set tuning=lora")
+            raise ValueError("quantized weights cannot be trained; set tuning=lora")
         return self
 
 
@@ -232,25 +293,37 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(map(str, item["loc"])) or "settings"
         if item["type"] == "extra_forbidden":
-            problems.append(f"unknown setting {key!r}; known are {', '.join(Config.model_fields)}")
+            problems.append(
+                f"unknown setting {key!r}; the settings are {', '.join(Config.model_fields)}"
+            )
         else:
             problems.append(f"setting {key!r}: {item['msg']} (got {item['input']!r})")
     return "; ".join(problems)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Turn ``key=value`` strings from the command line into settings (values are YAML scalars)."""
+    """Parse ``key=value`` strings from the command line.
+
+    Args:
+        assignments: strings such as ``"lora_rank=8"``; each value is read as YAML.
+
+    Returns:
+        The settings by key; YAML lists become tuples.
+
+    Raises:
+        ConfigError: A string has no ``=`` or no key, or its value is not valid YAML.
+    """
     import yaml
 
     settings: dict[str, Any] = {}
     for text in assignments:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set takes key=value, got {text!r}")
+            raise ConfigError(f"--set takes key=value, e.g. --set lora_rank=8; got {text!r}")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {key}: {value!r} is no YAML value.") from None
+            raise ConfigError(f"--set {key}: {value!r} is not a valid YAML value") from None
         # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
         settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return settings

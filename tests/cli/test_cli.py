@@ -111,7 +111,7 @@ def test_recommend_takes_filters_and_gives_reasons(
     )
     assert code == 0
     assert titles[7] in out
-    assert "what mattered most" in out
+    assert "strongest effects" in out
 
 
 def test_recommend_for_a_user_of_the_data_set(

@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. Heavy modules are imported inside the commands."""
+"""The `genrec` command: registers all subcommands and turns errors into exit codes.
+
+Commands import heavy modules inside their bodies, so that `genrec --help` starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from genrec.errors import GenRecError
 
 app = typer.Typer(
     name="genrec",
-    help="Recommend the next item by generating its title with a language model.",
+    help="Recommend the next item by letting a language model generate its title.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,13 +26,18 @@ app = typer.Typer(
 )
 
 
-data_app = typer.Typer(help="Known data sets and backbones.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="List and download the data sets and language models that GenRec knows by name.",
+    no_args_is_help=True,
+)
 data_app.command("list")(data.data_list)
 data_app.command("get")(data.data_get)
 app.add_typer(data_app, name="data")
 
 
-events_app = typer.Typer(help="What a service has stored of its users.", no_args_is_help=True)
+events_app = typer.Typer(
+    help="Export or delete the user events that a service has stored.", no_args_is_help=True
+)
 events_app.command("export")(serve.events_export)
 events_app.command("delete")(serve.events_delete)
 app.add_typer(events_app, name="events")
@@ -50,7 +58,7 @@ for command in (
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Print versions, devices, threads and caches, and what is missing."""
+    """Check the installation: print versions, devices, threads, caches and missing parts."""
     from genrec.doctor import diagnose, render
 
     diagnosis = diagnose()
@@ -61,7 +69,9 @@ def doctor(as_json: Json = False) -> None:
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of GenRec and exit.")
+    ] = False,
 ) -> None:
     if version:
         from genrec._version import __version__
@@ -71,7 +81,14 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 0, with 2 if the input is wrong, with 1 if GenRec is."""
+    """Run the command line and exit.
+
+    The exit code is 0 on success, 2 for wrong input or an unusable file, 130 after an interrupt,
+    and 1 for a fault in GenRec itself.
+
+    Args:
+        arguments: command-line arguments without the program name; ``sys.argv`` if ``None``.
+    """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="genrec")
     except GenRecError as error:
@@ -83,5 +100,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with a training run", file=sys.stderr)
+        print("interrupted; run the same command again to resume training", file=sys.stderr)
         sys.exit(130)

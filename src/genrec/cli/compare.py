@@ -1,4 +1,4 @@
-"""`genrec compare`."""
+"""The command `genrec compare`."""
 
 from __future__ import annotations
 
@@ -13,45 +13,82 @@ from genrec.cli.output import numbers, print_comparison, print_json, progress_ba
 
 
 def compare(
-    dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
+    ],
     models: Annotated[
         str,
-        typer.Option(help="Comma-separated: baselines, forms of GenRec, run folders; or `all`."),
+        typer.Option(
+            help="Comma-separated models: names of baselines, variants of GenRec, run folders; "
+            "or `all`."
+        ),
     ] = "popularity,itemknn,ease,cooccurrence,pooled,sasrec,genrec",
     out: Annotated[
-        Path | None, typer.Option(help="Folder; a comparison cut off there goes on.")
+        Path | None,
+        typer.Option(
+            help="Output folder; an interrupted comparison resumes from it. Default: a folder "
+            "under runs/ named after data set and split."
+        ),
     ] = None,
     split: Annotated[
         str,
-        typer.Option(help="leave-last-out, global-time, or a folder with train, valid, test."),
+        typer.Option(
+            help="How to split the data: leave-last-out, global-time, or a folder with the "
+            "tables train, valid and test."
+        ),
     ] = "leave-last-out",
     train_on: Annotated[
-        str, typer.Option(help="train+valid (all before the test targets) or train.")
+        str,
+        typer.Option(
+            help="Training data: train+valid (everything before the test targets) or train."
+        ),
     ] = "train+valid",
     evaluate_on: Annotated[
-        str, typer.Option(help="test, or valid: to choose by, one item earlier.")
+        str,
+        typer.Option(
+            help="Targets to predict: test, or valid to choose models and settings without using "
+            "the test targets."
+        ),
     ] = "test",
     users: Users = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each model that depends on a seed.")] = 1,
-    minutes: Annotated[float, typer.Option(help="Training of each GenRec and P5.")] = 5.0,
-    cutoffs: Annotated[str, typer.Option("--k", help="Cut-offs.")] = "5,10",
+    seeds: Annotated[
+        int, typer.Option(help="Number of seeds for each model that depends on one.")
+    ] = 1,
+    minutes: Annotated[
+        float, typer.Option(help="Training time in minutes for each variant of GenRec and P5.")
+    ] = 5.0,
+    cutoffs: Annotated[
+        str, typer.Option("--k", help="Comma-separated cut-offs k of HR@k and NDCG@k.")
+    ] = "5,10",
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of the GenRecs as key=value.")
+        list[str] | None,
+        typer.Option("--set", help="Setting for all variants of GenRec as key=value; repeatable."),
     ] = None,
     nll: Nll = False,
     reference: Annotated[
-        str | None, typer.Option(help="Model the others are paired with; else the best one.")
+        str | None,
+        typer.Option(
+            help="Model that the others are compared with user by user; default: the best one."
+        ),
     ] = None,
     hourly_cost: Annotated[
-        float | None, typer.Option(help="Of an hour on this machine, for costs per 1,000.")
+        float | None,
+        typer.Option(
+            help="Price of one hour on this machine, to report the cost of 1,000 recommendation "
+            "lists."
+        ),
     ] = None,
     allow_leaks: Annotated[
-        bool, typer.Option("--allow-leaks", help="Go on where data or split leak.")
+        bool,
+        typer.Option(
+            "--allow-leaks", help="Continue if a check finds a leak; the report names the leak."
+        ),
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare models on one split: tables, intervals, slices, leaks, costs, one report."""
+    """Compare models on one split and write a report with intervals, leak checks and costs."""
     from genrec.config import parse_assignments
     from genrec.workflows.compare import notes
     from genrec.workflows.compare import run_comparison as run
@@ -89,5 +126,5 @@ def compare(
     print_comparison([each.evaluation for each in found.entries])
     for line in notes(found):
         print(f"note: {line}")
-    print(f"{out / 'report.html'} shows it all")
+    print(f"full report: {out / 'report.html'}")
     return None

@@ -1,4 +1,4 @@
-"""`genrec data list`, `genrec data get` and `genrec prepare`."""
+"""The commands `genrec data list`, `genrec data get` and `genrec prepare`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from genrec.cli.output import megabytes, print_json, print_table
 
 
 def data_list(
-    every: Annotated[bool, typer.Option("--all", help="Each category of Amazon, too.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list every category of the Amazon reviews.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List data sets and backbones that are known by name."""
+    """List the data sets and language models that are known by name."""
     from genrec.assets.known import list_assets
 
     assets = list_assets()
@@ -28,17 +30,21 @@ def data_list(
         name = f"{family}/CATEGORY" if slash and not (every or a.cached) else a.name
         cached = "cached" if a.cached else ""
         rows.setdefault(name, (a.kind, name, cached, megabytes(a.size), a.licence))
-    # A name that is cut off cannot be typed: all of them leave no room for licences.
+    # With all names listed, the licence column would truncate names that users need to copy.
     shown = 4 if every else 5
     header = ("kind", "name", "", "MB", "licence")[:shown]
     print_table(header, [row[:shown] for row in rows.values()])
     if not every:
-        print("genrec data list --all names the categories.")
+        print("Run `genrec data list --all` to list the categories.")
     return None
 
 
-def data_get(name: Annotated[str, typer.Argument(help="See `genrec data list`.")]) -> None:
-    """Fetch a data set or backbone into the cache and print where it is."""
+def data_get(
+    name: Annotated[
+        str, typer.Argument(help="Name of a data set or model (see `genrec data list`).")
+    ],
+) -> None:
+    """Download a data set or language model into the cache and print its path."""
     from genrec.assets.known import backbone_folder, dataset_files, list_assets
 
     kinds = {asset.name: asset.kind for asset in list_assets()}
@@ -47,29 +53,48 @@ def data_get(name: Annotated[str, typer.Argument(help="See `genrec data list`.")
 
 def prepare(
     log: Annotated[
-        Path, typer.Argument(help="CSV, TSV, Parquet, JSONL(.gz), .inter, or a folder.")
+        Path,
+        typer.Argument(
+            help="Interaction log: a CSV, TSV, Parquet, JSON lines (.gz allowed) or RecBole "
+            ".inter file, or a folder that holds one."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Data set folder to write.")],
-    items: Annotated[Path | None, typer.Option(help="Item table with ids and titles.")] = None,
-    user: Annotated[str | None, typer.Option(help="Column of the user id.")] = None,
-    item: Annotated[str | None, typer.Option(help="Column of the item id.")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Column that orders the log.")] = None,
-    rating: Annotated[str | None, typer.Option(help="Column of the rating.")] = None,
-    review: Annotated[str | None, typer.Option(help="Column of the review text.")] = None,
-    title: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
-    min_user: Annotated[int, typer.Option(help="k-core: interactions of each user.")] = 1,
-    min_item: Annotated[int, typer.Option(help="k-core: interactions of each item.")] = 1,
-    min_rating: Annotated[
-        float | None, typer.Option(help="Leave out interactions that are rated lower.")
+    items: Annotated[
+        Path | None, typer.Option(help="Table of the items with their ids and titles.")
     ] = None,
-    max_users: Annotated[int | None, typer.Option(help="Draw this many users.")] = None,
+    user: Annotated[str | None, typer.Option(help="Name of the user id column.")] = None,
+    item: Annotated[str | None, typer.Option(help="Name of the item id column.")] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="Name of the timestamp column, which orders the log.")
+    ] = None,
+    rating: Annotated[str | None, typer.Option(help="Name of the rating column.")] = None,
+    review: Annotated[str | None, typer.Option(help="Name of the review text column.")] = None,
+    title: Annotated[str | None, typer.Option(help="Name of the item title column.")] = None,
+    min_user: Annotated[
+        int, typer.Option(help="Minimum number of interactions per user (k-core).")
+    ] = 1,
+    min_item: Annotated[
+        int, typer.Option(help="Minimum number of interactions per item (k-core).")
+    ] = 1,
+    min_rating: Annotated[
+        float | None,
+        typer.Option(help="Minimum rating; lower and missing ratings are dropped."),
+    ] = None,
+    max_users: Annotated[
+        int | None, typer.Option(help="Maximum number of users, drawn at random with --seed.")
+    ] = None,
     shuffle_ties: Annotated[
-        bool, typer.Option(help="Control: order equal timestamps at random, not by the log.")
+        bool,
+        typer.Option(
+            help="Order interactions with equal timestamps at random instead of by their row in "
+            "the log, to measure how much that order matters."
+        ),
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Turn a log and item titles into a data set folder."""
+    """Prepare a data set folder from an interaction log and item titles."""
     from genrec.data.dataset import Dataset
     from genrec.data.interactions import read_interactions
 
@@ -94,6 +119,6 @@ def prepare(
     print(
         f"{out}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; {catalogue['untitled']} items without a title, "
-        f"{catalogue['duplicate_titles']} duplicate titles told apart (details in dataset.json)"
+        f"{catalogue['duplicate_titles']} duplicate titles made unique (details in dataset.json)"
     )
     return None

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]
 
 
-Users = Annotated[int | None, typer.Option(help="Test users, drawn by seed; all if not given.")]
-
-
-Restart = Annotated[bool, typer.Option(help="Drop the checkpoints of a cut-off run.")]
-
-
-Nll = Annotated[
-    bool, typer.Option("--nll", help="Likelihood of the targets, too, where there is one.")
+Users = Annotated[
+    int | None,
+    typer.Option(help="Number of test users, drawn at random with --seed; all if omitted."),
 ]
 
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Restart = Annotated[
+    bool,
+    typer.Option(help="Delete the checkpoints of an interrupted run and train from the start."),
+]
 
 
-Store = Annotated[str, typer.Option(help="SQLAlchemy URL of the event store.")]
+Nll = Annotated[
+    bool,
+    typer.Option(
+        "--nll",
+        help="Also report the negative log-likelihood of the targets (nats per item) for models "
+        "that define one.",
+    ),
+]
+
+
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+
+
+Store = Annotated[
+    str,
+    typer.Option(help="SQLAlchemy URL of the event store, e.g. sqlite:///runs/mine.events.db."),
+]

@@ -1,4 +1,4 @@
-"""How commands print: tables, JSON, progress."""
+"""Functions that print the results of commands: tables, JSON and progress bars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(*header, box=box.SIMPLE)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # titles are data, not markup
+        table.add_row(*(Text(cell) for cell in row))  # titles may contain Rich markup characters
     Console().print(table)
 
 
@@ -39,7 +39,7 @@ def print_comparison(evaluations: Sequence[Evaluation]) -> None:
 
 
 def print_paired(evaluations: Sequence[Evaluation]) -> None:
-    """How far the last one is from the others, user by user."""
+    """Print the paired difference between the last evaluation and each of the others."""
     from genrec.evaluation.results import compare_paired
     from genrec.metrics import paired_difference
 
@@ -70,7 +70,7 @@ def print_recommendations(
     if reasons is not None:
         shown = [", ".join(f"{i.title} {i.effect:+.2f}" for i in each[:3]) for each in reasons]
         rows = [(*row, why) for row, why in zip(rows, shown, strict=True)]
-        columns += ("what mattered most (nats)",)
+        columns += ("strongest effects (nats)",)
     print_table(columns, rows)
 
 
@@ -79,7 +79,7 @@ def _probability(item: Recommendation) -> str:
 
 
 def progress_bar(what: str) -> Progress:
-    """A callback that draws a progress bar on standard error, and takes it away when done."""
+    """Return a callback that draws a progress bar on standard error and removes it when done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -110,4 +110,6 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise DataError(f"{option} takes whole numbers such as 5,10; got {text!r}.") from None
+        raise DataError(
+            f"{option} takes whole numbers separated by commas, such as 5,10; got {text!r}."
+        ) from None

@@ -1,4 +1,4 @@
-"""`genrec recommend`."""
+"""The command `genrec recommend`."""
 
 from __future__ import annotations
 
@@ -18,45 +18,70 @@ if TYPE_CHECKING:
 
 
 def recommend(
-    run: Annotated[str, typer.Argument(help="Run folder, or ORG/NAME on the Hugging Face Hub.")],
+    run: Annotated[
+        str, typer.Argument(help="Run folder, or ORG/NAME of a run on the Hugging Face Hub.")
+    ],
     history: Annotated[
-        list[str] | None, typer.Option(help="Title or item id, oldest first; repeatable.")
+        list[str] | None,
+        typer.Option(help="Title or id of an item in the history, oldest first; repeatable."),
     ] = None,
     history_id: Annotated[
-        list[str] | None, typer.Option(help="Item id, oldest first; repeatable.")
+        list[str] | None,
+        typer.Option(help="Id of an item in the history, oldest first; repeatable."),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="User id of the run's data set.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="Id of a user in the run's data set, whose history is used."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of recommendations.")] = 10,
     include_seen: Annotated[
-        bool, typer.Option(help="Allow items of the history to be recommended again.")
+        bool, typer.Option(help="Also recommend items that are in the history.")
     ] = False,
     allow: Annotated[
-        list[str] | None, typer.Option(help="Only these titles or ids; repeatable.")
+        list[str] | None,
+        typer.Option(help="Recommend only items with this title or id; repeatable."),
     ] = None,
-    allow_id: Annotated[list[str] | None, typer.Option(help="Only these ids; repeatable.")] = None,
+    allow_id: Annotated[
+        list[str] | None, typer.Option(help="Recommend only items with this id; repeatable.")
+    ] = None,
     block: Annotated[
-        list[str] | None, typer.Option(help="Never these titles or ids; repeatable.")
+        list[str] | None,
+        typer.Option(help="Never recommend the item with this title or id; repeatable."),
     ] = None,
-    block_id: Annotated[list[str] | None, typer.Option(help="Never these ids; repeatable.")] = None,
+    block_id: Annotated[
+        list[str] | None, typer.Option(help="Never recommend the item with this id; repeatable.")
+    ] = None,
     where: Annotated[
         str | None,
-        typer.Option(help="SQL condition on the item table, e.g. \"genres LIKE '%Comedy%'\"."),
+        typer.Option(
+            help="Recommend only items that meet this SQL condition on the item table, e.g. "
+            "\"genres LIKE '%Comedy%'\"."
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show which items of the history mattered most.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show the history items that changed the log-probability of each "
+            "recommendation most, in nats.",
+        ),
     ] = False,
     width: Annotated[
-        int | None, typer.Option(help="Use a beam search of this width, not the exact search.")
+        int | None,
+        typer.Option(
+            help="Replace the exact search by a beam search that keeps this many nodes per level."
+        ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a run on the Hub.")
+        str | None, typer.Option(help="Branch, tag or commit of a run on the Hugging Face Hub.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend items after a history of titles or ids, or for a user of the data set."""
+    """Recommend the next items for a given history or for a user of the run's data set."""
     if sum(given is not None for given in (history, history_id, user)) != 1:
         raise DataError(
-            "Give one of --history TITLE (repeatable), --history-id ID (repeatable) and --user ID."
+            "Give exactly one of --history TITLE (repeatable), --history-id ID (repeatable) and "
+            "--user ID."
         )
     if k < 1:
         raise DataError(f"-k must be at least 1, got {k}.")
@@ -97,7 +122,7 @@ def _candidates(
     block_id: list[str] | None,
     where: str | None,
 ) -> Mask:
-    """The items that the options leave, bool [items]."""
+    """Return the items that the options allow, bool [items]."""
     candidates = catalogue.mask(block=block or (), where=where)
     candidates &= catalogue.mask(block=block_id or (), by="id")
     if allow is not None or allow_id is not None:

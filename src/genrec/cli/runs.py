@@ -1,4 +1,4 @@
-"""`genrec train`, `evaluate`, `export` and `demo`."""
+"""The commands `genrec train`, `evaluate`, `export` and `demo`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,48 @@ from genrec.cli.output import (
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="Known name or prepared folder.")],
-    out: Annotated[Path, typer.Option(help="Run folder; a run cut off there goes on.")],
-    recipe: Annotated[str, typer.Option(help="default or paper.")] = "default",
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Run folder to write; an interrupted run resumes from it.")
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Default settings: default, or paper for the settings of arXiv 2307.00457."
+        ),
+    ] = "default",
     prior: Annotated[
         str | None,
-        typer.Option(help="auto, pooled, transitions, cooccurrence, popularity, sasrec, none."),
+        typer.Option(
+            help="Prior that the language model corrects: auto, pooled, transitions, "
+            "cooccurrence, popularity, sasrec or none."
+        ),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Known name, Hub id or folder.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
-    split: Annotated[str, typer.Option(help="leave-last-out or global-time.")] = "leave-last-out",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Language model: a known name, a Hugging Face Hub id or a folder."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Maximum training time in minutes (wall clock).")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Maximum number of passes over the training data.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="How to split the data: leave-last-out or global-time.")
+    ] = "leave-last-out",
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting as key=value; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Any setting of the model as key=value; repeatable."),
     ] = None,
     restart: Restart = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train an adapter on a data set and write a run folder."""
+    """Train a model on a data set and write a run folder."""
     from genrec.config import parse_assignments
     from genrec.processes import is_main
     from genrec.workflows.runs import train_run
@@ -46,7 +69,7 @@ def train(
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
     model = train_run(dataset, out, settings, split=split, restart=restart)
-    if not is_main():  # of several processes that train together
+    if not is_main():  # only the main process of a distributed run prints
         return None
     if as_json:
         return print_json({"run": str(out), **model.info})
@@ -62,7 +85,7 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run and the counting baselines on its test users; write metrics and report."""
+    """Evaluate a run and the counting baselines on its test users, and write a report."""
     from genrec.workflows.runs import evaluate_run
 
     progress = progress_bar("evaluating")
@@ -77,21 +100,21 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
 ) -> None:
-    """Write the language model, adapter merged in, as plain transformers loads it."""
+    """Export the language model with its adapter merged in, as a transformers checkpoint."""
     from genrec.workflows.runs import export_run
 
     export_run(run, out)
-    print(f'{out}: AutoModelForCausalLM.from_pretrained("{out}") loads it')
+    print(f'{out}: exported; load it with AutoModelForCausalLM.from_pretrained("{out}")')
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
-    minutes: Annotated[float, typer.Option(help="Training budget.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 5.0,
     users: Users = 400,
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Train and evaluate on MovieLens-100K with SmolLM2-135M, from nothing, in minutes."""
+    """Download MovieLens-100K and SmolLM2-135M, train, evaluate and recommend, in minutes."""
     from genrec.workflows.demo import run_demo
 
     result = run_demo(
@@ -108,5 +131,5 @@ def demo(
     print(f"\nAfter {', '.join(result.history)}:")
     print_recommendations(result.recommendations)
     minutes_taken = sum(result.stages.values()) / 60
-    print(f"\n{out / 'report.html'} shows it all; {minutes_taken:.1f} minutes in all")
+    print(f"\nfull report: {out / 'report.html'}; total time {minutes_taken:.1f} minutes")
     print(f'next: genrec recommend {out} --history "Fargo (1996)" -k 5')

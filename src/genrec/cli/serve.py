@@ -1,4 +1,4 @@
-"""`genrec serve`, `keys`, and `events`."""
+"""The commands `genrec serve`, `keys`, `events export` and `events delete`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ if TYPE_CHECKING:
 
 def serve(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind to.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     store: Annotated[
         str | None,
-        typer.Option(help="Event store, a SQLAlchemy URL; SQLite beside the run if not given."),
+        typer.Option(
+            help="SQLAlchemy URL of the event store; default: a SQLite file beside the run folder."
+        ),
     ] = None,
     api_keys: Annotated[
-        Path | None, typer.Option(help="File of key hashes (`genrec keys`).")
+        Path | None,
+        typer.Option(help="File with the hashes of the allowed API keys (see `genrec keys`)."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, each with a model of its own.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Number of worker processes; each one loads its own model.")
+    ] = 1,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any limit as key=value; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any limit of the service as key=value, e.g. max_k=50; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Serve a run: a page at /, an API under /v1 that /docs describes."""
+    """Serve a run over HTTP: a page at /, the API under /v1 and its documentation at /docs."""
     try:
         from genrec.serving.server import serve as start
     except ImportError as error:
@@ -49,29 +57,30 @@ def serve(
 
 
 def keys() -> None:
-    """Make an API key: printed once, with the line for the file of hashes."""
+    """Make an API key and print it once, with the hash to add to the file for --api-keys."""
     from genrec.serving.security import key_hash, new_key
 
     key = new_key()
-    print(f"key, for the client:        {key}")
-    print(f"line, for --api-keys FILE:  {key_hash(key)}")
+    print(f"key for the client:              {key}")
+    print(f"line for the --api-keys file:    {key_hash(key)}")
 
 
 def events_export(
     store: Store,
-    out: Annotated[Path, typer.Option(help="Log to write, .parquet or .csv.")],
-    since: Annotated[float | None, typer.Option(help="Only from this time on, seconds.")] = None,
+    out: Annotated[Path, typer.Option(help="Log file to write, .parquet or .csv.")],
+    since: Annotated[
+        float | None,
+        typer.Option(help="Export only events from this time on, in seconds since 1970 (UTC)."),
+    ] = None,
 ) -> None:
-    """Write the events as a log that `genrec prepare` reads: retraining closes the circle."""
+    """Export the stored events as a log that `genrec prepare` reads, e.g. for retraining."""
     rows = _event_store(store).export(out, since=since)
     print(f"{out}: {rows} events; next: genrec prepare {out} --items ITEMS --out DATA")
 
 
-def events_delete(
-    store: Store, user: Annotated[str, typer.Option(help="User whose events go.")]
-) -> None:
-    """Remove everything that is stored of a user."""
-    print(f"{_event_store(store).delete_user(user)} events of {user} removed")
+def events_delete(store: Store, user: Annotated[str, typer.Option(help="Id of the user.")]) -> None:
+    """Delete all stored events of a user."""
+    print(f"deleted {_event_store(store).delete_user(user)} events of user {user}")
 
 
 def _event_store(url: str) -> EventStore:
@@ -84,5 +93,6 @@ def _event_store(url: str) -> EventStore:
 
 def _without_serving(error: ImportError) -> GenRecError:
     return GenRecError(
-        f'This needs the extra "serve" ({error.name} is missing): pip install "genrec[serve]".'
+        f'This command needs the optional dependencies "serve" ({error.name} is missing): '
+        'pip install "genrec[serve]".'
     )
