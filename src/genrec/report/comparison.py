@@ -55,26 +55,36 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
     Raises:
         DataError: the folder is a file.
     """
-    evaluations = [each.evaluation for each in comparison.entries]
-    columns = default_columns(evaluations)
-    places = decimals(evaluations, columns)
+    page = {**_header(comparison), **_results(comparison), **_details(comparison)}
+    return write_pages(Path(folder), "comparison", page)
+
+
+def _header(comparison: Comparison) -> dict[str, Any]:
     reference = comparison.reference
-    charted = [name for name in columns if name.endswith(f"@{comparison.cut}")]
-    paired = [
-        (each.name, comparison.paired(each)) for each in comparison.entries if each is not reference
-    ]
-    rows, zero = differences(paired)
-    page = {
-        "title": f"{len(evaluations)} recommenders on {comparison.data}",
+    return {
+        "title": f"{len(comparison.entries)} recommenders on {comparison.data}",
         "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} users · "
         f"{len(comparison.train.catalogue):,} items",
-        "cards": _cards(comparison, charted, places),
         "level": f"{LEVEL:.0%}",
         "metric": comparison.metric,
+        "cut": comparison.cut,
         "reference": reference.name,
-        "columns": columns,
         "with_nll": any(each.nll is not None for each in comparison.entries),
         "with_price": comparison.hourly_cost is not None,
+    }
+
+
+def _results(comparison: Comparison) -> dict[str, Any]:
+    """The table, the charts and the slices."""
+    evaluations = [each.evaluation for each in comparison.entries]
+    columns = default_columns(evaluations)
+    places, reference = decimals(evaluations, columns), comparison.reference
+    charted = [name for name in columns if name.endswith(f"@{comparison.cut}")]
+    others = [each for each in comparison.entries if each is not reference]
+    rows, zero = differences([(each.name, comparison.paired(each)) for each in others])
+    return {
+        "cards": _cards(comparison, charted, places),
+        "columns": columns,
         "rows": [_row(each, comparison, columns, places) for each in comparison.entries],
         "charts": [
             (name, bars(evaluations, name, places, reference.evaluation)) for name in charted
@@ -88,17 +98,20 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
                 for e in comparison.entries
             ]
         ),
-        "warnings": _warnings(comparison),
         "slices": _slices(comparison, places),
+    }
+
+
+def _details(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "warnings": _warnings(comparison),
         "users": _users(comparison),
-        "cut": comparison.cut,
-        "protocol": [*reference.evaluation.protocol, *_definitions(comparison)],
+        "protocol": [*comparison.reference.evaluation.protocol, *_definitions(comparison)],
         "facts": [
             ("Data and split", flat(comparison.facts)),
             ("Environment", flat(comparison.environment)),
         ],
     }
-    return write_pages(Path(folder), "comparison", page)
 
 
 def _cards(comparison: Comparison, names: Sequence[str], places: int) -> list[tuple[str, str, str]]:

@@ -204,11 +204,6 @@ def train(
     writes files.
 
     Args:
-        model: the catalogue likelihood.
-        prompts: the catalogue's prompts.
-        histories: the training histories.
-        prior: the prior, if any.
-        config: the settings.
         checkpoints: folder for checkpoints; training resumes from the last one in it.
         fingerprint: fingerprint of the training data; checkpoints of other data are refused.
         evaluate: computes metrics on the validation users, including :data:`METRIC`; required if
@@ -222,9 +217,7 @@ def train(
     windows = training_windows(histories, prompts, config)
     collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
-        sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
-        batch = collate([windows[int(index)] for index in sample])
-        model.calibrate(batch["input_ids"], batch["targets"])
+        _calibrate(model, windows, collate, config.seed)
     arguments = _arguments(config, checkpoints, len(windows))
     identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
     arguments.output_dir = claim(checkpoints, identity)
@@ -240,6 +233,13 @@ def train(
         bar.stop()
     model.eval()
     return _result(trainer)
+
+
+def _calibrate(model: CatalogueLikelihood, windows: Windows, collate: Collator, seed: int) -> None:
+    """Standardise the residual's input on some windows."""
+    sample = np.random.default_rng(seed).permutation(len(windows))[:CALIBRATION]
+    batch = collate([windows[int(index)] for index in sample])
+    model.calibrate(batch["input_ids"], batch["targets"])
 
 
 def _trainer(
