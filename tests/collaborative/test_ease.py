@@ -17,7 +17,7 @@ def test_ease_solves_its_least_squares_problem() -> None:
     histories = make_dataset().histories
     says = ease.top_weights(ease.gram_inverse(histories, 30)).toarray()
     x = interaction_matrix(histories, 30).toarray().astype(np.float64)
-    gradient = x.T @ (x @ says - x) + ease.RIDGE * says
+    gradient = x.T @ (x @ says - x) + ease.EASE_RIDGE * says
     np.fill_diagonal(gradient, 0.0)
     np.testing.assert_allclose(np.diag(says), 0.0)
     np.testing.assert_allclose(gradient, 0.0, atol=1e-3)

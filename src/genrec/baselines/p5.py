@@ -70,11 +70,11 @@ COPIED = 8
 """Most items in a list for the copying task."""
 
 
-POOL = 50
+POOLED_BATCHES = 50
 """Number of batches that are sorted by length together."""
 
 
-POSITIONS = 8192
+DECODER_POSITIONS = 8192
 """Most decoder positions that are scored at once."""
 
 
@@ -248,7 +248,7 @@ class P5(FromScores):
         self._network.eval()
         found = np.empty((len(histories), len(self._words)), np.float32)
         by_length = np.argsort(histories.lengths, kind="stable")
-        for rows in _split(by_length, max(1, POSITIONS // len(self._tree))):
+        for rows in _split(by_length, max(1, DECODER_POSITIONS // len(self._tree))):
             batch = [(*self._question(histories, row), ()) for row in rows.tolist()]
             pieces, words, _ = self._tensors(batch)
             found[rows] = self._network.item_scores(pieces, words, self._tree).cpu().numpy()
@@ -336,7 +336,7 @@ def _targets(histories: Histories, last: int | None) -> Ints:
 
 def _batches(targets: Ints, size: int, random: np.random.Generator) -> Iterator[list[list[int]]]:
     """Yield all targets in random order, in batches with histories of similar length."""
-    for pool in _split(random.permutation(targets), size * POOL):
+    for pool in _split(random.permutation(targets), size * POOLED_BATCHES):
         by_length = pool[np.argsort(pool[:, 1], kind="stable")]
         batches = list(_split(by_length, size))
         for place in random.permutation(len(batches)):

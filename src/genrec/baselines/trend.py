@@ -15,7 +15,7 @@ import numpy as np
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import PriorRecommender
 from genrec.collaborative.counts import ages, smoothed_popularity
-from genrec.collaborative.pool import CELLS, POSITIONS, fit_pool, pooled
+from genrec.collaborative.pool import POOL_CELLS, POOL_POSITIONS, fit_pool, pooled
 from genrec.collaborative.transitions import TransitionPrior
 from genrec.data.histories import Histories, common_clock, count_before
 
@@ -58,7 +58,7 @@ class _TrendPool:
         before = histories.head(back, known[back])
         new = [item not in row for row, item in zip(before, targets, strict=True)]
         drawn = np.random.default_rng(0).permutation(np.flatnonzero(new))
-        drawn = drawn[: min(POSITIONS, CELLS // n_items)]
+        drawn = drawn[: min(POOL_POSITIONS, POOL_CELLS // n_items)]
         if not len(drawn):
             return
         past = np.flatnonzero(known)

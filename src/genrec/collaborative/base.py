@@ -183,7 +183,7 @@ def check_setting(name: str, value: float, *, above: float | None = None, least:
         raise ConfigError(f"{name} must be {limit}, got {value}.")
 
 
-BLOCK = 1024
+ROW_BLOCK = 1024
 """Number of histories whose distributions are held in memory at once."""
 
 
@@ -222,8 +222,8 @@ class PriorRecommender(Scoring):
             One value per row, in nats.
         """
         blocks = [
-            np.arange(len(targets))[start : start + BLOCK]
-            for start in range(0, len(targets), BLOCK)
+            np.arange(len(targets))[start : start + ROW_BLOCK]
+            for start in range(0, len(targets), ROW_BLOCK)
         ]
         parts = [
             np.log(self._prior.probabilities(histories.select(rows)))[

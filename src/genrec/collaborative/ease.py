@@ -23,11 +23,11 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 
-RIDGE = 300.0
+EASE_RIDGE = 300.0
 """Added to each item's count; better than 100 on MovieLens-100K's validation users."""
 
 
-BLOCK = 1024
+COLUMN_BLOCK = 1024
 """Number of columns that are pruned at once."""
 
 
@@ -35,7 +35,7 @@ NEIGHBOURS = 512
 """Number of strongest entries per column that the prior keeps for inference."""
 
 
-def gram_inverse(histories: Histories, n_items: int, ridge: float = RIDGE) -> Floats32:
+def gram_inverse(histories: Histories, n_items: int, ridge: float = EASE_RIDGE) -> Floats32:
     """Return P, the inverse of the regularised Gram matrix, shape [items, items]."""
     x = interaction_matrix(histories, n_items)
     gram = (x.T @ x).toarray()
@@ -59,8 +59,8 @@ def top_weights(inverse: Floats32, neighbours: int = NEIGHBOURS) -> sp.csr_array
         neighbours: number of entries to keep per column, by absolute value.
     """
     size, blocks = len(inverse), []
-    for start in range(0, size, BLOCK):
-        columns = np.arange(start, min(start + BLOCK, size))
+    for start in range(0, size, COLUMN_BLOCK):
+        columns = np.arange(start, min(start + COLUMN_BLOCK, size))
         block = -inverse[:, columns] / np.diag(inverse)[columns]
         block[columns, columns - start] = 0.0
         if (weak := size - neighbours) > 0:

@@ -27,14 +27,14 @@ from genrec.collaborative.transitions import POSITIONS_PER_USER, TransitionPrior
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
-POSITIONS, PER_USER, CELLS = 3000, 4, 2**24
+POOL_POSITIONS, POSITIONS_OF_USER, POOL_CELLS = 3000, 4, 2**24
 """Training positions for fitting the weights, in total and per user, and the most table cells.
 
-``CELLS`` bounds positions x items.
+``POOL_CELLS`` bounds positions x items.
 """
 
 
-RIDGE = 1e-4
+POOL_RIDGE = 1e-4
 """L2 penalty that pulls the weights towards the first expert alone.
 
 It only matters where the data do not determine the weights.
@@ -83,7 +83,7 @@ def fit_weights(
     scores: list[Floats32] = []
     targets: list[int] = []
     unseen: list[Mask] = []
-    room = min(POSITIONS, CELLS // n_items)
+    room = min(POOL_POSITIONS, POOL_CELLS // n_items)
     random = np.random.default_rng(0)
     for user in random.permutation(len(histories)):
         history = histories[int(user)]
@@ -94,7 +94,7 @@ def fit_weights(
             continue
         seen = seen_before(history, start, stop, n_items)
         new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
-        drawn = random.permutation(new)[:PER_USER]
+        drawn = random.permutation(new)[:POSITIONS_OF_USER]
         if not len(drawn):
             continue
         rows = [np.broadcast_to(each, seen.shape)[drawn] for each in experts(history, start, stop)]
@@ -132,7 +132,7 @@ def fit_pool(scores: Floats32, target: Ints, open_: Mask) -> Floats:
         value = np.mean(top[:, 0] + np.log(total[:, 0]) - weights @ chosen)
         slope = flat @ (odds / total).ravel() / len(target) - chosen.mean(axis=1)
         away = weights - first
-        return float(value + RIDGE * away @ away), slope + 2 * RIDGE * away
+        return float(value + POOL_RIDGE * away @ away), slope + 2 * POOL_RIDGE * away
 
     return np.asarray(minimize(loss, first, jac=True, method="L-BFGS-B").x, np.float64)
 

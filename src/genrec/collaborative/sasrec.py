@@ -30,7 +30,7 @@ MOST_EPOCHS = 80
 """Most training epochs of the prior's models."""
 
 
-PARTS = 4
+LENGTH_GROUPS = 4
 """Number of parts, by length, into which a step's sequences are divided."""
 
 
@@ -149,7 +149,7 @@ class SASRecScorer:
             return [(rows, 1.0)]
         targets = lengths[rows].clip(2) - 1
         order = np.argsort(targets, kind="stable")
-        parts = np.array_split(order, PARTS)
+        parts = np.array_split(order, LENGTH_GROUPS)
         return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
 
     def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ from genrec.collaborative.cooccurrence import (
 )
 from genrec.data.histories import Histories
 
-POSITIONS = 20_000
+FIT_POSITIONS = 20_000
 """Training positions for fitting the weights: the last ones of randomly drawn users."""
 
 
@@ -40,7 +40,7 @@ LIMIT = 12.0
 """Bound of a log-weight; a weight that the data never need would otherwise diverge."""
 
 
-RIDGE = 1e-3
+WEIGHT_RIDGE = 1e-3
 """L2 penalty on the log-weights; it only matters where the data do not determine a weight."""
 
 
@@ -69,7 +69,7 @@ def fit_transition_weights(
         target.append(of_target)
         total.append(of_all)
         positions += len(of_target)
-        if positions >= POSITIONS:
+        if positions >= FIT_POSITIONS:
             break
     if not positions:
         return FIXED_WEIGHTS
@@ -151,8 +151,8 @@ def _maximise(target: Floats, total: Floats) -> TransitionWeights:
         slope = ((total / mass[:, None] - target / hit[:, None]).mean(axis=0)) * w
         table = slope[:-1].reshape(2, len(GAPS), MAX_AGE)
         parts = table.sum(axis=2).ravel(), table.sum(axis=1).ravel(), slope[-1:]
-        gradient = np.concatenate(parts) + 2 * RIDGE * logs / len(logs)
-        return value + RIDGE * float(np.mean(logs**2)), gradient
+        gradient = np.concatenate(parts) + 2 * WEIGHT_RIDGE * logs / len(logs)
+        return value + WEIGHT_RIDGE * float(np.mean(logs**2)), gradient
 
     start = np.zeros(groups + 2 * MAX_AGE + 1)
     bounds = [(-LIMIT, LIMIT)] * len(start)

@@ -9,15 +9,15 @@ from torch.utils.data import Sampler
 
 from genrec.arrays import Ints
 
-POOL = 64
+POOLED_MICROBATCHES = 64
 """Number of microbatches in a pool, which is sorted by length as a whole."""
 
 
 class ByLength(Sampler[int]):
     """Draws windows in random order, with similar lengths in a microbatch to reduce padding.
 
-    An epoch is divided into pools of :data:`POOL` microbatches. Each pool is sorted by length and
-    cut into microbatches, which are then shuffled, so that an optimiser step still contains all
+    An epoch is divided into pools of :data:`POOLED_MICROBATCHES` microbatches. Each pool is sorted
+    by length and cut into microbatches, which are then shuffled, so that an optimiser step still contains all
     lengths. The order depends only on seed and epoch, so a resumed run and all processes draw the
     same one. The last step is filled up with the epoch's first windows, so that all steps have the
     same size.
@@ -46,7 +46,7 @@ class ByLength(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = np.resize(random.permutation(len(self.lengths)), self.size)
-        pool = POOL * self.microbatch
+        pool = POOLED_MICROBATCHES * self.microbatch
         for start in range(0, self.size, pool):
             part = drawn[start : start + pool]
             part = part[np.argsort(self.lengths[part], kind="stable")]
