@@ -40,7 +40,6 @@ def evaluate(
     """Evaluate a fitted recommender on a holdout.
 
     Args:
-        recommender: the fitted recommender.
         holdout: histories and targets.
         k: cut-offs of the metrics; lists have max(k) items.
         exclude_seen: leave out items of the history.

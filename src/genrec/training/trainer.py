@@ -204,11 +204,6 @@ def train(
     writes files.
 
     Args:
-        model: the catalogue likelihood.
-        prompts: the catalogue's prompts.
-        histories: the training histories.
-        prior: the prior, if any.
-        config: the settings.
         checkpoints: folder for checkpoints; training resumes from the last one in it.
         fingerprint: fingerprint of the training data; checkpoints of other data are refused.
         evaluate: computes metrics on the validation users, including :data:`METRIC`; required if
