@@ -281,10 +281,15 @@ class SASRec(Scoring):
     name = "sasrec"
 
     seed: int = 0
+    """Random seed."""
     width: int = 64
+    """Dimension of embeddings and hidden states; a multiple of ``heads``."""
     heads: int = 2
+    """Attention heads per layer."""
     layers: int = 2
+    """Transformer layers."""
     dropout: float = 0.3
+    """Dropout rate."""
     length: int = 50
     """Number of most recent items that the model reads."""
     negatives: int = 1024
@@ -296,7 +301,9 @@ class SASRec(Scoring):
     rate: float = 1e-3
     """Learning rate of AdamW."""
     weight_decay: float = 0.0
+    """Weight decay of AdamW."""
     most_epochs: int = 80
+    """Most training epochs."""
     patience: int = 10
     """Epochs without a higher NDCG after which training stops."""
     eval_users: int = 2000

@@ -40,6 +40,7 @@ def evaluate(
     """Evaluate a fitted recommender on a holdout.
 
     Args:
+        holdout: histories and targets.
         k: cut-offs of the metrics; lists have max(k) items.
         exclude_seen: leave out items of the history.
         seed: seed of the bootstrap.

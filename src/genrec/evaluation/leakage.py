@@ -21,9 +21,9 @@ from genrec.recommender import Recommender
 IN_LOG_ORDER = 0.5
 """Threshold above which item numbers count as assigned in the order of the data.
 
-It applies to the share of items whose number directly follows that of the item that appears before
-them. Numbers in the order of the data have a share of 1. Consecutive episodes of a series raise the
-share of ordinary numbers.
+It applies to the share of consecutive items, by first occurrence, with consecutive numbers. Numbers
+in the order of the data have a share of 1. Consecutive episodes of a series raise the share of
+ordinary numbers.
 """
 TWINS = 0.01
 """Share of users with another user's whole history, above which the data has duplicates."""
@@ -83,9 +83,9 @@ def refuse_leaks(findings: Sequence[Finding]) -> None:
 def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Finding]:
     """Check whether item numbers reveal the next item.
 
-    If numbers are assigned in the order of the data, held-out items included, a target that first
-    occurs at its user gets the next free number ("highest + 1"). This is the leak of P5's
-    sequential ids (arXiv 2305.06569).
+    Suppose that a walk through the users' histories assigns the numbers, held-out items included. A
+    target that no earlier user has then gets the number after the user's highest one ("highest +
+    1"). This is the leak of P5's sequential ids (arXiv 2305.06569).
 
     Args:
         numbers: number of each item, int [items].
@@ -115,12 +115,11 @@ def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Findin
 
 
 def _share_in_log_order(numbers: Integers, split: Split) -> float:
-    """Return the share of items whose number follows that of the item that occurs before them.
+    """Return the share of consecutive items with consecutive numbers.
 
-    Items are ordered by their first occurrence.
-
-    The larger share of two walks counts: through the users one after the other, as the leak does,
-    and through all interactions by time.
+    Items are ordered by their first occurrence in a walk through the data. There are two walks, and
+    the larger share counts: through the users one after the other, as the leak does, and through
+    all interactions by time.
     """
     whole = _with_targets(split)
     walks = (np.arange(len(whole.items)), np.argsort(whole.timestamps, kind="stable"))

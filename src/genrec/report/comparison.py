@@ -43,14 +43,7 @@ SEEDS = (
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
-    """Write report.html and report.md into a folder.
-
-    Args:
-        folder: the folder; created if it is missing.
-        comparison: the results.
-
-    Returns:
-        The path of report.html.
+    """Write report.html and report.md into a folder and return the path of report.html.
 
     Raises:
         DataError: the folder is a file.
