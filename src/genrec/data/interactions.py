@@ -220,8 +220,9 @@ def _need(columns: Sequence[str], role: str, given: str | None, path: Path, extr
 
 
 def _no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> DataError:
-    flag = f"--{role.removesuffix('_id')} COLUMN"
-    return DataError(f"{path}: no {what} among {', '.join(columns)}; name it with {flag}")
+    name = role.removesuffix("_id")
+    remedy = f"name it with --{name} COLUMN (in Python {name}=COLUMN)"
+    return DataError(f"{path}: no {what} among {', '.join(columns)}; {remedy}")
 
 
 def _validated_log(
