@@ -349,7 +349,7 @@ def test_compare_says_what_it_does_not_know(
     for arguments, message in (
         (("--models", "popularty"), "did you mean 'popularity'?"),
         (("--k", "five"), "--k takes whole numbers"),
-        (("--split", "by-magic"), "known are leave-last-out, global-time, or give a folder"),
+        (("--split", "by-magic"), "give leave-last-out, global-time, or a folder"),
     ):
         code, _, err = run(capsys, "compare", data, "--out", tmp_path / "out", *arguments)
         assert (code, message in err) == (2, True), err

@@ -245,7 +245,7 @@ def test_saving_replaces_a_data_set_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     (tmp_path / "file").write_text("x")
     for taken in ("mine", "file"):
-        with pytest.raises(DataError, match=f"{taken}: exists and is no data set folder"):
+        with pytest.raises(DataError, match=f"{taken}: exists and is not a data set folder"):
             data.save(tmp_path / taken)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
@@ -282,7 +282,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     data.save(folder)
     table = pl.read_parquet(folder / "histories.parquet")
     table.reverse().write_parquet(folder / "histories.parquet")
-    with pytest.raises(DataError, match=r"do not match its fingerprint.*genrec prepare"):
+    with pytest.raises(DataError, match=r"do not match the fingerprint.*genrec prepare"):
         Dataset.load(folder)
 
 

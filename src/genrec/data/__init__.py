@@ -1,1 +1,1 @@
-"""From files of interactions and titles to data sets and splits."""
+"""Reading interaction logs and item tables, and preparing data sets and splits."""

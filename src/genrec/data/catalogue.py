@@ -1,4 +1,4 @@
-"""The catalogue: item ids and the one unique display title of each, safe to show and to type."""
+"""The catalogue: all items with their ids, unique display titles and metadata."""
 
 from __future__ import annotations
 
@@ -23,19 +23,25 @@ from genrec.files import replacing
 _YEAR = re.compile(r" \(\d{4}\)$")
 
 
-_POOL = 20_000  # titles compared by edit distance: about half a second
+_POOL = 20_000  # maximum number of titles compared by edit distance; takes about half a second
 
 
 By = Literal["either", "title", "id"]
-"""What a string names an item by."""
+"""How a string refers to an item: by its title, by its id, or by either of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items by index 0..n-1.
+    """The n items that can be recommended, with indices 0 to n - 1.
 
-    item_ids: n distinct ids of the log. titles: n distinct display titles. metadata: n rows of the
-    other columns of the item table (no columns where there are none).
+    Attributes:
+        item_ids: n distinct ids, as in the log.
+        titles: n distinct display titles.
+        metadata: the other columns of the item table, n rows; a frame without columns if the table
+            has no others.
+
+    Raises:
+        DataError: The three parts differ in length, or an id or a title occurs twice.
     """
 
     item_ids: list[str]
@@ -45,27 +51,33 @@ class Catalogue:
     def __post_init__(self) -> None:
         rows = self.metadata.height if self.metadata.width else len(self.item_ids)
         if not len(self.item_ids) == len(self.titles) == rows:
-            raise DataError("a catalogue needs one id, one title and one metadata row per item")
+            raise DataError(
+                "a catalogue needs one id, one title and one metadata row per item; got "
+                f"{len(self.item_ids)} ids, {len(self.titles)} titles and {rows} metadata rows"
+            )
         for kind, values in (("item id", self.item_ids), ("title", self.titles)):
             if len(set(values)) < len(values):
                 twice = Counter(values).most_common(1)[0][0]
-                raise DataError(f"{kind} {twice!r} occurs twice; build_catalogue makes them unique")
+                raise DataError(
+                    f"{kind} {twice!r} occurs twice; ids and titles must be unique "
+                    "(build_catalogue makes titles unique)"
+                )
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     def index_of(self, entry: str, *, by: By = "either") -> int:
-        """Index of an item by its title or id.
+        """Return the index of the item with the given title or id.
 
-        A title may differ in case or lack its "(year)", where one item alone matches. Programs
-        should say which of the two they give: a film called "21" is not the item with the id "21".
+        A title may differ in case or lack its "(year)" if only one item matches. Programs should
+        set ``by``, because the film with the title "21" is not the item with the id "21".
 
         Args:
             entry: a title or an id.
-            by: what the entry is: a ``"title"``, an ``"id"``, or ``"either"``.
+            by: whether the entry is a ``"title"``, an ``"id"``, or ``"either"``.
 
         Raises:
-            UnknownItemError: nothing matches (the message has close titles), or several items do.
+            UnknownItemError: No item matches (the message lists close titles), or several do.
         """
         key = entry.strip()
         titled = self._by_title.get(key) if by != "id" else None
@@ -73,8 +85,8 @@ class Catalogue:
         if titled is not None and named is not None and titled != named:
             raise UnknownItemError(
                 f"{key!r} is the title of item {self.item_ids[titled]!r} and the id of "
-                f"{self.titles[named]!r}; say which is meant with by='title' or by='id' (on the "
-                "command line --history or --history-id with the other item's id, over HTTP "
+                f"{self.titles[named]!r}; choose one of them with by='title' or by='id' (on the "
+                "command line give the id with --history-id; over HTTP use "
                 '{"title": …} or {"item_id": …})'
             )
         exact = named if titled is None else titled
@@ -82,8 +94,8 @@ class Catalogue:
             return exact
         if by == "id":
             raise UnknownItemError(
-                f"the id {key!r} is not in the catalogue of {len(self):,} items; an id of it is "
-                f"{self.item_ids[0]!r}"
+                f"the id {key!r} is not in the catalogue of {len(self):,} items; give an id "
+                f"such as {self.item_ids[0]!r}"
             )
         folded = clean_title(key).casefold()
         matches = self._by_folded_title.get(folded) or self._by_yearless_title.get(folded) or []
@@ -92,15 +104,15 @@ class Catalogue:
         raise UnknownItemError(self._unknown(key, folded, matches))
 
     def indices(self, entries: Iterable[str], *, by: By = "either") -> list[int]:
-        """:meth:`index_of` for each entry."""
+        """Return the index of each entry; see :meth:`index_of`."""
         return [self.index_of(entry, by=by) for entry in entries]
 
     def holds(self, item_id: str) -> bool:
-        """Whether there is an item of that id."""
+        """Return whether the catalogue has an item with this id."""
         return item_id in self._by_id
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Catalogue:
-        """The items at `indices`, in that order."""
+        """Return a catalogue of the items at ``indices``, in that order."""
         rows = [int(index) for index in indices]
         ids, titles = ([values[row] for row in rows] for values in (self.item_ids, self.titles))
         return Catalogue(ids, titles, self.metadata[rows] if self.metadata.width else self.metadata)
@@ -113,22 +125,22 @@ class Catalogue:
         where: str | pl.Expr | None = None,
         by: By = "either",
     ) -> Mask:
-        """Which items a recommendation may come from: the ``candidates`` of a request.
+        """Return the candidates of a request: a mask of the items that may be recommended.
 
         Args:
-            allow: only these items.
-            block: never these items.
-            where: a Polars expression, or the text of an SQL condition, on item_id, title and the
-                metadata columns, e.g. ``"genres LIKE '%Comedy%' AND year > 1990"``. An item whose
-                value is unknown does not meet it.
+            allow: titles or ids of the only candidates; all items if ``None``.
+            block: titles or ids of items that are not candidates.
+            where: a condition on item_id, title and the metadata columns, as a Polars expression
+                or as SQL text, e.g. ``"genres LIKE '%Comedy%' AND year > 1990"``. Items with a
+                missing value do not meet it.
             by: whether ``allow`` and ``block`` hold titles, ids, or either.
 
         Returns:
-            bool, shape [items].
+            The mask, bool [items].
 
         Raises:
-            UnknownItemError: an entry is not in the catalogue.
-            DataError: the condition cannot be read.
+            UnknownItemError: An entry of ``allow`` or ``block`` is not in the catalogue.
+            DataError: ``where`` is not a valid condition; the message lists the columns.
         """
         mask = np.ones(len(self), dtype=bool)
         if allow is not None:
@@ -143,7 +155,9 @@ class Catalogue:
             condition = pl.sql_expr(where) if isinstance(where, str) else where
             met = table.select(met=condition)["met"]
             if met.dtype != pl.Boolean or len(met) != len(self):
-                raise DataError(f"{where} is no condition on single items, e.g. \"title = 'Emma'\"")
+                raise DataError(
+                    f"{where} is no condition on single items; give one such as \"title = 'Emma'\""
+                )
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
             columns = ", ".join(f"{name} ({kind})" for name, kind in table.schema.items())
@@ -153,18 +167,30 @@ class Catalogue:
     def extended(
         self, titles: Sequence[str], item_ids: Sequence[str], metadata: pl.DataFrame | None = None
     ) -> Catalogue:
-        """The catalogue with further items at its end; their titles are cleaned first.
+        """Return a catalogue with new items appended; their titles are cleaned first.
 
-        Raises DataError where an id or a title is empty or taken, or metadata do not fit.
+        Args:
+            titles: display titles of the new items.
+            item_ids: their ids, as many as titles.
+            metadata: one row per new item; missing columns are filled with nulls.
+
+        Raises:
+            DataError: An id or a title is empty or already taken, the numbers of titles and ids
+                differ, or the metadata do not fit the columns of this catalogue.
         """
         titles = [clean_title(title) for title in titles]
         if len(titles) != len(item_ids):
-            raise DataError(f"{len(titles)} titles need as many item ids, got {len(item_ids)}")
+            raise DataError(
+                f"{len(titles)} titles need as many item ids, got {len(item_ids)}; give one id per "
+                "title"
+            )
         new = (("item id", item_ids, self._by_id), ("title", titles, self._by_title))
         for kind, values, known in new:
             for value in values:
                 if not value or value in known or values.count(value) > 1:
-                    raise DataError(f"{kind} {value!r} is empty or taken; every item needs its own")
+                    raise DataError(
+                        f"{kind} {value!r} is empty or taken; every item needs its own {kind}"
+                    )
         rows = pl.DataFrame({name: [None] * len(titles) for name in self.metadata.columns})
         if metadata is not None:
             rows = rows.with_columns(metadata.get_columns()) if rows.width else metadata
@@ -172,12 +198,15 @@ class Catalogue:
             fitting = rows.select(self.metadata.columns).cast(self.metadata.schema)
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
-            raise DataError(f"metadata do not fit the catalogue's: {reason}") from None
+            raise DataError(
+                f"the metadata do not fit the columns of the catalogue ({reason}); the columns are "
+                f"{', '.join(self.metadata.columns) or 'none'}"
+            ) from None
         joined = pl.concat([self.metadata, fitting])
         return Catalogue([*self.item_ids, *item_ids], [*self.titles, *titles], joined)
 
     def save(self, path: str | Path) -> None:
-        """Write one Parquet file (item_id, title, the metadata columns); all of it or nothing."""
+        """Write a Parquet file with the columns item_id, title and the metadata, atomically."""
         with replacing(Path(path)) as partial:
             self._table().write_parquet(partial)
 
@@ -189,13 +218,17 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: str | Path) -> Catalogue:
-        """Read what `save` wrote; raises DataError where the file is missing or something else."""
+        """Read a catalogue that :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is missing or is not a catalogue.
+        """
         try:
             table = pl.read_parquet(path)
             ids, titles = table["item_id"].to_list(), table["title"].to_list()
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = str(error).partition("\n")[0]
-            remedy = "make it again with `genrec prepare`"
+            remedy = "create it again with `genrec prepare`"
             raise DataError(f"{path}: not a readable catalogue ({reason}); {remedy}") from error
         return cls(ids, titles, table.drop("item_id", "title"))
 
@@ -224,12 +257,12 @@ class Catalogue:
         return f"{key!r} is {where}; close titles: {close}; give a full title or an item id"
 
     def _close(self, folded: str) -> list[int]:
-        """Up to three items: titles that contain the text, then titles spelled nearly like it."""
+        """Return up to three items: titles that contain the text, then titles spelled similarly."""
         by_title = self._by_folded_title
         containing = islice((title for title in by_title if folded and folded in title), 3)
         words = set(folded.split())
         pool = list(by_title)
-        if len(pool) > _POOL:  # edit distance is slow: only titles that share a word
+        if len(pool) > _POOL:  # edit distance is slow, so compare only titles that share a word
             pool = list(islice((title for title in pool if words & set(title.split())), _POOL))
         similar = difflib.get_close_matches(folded, pool, n=3, cutoff=0.5)
         found = dict.fromkeys([*containing, *similar])

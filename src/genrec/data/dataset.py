@@ -1,4 +1,4 @@
-"""A data set: a catalogue, one history for each user, and the folder that holds them."""
+"""The data set: a catalogue, one history per user, and the folder that stores them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from genrec.data.provenance import Provenance
 from genrec.errors import DataError
 from genrec.files import is_free, replace_folder
 
-FORMAT = 1  # of a data set folder
+FORMAT = 1  # version of the data set folder's layout
 
 
 _FILES = ("items.parquet", "users.parquet", "histories.parquet", "dataset.json")
@@ -29,7 +29,14 @@ _FILES = ("items.parquet", "users.parquet", "histories.parquet", "dataset.json")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A catalogue, one history for each user, and where they come from."""
+    """A catalogue, one history per user, and the provenance of both.
+
+    Attributes:
+        name: name of the data set in reports.
+        catalogue: the items.
+        histories: one row per user; its item indices refer to ``catalogue``.
+        provenance: source files, preparation and split of the data.
+    """
 
     name: str
     catalogue: Catalogue
@@ -49,22 +56,25 @@ class Dataset:
         ties: Literal["log", "shuffled"] = "log",
         seed: int = 0,
     ) -> Self:
-        """Histories and catalogue of a log that :func:`genrec.read_interactions` read.
+        """Prepare a data set from a log that :func:`genrec.read_interactions` has read.
 
-        Items are numbered by (length of id, id): numbers by their place in the log would give the
-        next item away.
+        Items are numbered in the order of (length of id, id). Numbers in the order of the log would
+        leak which item comes next.
 
         Args:
-            name: what reports call the data set.
-            min_user: k-core: interactions that each user has at least (repeats count).
-            min_item: k-core: interactions that each item has at least.
-            min_rating: leave out interactions with a lower rating, or without one.
+            interactions: the validated log and its item table.
+            name: name of the data set in reports.
+            min_user: minimum number of interactions per user (k-core); repeats count.
+            min_item: minimum number of interactions per item (k-core).
+            min_rating: drop interactions with a lower rating or without one; keep all if ``None``.
             max_users: draw this many users with ``seed``, before the k-core; all if ``None``.
-            ties: order of a user's interactions with equal timestamps: that of the log, or random.
+            ties: order of a user's interactions with equal timestamps: ``"log"`` keeps the order
+                of the log, ``"shuffled"`` is random.
+            seed: seed of the drawn users and of shuffled ties.
 
         Raises:
-            DataError: there are no titles, or nothing is left.
-            ConfigError: a minimum is below one.
+            DataError: The items have no titles, or no interaction is left.
+            ConfigError: A minimum or ``max_users`` is below 1.
         """
         catalogue, histories, facts = prepared(
             interactions,
@@ -92,20 +102,27 @@ class Dataset:
         review: str | None = None,
         **preparation: Any,
     ) -> Self:
-        """A data set from data frames of pandas or Polars.
+        """Prepare a data set from pandas or Polars data frames.
 
         Args:
-            interactions: one row for each interaction: user id, item id, timestamp (a number or a
-                date; it orders each user's rows), and perhaps a rating, a review, a title.
-            items: one row for each item: item id, title, and any metadata to filter by. It may be
-                left out if the interactions have a title column.
-            user: column of the user id; found by its usual names if not given. So are ``item``,
-                ``timestamp``, ``title``, ``rating`` and ``review``.
-            preparation: ``min_user``, ``min_item``, ``min_rating``, ``max_users``, ``ties``,
-                ``seed``: see :meth:`from_interactions`.
+            interactions: one row per interaction with a user id, an item id and a timestamp (a
+                number or a date, which orders each user's rows), and optionally a rating, a review
+                and a title.
+            items: one row per item with an item id, a title and any metadata to filter by.
+                Optional if the interactions have a title column.
+            name: name of the data set in reports.
+            user: name of the user id column; recognised by its usual names if ``None``.
+            item: name of the item id column; recognised likewise.
+            timestamp: name of the timestamp column; recognised likewise.
+            title: name of the title column; recognised likewise.
+            rating: name of the rating column; recognised likewise.
+            review: name of the review column; recognised likewise.
+            preparation: ``min_user``, ``min_item``, ``min_rating``, ``max_users``, ``ties`` and
+                ``seed``; see :meth:`from_interactions`.
 
         Raises:
-            DataError: a column is missing or holds what it should not; the message names it.
+            DataError: A column is missing or holds invalid values; the message names it.
+            ConfigError: A minimum or ``max_users`` is below 1.
         """
         found = interactions_from_frames(
             interactions,
@@ -121,7 +138,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over ids, titles and the flat arrays; equal data have equal fingerprints."""
+        """SHA-256 over ids, titles and the flat arrays; equal data have equal fingerprints."""
         digest, rows = hashlib.sha256(), self.histories
         for names in (self.catalogue.item_ids, self.catalogue.titles, rows.user_ids):
             digest.update(json.dumps(names).encode())
@@ -132,13 +149,18 @@ class Dataset:
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write items, users and histories (Parquet) and dataset.json; all of it or nothing.
+        """Write items, users and histories (Parquet) and dataset.json, atomically.
 
-        Replaces an older data set folder, but raises DataError for any other file or folder.
+        An older data set in ``folder`` is replaced.
+
+        Raises:
+            DataError: ``folder`` is a file, or a non-empty folder that holds no data set.
         """
         folder = Path(folder)
         if not is_free(folder) and not (folder / "dataset.json").is_file():
-            raise DataError(f"{folder}: exists and is no data set folder; give another --out")
+            raise DataError(
+                f"{folder}: exists and is not a data set folder; choose another output folder"
+            )
         replace_folder(folder, self._write)
 
     def _write(self, folder: Path) -> None:
@@ -158,24 +180,32 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
-        """Read and verify what `save` wrote; raises DataError saying what is wrong with it."""
-        folder, again = Path(folder), "make it again with `genrec prepare`"
+        """Read and verify a data set that :meth:`save` wrote.
+
+        Raises:
+            DataError: A file is missing, damaged, of another format version, or does not match the
+                fingerprint.
+        """
+        folder, again = Path(folder), "create it again with `genrec prepare`"
         if missing := [name for name in _FILES if not (folder / name).is_file()]:
             raise DataError(f"{folder}: not a data set folder, {missing[0]} is missing; {again}")
         try:
             info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             version = info["format"]
             if version != FORMAT:
-                raise DataError(f"{folder}: format {version}, this GenRec reads {FORMAT}; {again}")
+                raise DataError(
+                    f"{folder}: the folder has format {version}, but this version of GenRec reads "
+                    f"format {FORMAT}; {again}"
+                )
             catalogue = Catalogue.load(folder / "items.parquet")
             provenance = Provenance.from_json(info, str(folder.resolve()))
             data = cls(info["name"], catalogue, _read_histories(folder), provenance)
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise DataError(
-                f"{folder}: damaged ({type(error).__name__}: {error}); {again}"
+                f"{folder}: the data set is damaged ({type(error).__name__}: {error}); {again}"
             ) from error
         if info.get("fingerprint") != data.fingerprint:
-            raise DataError(f"{folder}: its files do not match its fingerprint; {again}")
+            raise DataError(f"{folder}: the files do not match the fingerprint; {again}")
         return data
 
 

@@ -1,9 +1,9 @@
-"""Display titles: cleaned, and one for each item.
+"""Display titles: cleaned titles, made unique for each item.
 
-A display title is cleaned (HTML entities unescaped, Unicode NFC, control characters removed, white
-space folded to single blanks). Where two items then share a title, metadata tells them apart
-("Emma (1996)", "Clue [Board Games]"), and only where that fails a number does ("Clue (2)"). Unique
-means different after that cleaning; titles that differ in case alone stay as they are.
+Cleaning unescapes HTML entities, normalises to Unicode NFC, removes control characters and reduces
+white space to single spaces. If several items then share a title, a metadata value is appended
+("Emma (1996)", "Clue [Board Games]"), or a number if no metadata differ ("Clue (2)"). Titles that
+differ only in case count as different.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from itertools import count
 
 import polars as pl
 
-# Metadata that may tell items of one title apart, in order of preference, and how it is written.
+# Metadata columns that can distinguish items with equal titles, in order of preference, and the
+# form of the suffix.
 _DISTINGUISHING = {"year": "({})", "release_year": "({})"} | dict.fromkeys(
     [
         *("brand", "store", "manufacturer", "artist", "author", "creator", "director", "publisher"),
@@ -37,7 +38,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean_title(text: str) -> str:
-    """The title as it is shown: unescaped, NFC, one line, single blanks. Cleaning twice is once."""
+    """Return the display form of a title: unescaped, NFC, on one line, with single spaces.
+
+    Cleaning a clean title changes nothing.
+    """
     while True:
         cleaned = " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
         cleaned = " ".join(_SURROGATES.sub("", _INVISIBLE.sub("", cleaned)).split())
@@ -47,6 +51,7 @@ def clean_title(text: str) -> str:
 
 
 def places_of(keys: Iterable[str]) -> dict[str, list[int]]:
+    """Return the positions of each distinct key, in ascending order."""
     positions: defaultdict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         positions[key].append(index)
@@ -54,20 +59,31 @@ def places_of(keys: Iterable[str]) -> dict[str, list[int]]:
 
 
 def title_part(value: object) -> str:
-    """A metadata value as it stands in a title: "A > B | C > D" is "B", "Comedy|Drama" a list."""
+    """Return a metadata value as it appears in a title.
+
+    Of categories such as "A > B | C > D" it is "B"; "Comedy|Drama" becomes "Comedy, Drama".
+    """
     first = str("" if value is None else value).split(" | ")[0]
     return clean_title(first.rpartition(" > ")[2].replace("|", ", "))
 
 
 def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[str], dict[str, int]]:
-    """Unique titles, and how many items each column (or "number") told apart."""
-    unique, mended = list(titles), Counter[str]()
+    """Make titles unique by appending metadata or numbers.
+
+    Args:
+        titles: clean titles, one per item.
+        metadata: one row per item.
+
+    Returns:
+        The unique titles, and the number of changed titles per metadata column (or ``"number"``).
+    """
+    unique, changed = list(titles), Counter[str]()
     groups = [group for group in places_of(titles).values() if len(group) > 1]
-    taken = set(titles)  # no mended title may take the name of another item
+    taken = set(titles)  # a changed title must not equal the title of another item
     columns = {name: form for name, form in _DISTINGUISHING.items() if name in metadata.columns}
     for group in groups:
         column, suffixes = _suffixes(metadata[group], columns)
-        bare_is_free = True  # the first item that has nothing to add keeps the shared title
+        bare_is_free = True  # the first item without a suffix keeps the shared title
         for index, suffix in zip(group, suffixes, strict=True):
             title = f"{titles[index]} {suffix}".rstrip()
             if not suffix and bare_is_free:
@@ -75,13 +91,16 @@ def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[st
                 continue
             free = title not in taken
             unique[index] = title if free else _numbered(title, taken.__contains__)
-            mended[column if free else "number"] += 1
+            changed[column if free else "number"] += 1
             taken.add(unique[index])
-    return unique, dict(mended)
+    return unique, dict(changed)
 
 
 def _suffixes(rows: pl.DataFrame, columns: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The column with the most different values in these rows (the first such), and its values."""
+    """Return the column with the most distinct values in these rows, and the suffixes from it.
+
+    The first such column wins a tie.
+    """
     best, suffixes, most = "number", [""] * rows.height, 1
     for name, form in columns.items():
         values = [form.format(part) if (part := title_part(value)) else "" for value in rows[name]]

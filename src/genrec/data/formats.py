@@ -1,8 +1,8 @@
-"""Read a table, whatever its file format, and recognise the layouts of public data sets.
+"""Readers for tables in all supported file formats and layouts of public data sets.
 
-Formats: CSV, TSV and JSON lines (`.gz` too), Parquet, RecBole atomic files (`.inter`, `.item`),
-MovieLens (100K `u.data`, 1M and 10M `ratings.dat`, later `ratings.csv`), Amazon reviews of 2014,
-2018 and 2023.
+Supported are CSV, TSV and JSON lines (also `.gz`), Parquet, RecBole atomic files (`.inter`,
+`.item`), MovieLens (100K `u.data`, 1M and 10M `ratings.dat`, later `ratings.csv`) and the Amazon
+reviews of 2014, 2018 and 2023.
 """
 
 from __future__ import annotations
@@ -45,7 +45,18 @@ _BROKEN_FILE = (OSError, EOFError, zlib.error)
 
 
 def read_table(path: Path) -> tuple[pl.DataFrame, str]:
-    """The rows of a file, column names without type suffixes, and the name of its layout."""
+    """Read a table and recognise its layout.
+
+    Args:
+        path: a file in any supported format.
+
+    Returns:
+        The rows (column names without RecBole's type suffixes), and the name of the layout:
+        ``"movielens"``, ``"recbole"``, ``"amazon"`` or ``"table"``.
+
+    Raises:
+        DataError: The file cannot be read, has an unknown format or has no rows.
+    """
     try:
         frame, layout = _read_any(path)
     except pl.exceptions.NoDataError:
@@ -53,7 +64,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, str]:
     except (pl.exceptions.PolarsError, UnicodeError, *_BROKEN_FILE) as error:
         _check_utf8(path)
         reason = str(error).partition("\n")[0]
-        remedy = "check that the file is whole and is what its suffix says"
+        remedy = "check that the file is complete and that its suffix matches its format"
         raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from error
     if frame.height == 0:
         raise DataError(f"{path}: the file has no rows; download or export it again")
@@ -76,7 +87,7 @@ def _read_any(path: Path) -> tuple[pl.DataFrame, str]:
             frame = _read_json_lines(path)
         case _:
             known = ".csv, .tsv, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
-            raise DataError(f"{path}: unknown file format; give {known}")
+            raise DataError(f"{path}: unknown file format; use {known}")
     amazon = {"asin", "parent_asin"} & set(frame.columns)
     return frame, "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
 
@@ -92,14 +103,18 @@ def _separator(path: Path) -> str:
 
 
 def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
-    """MovieLens files without a header; item tables are Latin-1 up to 1M and UTF-8 from 10M on."""
+    """Read a MovieLens file without a header.
+
+    Item tables are Latin-1 up to MovieLens 1M and UTF-8 from 10M on.
+    """
     with _open(path) as file:
         data = file.read()
     try:
         data.decode()
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
-    # One column for the line, split afterwards: polars takes no separator of two characters.
+    # Each line is read as one column and split afterwards, because Polars does not accept a
+    # separator of two characters.
     lines = pl.read_csv(
         data, separator="\x1f", quote_char=None, has_header=False, infer_schema=False
     ).to_series()
@@ -113,7 +128,7 @@ def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFra
 
 
 def _from_recbole(frame: pl.DataFrame) -> pl.DataFrame:
-    """Strip type suffixes; make RecBole's MovieLens titles and genres those of the originals."""
+    """Strip type suffixes and restore the original form of MovieLens titles and genres."""
     frame = frame.rename({column: column.partition(":")[0] for column in frame.columns})
     renames = {"class": "genres", "genre": "genres", "release_year": "year"}
     frame = frame.rename({old: renames[old] for old in frame.columns if old in renames})
@@ -122,13 +137,13 @@ def _from_recbole(frame: pl.DataFrame) -> pl.DataFrame:
     title, year = pl.col("movie_title"), pl.col("year")
     bare = year.str.contains(r"^\d{4}$") & ~title.str.contains(r"\(\d{4}\)$")
     titled = pl.when(bare).then(title + " (" + year + ")").otherwise(title)
-    # A token_seq is separated by blanks; everyone else separates genres by a bar.
+    # RecBole separates the values of a token_seq by spaces; all other layouts use a bar.
     genres = [pl.col(name).str.replace_all(" ", "|") for name in frame.columns if name == "genres"]
     return frame.with_columns(titled.alias("movie_title"), *genres)
 
 
 def _check_utf8(path: Path) -> None:
-    """Raise a DataError that names the first line of a text file that is not UTF-8."""
+    """Raise a DataError that names the first line that is not UTF-8, if this is a text file."""
     offset = 0
     if path.suffix in (".parquet", ".pq"):
         return
@@ -149,7 +164,8 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
     except pl.exceptions.NoDataError:
         raise
     except pl.exceptions.PolarsError:
-        # Line by line is slower, but reads Amazon 2014 metadata and can name the bad line.
+        # Reading line by line is slower, but it accepts the Amazon metadata of 2014 and the error
+        # message can name the invalid line.
         return pl.from_dicts(list(_records(path)), infer_schema_length=None, strict=False)
 
 
@@ -173,7 +189,10 @@ def _record(line: str, where: str) -> dict[str, Any]:
 
 
 def flat_column(column: pl.Series) -> pl.Series:
-    """Lists as text (categories "A > B", several "A > B | C", others "a|b"), else as is."""
+    """Convert nested columns to text; other columns stay unchanged.
+
+    A category path becomes "A > B", several paths "A > B | C", other lists "a|b", and structs JSON.
+    """
     mark = " > " if column.name.lower() in ("category", "categories") else "|"
     if column.dtype == pl.List(pl.List(pl.String)):
         return column.list.eval(pl.element().list.join(mark)).list.join(" | ")

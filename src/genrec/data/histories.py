@@ -1,4 +1,4 @@
-"""Chronological histories in flat arrays."""
+"""Chronological histories, stored as flat arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Rows of item indices, oldest first, one after the other in flat arrays.
+    """One history per row: item indices, oldest first, concatenated into flat arrays.
 
-    items: int32[n]. offsets: int64[rows + 1]; row r is items[offsets[r]:offsets[r + 1]].
-    user_ids: one per row. timestamps: float64[n], ascending in each row. ratings: float32[n] (nan
-    where unknown) or None. reviews: n texts, null where unknown, or None.
+    Attributes:
+        items: item indices, int32 [n], of all rows one after another.
+        offsets: int64 [rows + 1]; row r is ``items[offsets[r]:offsets[r + 1]]``.
+        user_ids: the user of each row.
+        timestamps: float64 [n], ascending within each row.
+        ratings: float32 [n], NaN where unknown; ``None`` if the log has no ratings.
+        reviews: n texts, null where unknown; ``None`` if the log has no reviews.
     """
 
     items: Items
@@ -29,7 +33,11 @@ class Histories:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> Histories:
-        """Histories of users "0", "1", … whose timestamps count 0, 1, … in each row."""
+        """Build histories of the users "0", "1", … with the timestamps 0, 1, … in each row.
+
+        Args:
+            rows: item indices of each user, oldest first.
+        """
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         offsets = offsets_of(lengths)
         items = np.array([item for row in rows for item in row], dtype=np.int32)
@@ -47,26 +55,26 @@ class Histories:
 
     @property
     def lengths(self) -> Ints:
-        """Items in each row, int64[rows]."""
+        """Number of items in each row, int64 [rows]."""
         return np.diff(self.offsets)
 
     def seen(self, n_items: int) -> Mask:
-        """Which items each row holds, bool[rows, n_items]."""
+        """Return a mask of the items in each row, bool [rows, n_items]."""
         seen = np.zeros((len(self), n_items), dtype=bool)
         seen[np.repeat(np.arange(len(self)), self.lengths), self.items] = True
         return seen
 
     def select(self, rows: Sequence[int] | Integers) -> Histories:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return self.head(rows, self.lengths[np.asarray(rows, dtype=np.int64)])
 
     def head(self, rows: Sequence[int] | Integers, lengths: Integers) -> Histories:
-        """The first `lengths[i]` items of row `rows[i]`, for each i."""
+        """Return the first ``lengths[i]`` items of row ``rows[i]``, for each i."""
         rows = np.asarray(rows, dtype=np.int64)
         return self._cut(rows, self.offsets[rows], lengths)
 
     def tail(self, length: int) -> Histories:
-        """The last `length` items of each row."""
+        """Return the last ``length`` items of each row (all of a shorter row)."""
         kept = np.minimum(self.lengths, length)
         return self._cut(np.arange(len(self)), self.offsets[1:] - kept, kept)
 
@@ -81,11 +89,22 @@ class Histories:
 
 
 def offsets_of(lengths: Integers | Mask) -> Ints:
+    """Return the offsets of rows with the given lengths, int64 [rows + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def histories_of(table: pl.DataFrame, lengths: Integers, user_ids: list[str]) -> Histories:
-    """Histories of a table with one row per interaction; the arrays are writable, for torch."""
+    """Build histories from a sorted table.
+
+    Args:
+        table: one row per interaction with the columns item and timestamp, and optionally rating
+            and review; the interactions of one user are adjacent.
+        lengths: number of interactions of each user, integer [users].
+        user_ids: the id of each user.
+
+    Returns:
+        Histories with writable arrays, which torch needs.
+    """
     items, times = (table[name].to_numpy(writable=True) for name in ("item", "timestamp"))
     ratings = None
     if "rating" in table.columns:
@@ -95,12 +114,16 @@ def histories_of(table: pl.DataFrame, lengths: Integers, user_ids: list[str]) ->
 
 
 def common_clock(histories: Histories) -> bool:
-    """Whether timestamps are a time that users share, and not the positions of their own items."""
+    """Return whether the timestamps are real times.
+
+    If more than half of the users start at the same smallest timestamp, the timestamps are taken
+    for positions within each history.
+    """
     firsts = histories.timestamps[histories.offsets[:-1][histories.lengths > 0]]
     return len(firsts) <= 1 or bool((firsts == firsts.min()).mean() <= 0.5)
 
 
 def count_before(histories: Histories, time: float) -> Ints:
-    """Items of each row before `time`, int64[rows]."""
+    """Return the number of items before ``time`` in each row, int64 [rows]."""
     running = offsets_of(histories.timestamps < time)
     return running[histories.offsets[1:]] - running[histories.offsets[:-1]]

@@ -1,6 +1,6 @@
-"""Validate an interaction log and its item table.
+"""Reading and validation of an interaction log and its item table.
 
-A folder may stand for the log in it; an item table beside the log is found.
+The log may be given as the folder that holds it. An item table beside the log is found by name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import polars as pl
 from genrec.data.formats import flat_column, read_table
 from genrec.errors import DataError
 
-# Column names in lower case, letters and digits only, in order of preference. `parent_asin` comes
-# first because Amazon 2023 keys its metadata by it; `position` orders one user's items, not time.
+# Accepted column names, in lower case with letters and digits only, in order of preference.
+# `parent_asin` comes before `asin` because the metadata of Amazon 2023 use it as their key.
+# `position` is not accepted as a timestamp because it orders only the items of one user.
 _ALIASES = {
     "user_id": "userid user uid reviewerid customerid visitorid",
     "item_id": "itemid item iid movieid parentasin asin productid",
@@ -38,7 +39,7 @@ _TIME_FORMATS = (
 )
 
 
-# 1e11 seconds is the year 5138: a median beyond it counts smaller units.
+# 1e11 seconds after 1970 is the year 5138, so a larger median means that the unit is smaller.
 _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 
 
@@ -46,12 +47,14 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 class Interactions:
     """A validated log and its item table.
 
-    log: user_id (str), item_id (str), timestamp (f64: epoch seconds, or any number that orders the
-        rows), row (u32: place in the file from 0, breaks ties), all without nulls, and where known
-        rating (f64) and review (str).
-    items: item_id (str, unique), title (str or null), the other columns as they came; None where
-        there are no titles at all.
-    source: the files (names only), the columns chosen, the rows dropped and why.
+    Attributes:
+        log: one row per interaction with the columns user_id (str), item_id (str), timestamp
+            (f64: seconds since 1970, or any number that orders the rows) and row (u32: position in
+            the file from 0, which breaks ties), all without nulls. If the log has them, also
+            rating (f64) and review (str).
+        items: one row per item with the columns item_id (str, unique), title (str or null) and the
+            other columns of the item table unchanged; ``None`` if there are no titles at all.
+        source: names of the files, the chosen columns, and the dropped rows by reason.
     """
 
     log: pl.DataFrame
@@ -70,10 +73,23 @@ def read_interactions(
     review: str | None = None,
     title: str | None = None,
 ) -> Interactions:
-    """Read a log (file or folder) and its item table; columns named here override the aliases.
+    """Read and validate an interaction log and its item table.
 
-    `title` names a column of the item table, or of the log where there is no item table; so does
-    `item` where the item table has that column. Raises DataError naming file, column and remedy.
+    Args:
+        log: a file in any supported format, or a folder that holds one log.
+        items: the item table; if ``None``, a table with the usual name beside the log is used.
+        user: name of the user id column; recognised by its usual names if ``None``.
+        item: name of the item id column of the log, and of the item table if it has that column;
+            recognised likewise.
+        timestamp: name of the timestamp column; recognised likewise.
+        rating: name of the rating column; recognised likewise.
+        review: name of the review column; recognised likewise.
+        title: name of the title column of the item table, or of the log if there is no item table;
+            recognised likewise.
+
+    Raises:
+        DataError: A file or a column is missing, or a value is invalid; the message names the file
+            and the column and suggests a remedy.
     """
     path, items_path = _locate(Path(log), None if items is None else Path(items))
     frame, layout = read_table(path)
@@ -85,7 +101,7 @@ def read_interactions(
     table, table_source = None, None
     if items_path is not None:
         table, table_source = _item_table(items_path, item, title)
-    # The `title` of an Amazon review is the headline of the review.
+    # In Amazon logs the column `title` holds the headline of the review, not the item's title.
     elif title or (layout != "amazon" and _find(frame.columns, "title", None, path)):
         title = _need(frame.columns, "title", title, path)
         names = frame.select(columns["item_id"], title)
@@ -106,7 +122,10 @@ def interactions_from_frames(
     review: str | None = None,
     title: str | None = None,
 ) -> Interactions:
-    """:func:`read_interactions` for data frames of pandas or Polars instead of files."""
+    """Validate a log and an item table that are pandas or Polars data frames.
+
+    The arguments and errors are those of :func:`read_interactions`.
+    """
     path, frame = Path("interactions"), _polars(interactions, "interactions")
     given = {"user_id": user, "item_id": item, "timestamp": timestamp}
     columns = {role: _need(frame.columns, role, name, path) for role, name in given.items()}
@@ -127,7 +146,7 @@ def interactions_from_frames(
 
 
 def _polars(frame: Any, name: str) -> pl.DataFrame:
-    """A frame of Polars or pandas as one of Polars."""
+    """Return a Polars or pandas frame as a Polars frame."""
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
@@ -139,12 +158,12 @@ def _polars(frame: Any, name: str) -> pl.DataFrame:
                 f"{name}: a data frame of pandas or Polars is needed, got {kind} ({error})"
             ) from None
     if frame.height == 0:
-        raise DataError(f"{name}: the frame has no rows")
+        raise DataError(f"{name}: the frame has no rows; give one row per interaction or item")
     return cast(pl.DataFrame, frame)
 
 
 def _series(column: Any, name: str) -> pl.Series:
-    """A column of pandas; what pandas calls missing is null."""
+    """Convert a pandas column; missing values become null."""
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     values = column.to_numpy()
@@ -175,14 +194,17 @@ def _log_inside(folder: Path) -> Path:
     if len(logs) != 1:
         found = ", ".join(path.name for path in logs) or "none"
         known = ", ".join([*_BESIDE, "NAME.inter"])
-        raise DataError(f"{folder}: need one log of {known}; found {found}; give the file itself")
+        raise DataError(
+            f"{folder}: the folder must hold exactly one log ({known}), found {found}; give the "
+            "path of the log file instead"
+        )
     return logs[0]
 
 
 def _find(
     columns: Sequence[str], role: str, given: str | None, path: Path, extra: str = ""
 ) -> str | None:
-    """The column named by a flag (it must exist), else the first known alias, else None."""
+    """Return the given column (it must exist), else the first known alias, else ``None``."""
     if given is not None and given not in columns:
         raise _no_column(path, f"column {given!r}", role, columns)
     folded = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(columns)}
@@ -198,8 +220,9 @@ def _need(columns: Sequence[str], role: str, given: str | None, path: Path, extr
 
 
 def _no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> DataError:
-    flag = f"--{role.removesuffix('_id')} COLUMN"
-    return DataError(f"{path}: no {what} among {', '.join(columns)}; name it with {flag}")
+    name = role.removesuffix("_id")
+    remedy = f"name it with --{name} COLUMN (in Python {name}=COLUMN)"
+    return DataError(f"{path}: no {what} among {', '.join(columns)}; {remedy}")
 
 
 def _validated_log(
@@ -235,7 +258,7 @@ def _validated_log(
 
 
 def _ids(column: pl.Series) -> pl.Series:
-    """Ids as text: 7.0 and 7 are one id, blank ids are null."""
+    """Convert ids to text; 7.0 and 7 are the same id, and blank ids become null."""
     if column.dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
         column = whole if (whole == column).all() else column
@@ -244,7 +267,12 @@ def _ids(column: pl.Series) -> pl.Series:
 
 
 def _seconds(column: pl.Series) -> tuple[pl.Series, str]:
-    """Epoch seconds (f64, null where unreadable) and their unit; times without a zone are UTC."""
+    """Convert timestamps to seconds since 1970.
+
+    Returns:
+        The seconds (f64, null where a value cannot be read; times without a zone are UTC), and the
+        unit of the input.
+    """
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime"
     numbers = column.cast(pl.Float64, strict=False)
@@ -272,7 +300,7 @@ def _check(
     first = f"{'empty' if value is None else repr(value)} in data row {row + 1}"
     raise DataError(
         f"{path}: {bad.sum()} values of column {columns[role]!r} are not {kind}, the first {first};"
-        f" mend them or name another column with --{role} COLUMN"
+        f" correct them or name another column with --{role} COLUMN"
     )
 
 
@@ -293,7 +321,7 @@ def _items_of(
 def _unique_items(
     table: pl.DataFrame, item: str, title: str, path: Path
 ) -> tuple[pl.DataFrame, dict[str, object]]:
-    """One row per item id, the first one; what the others held is counted."""
+    """Keep the first row of each item id and count the rows that were dropped or conflicting."""
     named = [_ids(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
     frame = pl.DataFrame([*named, *(flat_column(table[name]) for name in others)])

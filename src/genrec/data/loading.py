@@ -1,4 +1,4 @@
-"""A data set by name or folder, ready to split."""
+"""Loading of data sets by name or folder."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from genrec.errors import DataError
 
 
 def load_dataset(name: str | os.PathLike[str]) -> Dataset:
-    """Load a prepared folder, or a known data set by name.
+    """Load a prepared data set folder or a known data set.
 
-    A known data set is fetched, prepared once and kept in the cache.
+    A known data set is downloaded and prepared once and then read from the cache.
+
+    Args:
+        name: path of a folder that ``genrec prepare`` wrote, or a name of ``genrec data list``.
 
     Raises:
-        DataError: a folder that holds no prepared data set.
-        AssetError: a name that is not known, or a data set that cannot be fetched.
+        DataError: The folder holds no prepared data set.
+        AssetError: The name is unknown, or the data set cannot be downloaded.
     """
     folder = Path(name)
     if (folder / "dataset.json").is_file():
         return Dataset.load(folder)
     if folder.exists() or (len(folder.parts) > 1 and not str(name).startswith("amazon-")):
-        raise DataError(f"{folder}: no prepared data set here; make one with `genrec prepare`.")
+        raise DataError(
+            f"{folder}: the folder holds no prepared data set; create one with `genrec prepare`"
+        )
     prepared = cache_dir() / "prepared" / str(name)
     if (prepared / "dataset.json").is_file():
         try:
             data = Dataset.load(prepared)
-            # A known data set is referred to by its name, not by its folder in the cache.
+            # Runs refer to a known data set by its name, because the cache may move.
             return replace(data, provenance=replace(data.provenance, folder=None))
         except DataError:
-            pass  # made by another version: prepare it afresh below
+            pass  # another version of GenRec wrote it, so it is prepared again below
     read = read_interactions(dataset_files(str(name)))
     data = Dataset.from_interactions(read, name=str(name))
     prepared.parent.mkdir(parents=True, exist_ok=True)

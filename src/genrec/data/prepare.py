@@ -1,7 +1,7 @@
-"""From a validated log to histories and a catalogue: k-core, order, numbers of items.
+"""Preparation of a validated log: k-core, chronological order and item numbers.
 
-The order within a user is (timestamp, row order in the log); `ties="shuffled"` permutes tied rows
-instead, as a control for how much that rule decides.
+The interactions of a user are ordered by (timestamp, row in the log). With ``ties="shuffled"``
+rows with equal timestamps are permuted at random instead, to measure how much that rule matters.
 """
 
 from __future__ import annotations
@@ -24,28 +24,38 @@ from genrec.errors import ConfigError, DataError
 def build_catalogue(
     items: pl.DataFrame | None, item_ids: Sequence[str]
 ) -> tuple[Catalogue, dict[str, object]]:
-    """The catalogue of `item_ids`, in that order, with titles from `items` (item_id, title, …).
+    """Build a catalogue with unique display titles.
 
     An item without a title is called "Untitled Board Games B001XYZ" after the last part of its
-    category, or "Untitled item B001XYZ". The report counts items, untitled ones, those missing from
-    the table, table rows of no item, duplicate titles (an earlier item has it), and what told them
-    apart.
+    category, or "Untitled item B001XYZ".
+
+    Args:
+        items: item table with the columns item_id, title and any metadata.
+        item_ids: ids of the catalogue's items, in the order of their indices.
+
+    Returns:
+        The catalogue, and a report with the numbers of items, untitled items, items missing from
+        the table, table rows without interactions, titles changed by cleaning and duplicate titles
+        (an earlier item has the same one), and how many of these each metadata column made unique.
+
+    Raises:
+        DataError: There is no item table, or it holds none of the items.
     """
     if items is None:
         remedy = "give an item table (--items FILE) or name the log's title column (--title COLUMN)"
-        raise DataError(f"the log has no item titles, and GenRec recommends by title; {remedy}")
+        raise DataError(f"the log has no item titles, which GenRec needs; {remedy}")
     wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
     table = wanted.join(items, on="item_id", how="left", maintain_order="left")
     unknown = wanted.join(items, on="item_id", how="anti").height
     if wanted.height and unknown == wanted.height:
         shown = f"{item_ids[0]!r} in the log, {items['item_id'].first()!r} in the item table"
-        remedy = "name the id columns (--item) or give the right --items"
+        remedy = "name the id column (--item COLUMN) or give the matching table (--items FILE)"
         raise DataError(f"no item of the log is in the item table ({shown}); {remedy}")
     metadata = table.drop("item_id", "title")
     raw = [title or "" for title in table["title"].to_list()]
     cleaned = [clean_title(title) for title in raw]
     titles = [title or name for title, name in zip(cleaned, _fallbacks(table), strict=True)]
-    unique, mended = disambiguate(titles, metadata)
+    unique, changed = disambiguate(titles, metadata)
     report: dict[str, object] = {
         "items": len(unique),
         "untitled": cleaned.count(""),
@@ -53,7 +63,7 @@ def build_catalogue(
         "items_without_interactions": items.join(wanted, on="item_id", how="anti").height,
         "changed_by_cleaning": sum(old != new for old, new in zip(raw, cleaned, strict=True)),
         "duplicate_titles": len(titles) - len(set(titles)),
-        "disambiguated_by": mended,
+        "disambiguated_by": changed,
     }
     return Catalogue(list(item_ids), unique, metadata), report
 
@@ -75,25 +85,32 @@ def prepared(
     ties: Literal["log", "shuffled"] = "log",
     seed: int = 0,
 ) -> tuple[Catalogue, Histories, dict[str, Any]]:
-    """Catalogue and histories of a log, and what was done; see ``Dataset.from_interactions``."""
+    """Prepare catalogue and histories; arguments and errors of ``Dataset.from_interactions``.
+
+    Returns:
+        The catalogue, the histories, and the facts that ``dataset.json`` records.
+    """
     if ties not in ("log", "shuffled"):
         raise ConfigError(f"ties is {ties!r}; give 'log' or 'shuffled'")
     if min(min_user, min_item, 1 if max_users is None else max_users) < 1:
-        raise ConfigError("min_user, min_item and max_users count from 1; give 1 or more")
+        raise ConfigError(
+            f"min_user={min_user}, min_item={min_item}, max_users={max_users}: give 1 or more for "
+            "each"
+        )
     log, rated = _rated_at_least(interactions.log, min_rating)
     random = np.random.default_rng(seed)
     (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])
     drawn = (random.permutation(len(user_ids)) < (max_users or len(user_ids)))[users]
     core, rounds = _core(users, items, drawn, min_user, min_item)
     histories, item_ids = _chronological(log.filter(core), ties, random)
-    catalogue, mended = build_catalogue(interactions.items, item_ids)
+    catalogue, report = build_catalogue(interactions.items, item_ids)
     dropped = {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())}
     facts = dataset_statistics(histories, len(item_ids)) | {
         "tie_rule": f"(timestamp, {'row in the log' if ties == 'log' else 'random'})",
         "core": {"min_user": min_user, "min_item": min_item, "rounds": rounds},
         "draw": {"max_users": max_users, "seed": seed},
         "dropped": {**dropped, **rated},
-        "catalogue": mended,
+        "catalogue": report,
         "source": interactions.source,
     }
     return catalogue, histories, facts
@@ -102,12 +119,12 @@ def prepared(
 def _rated_at_least(
     log: pl.DataFrame, least: float | None
 ) -> tuple[pl.DataFrame, dict[str, float]]:
-    """The rows with a rating of at least ``least``, and a record of the others."""
+    """Return the rows with a rating of at least ``least``, and counts of the others."""
     if least is None:
         return log, {}
     if "rating" not in log.columns:
-        remedy = "name the column of the ratings (--rating COLUMN), or leave the minimum out"
-        raise DataError(f"min_rating={least:g} needs ratings, and the log has none; {remedy}")
+        remedy = "name the rating column (--rating COLUMN) or omit the minimum"
+        raise DataError(f"min_rating={least:g} needs ratings, but the log has none; {remedy}")
     unrated = log["rating"].null_count()
     kept = log.filter(pl.col("rating") >= least)
     if not kept.height:
@@ -120,7 +137,7 @@ def _rated_at_least(
 
 
 def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:
-    """The distinct ids sorted by (length, id), and the place of each id among them."""
+    """Return the index of each id in the distinct ids, and these sorted by (length, id)."""
     known = ids.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
     joined = ids.to_frame("id").join(
         known.with_row_index("code"), on="id", how="left", maintain_order="left"
@@ -131,14 +148,21 @@ def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:
 def _core(
     users: Integers, items: Integers, keep: Mask, min_user: int, min_item: int
 ) -> tuple[Mask, int]:
-    """The rows of the largest part of `keep` in which both minima hold, and the rounds it took."""
+    """Return the k-core, the largest part of ``keep`` that meets both minima.
+
+    Returns:
+        The mask of the rows, and the number of rounds until nothing more was dropped.
+    """
     rounds = 0
     while True:
         active = np.bincount(users[keep], minlength=users.max() + 1) >= min_user
-        sold = np.bincount(items[keep], minlength=items.max() + 1) >= min_item
-        kept = keep & active[users] & sold[items]
+        frequent = np.bincount(items[keep], minlength=items.max() + 1) >= min_item
+        kept = keep & active[users] & frequent[items]
         if not kept.any():
-            raise DataError(f"no user is left with min_user={min_user} and min_item={min_item}")
+            raise DataError(
+                f"no user is left with min_user={min_user} and min_item={min_item}; lower them or "
+                "use more data"
+            )
         if kept.sum() == keep.sum():
             return keep, rounds
         keep, rounds = kept, rounds + 1

@@ -1,4 +1,4 @@
-"""Where data come from and how they were cut: what every artifact made of them records."""
+"""Provenance of data: their source, preparation and split, as recorded in every artifact."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class SplitInfo:
 
     Attributes:
         name: ``"leave-last-out"``, ``"global-time"``, or the folder of a split made elsewhere.
-        facts: what JSON can hold of it, e.g. the users of each part and the cuts in time.
-        evaluate_on: whether the test targets or, one step earlier, the validation targets are
-            predicted.
+        facts: details that JSON can hold, e.g. the numbers of users in each part and the cut times.
+        evaluate_on: the targets that are predicted: ``"test"``, or ``"valid"`` for the validation
+            targets, one step earlier.
     """
 
     name: str
@@ -23,7 +23,7 @@ class SplitInfo:
     evaluate_on: str = "test"
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, as ``dataset.json`` and reports hold it."""
+        """Return a plain dict, as stored in ``dataset.json`` and reports."""
         earlier = {} if self.evaluate_on == "test" else {"asked": "validation targets"}
         return {"split": self.name, **self.facts, **earlier}
 
@@ -35,7 +35,7 @@ class SplitInfo:
 
     @property
     def label(self) -> str:
-        """Its name, and what is predicted if that is not the test targets."""
+        """The name of the split, with a note if the validation targets are predicted."""
         return self.name if self.evaluate_on == "test" else f"{self.name}, validation targets"
 
 
@@ -44,13 +44,14 @@ class Provenance:
     """The origin of a data set.
 
     Attributes:
-        preparation: what ``dataset.json`` records: files and columns, what was dropped and why, the
-            k-core, the rule for tied timestamps, counts.
-        folder: the data set folder it was loaded from; ``None`` for a known data set and for data
-            in memory.
-        whole: fingerprint of the data set that this one is a part of, or ``None``.
-        split: how that data set was split, or ``None``.
-        train_on: which part this is: ``"train"``, ``"train+valid"`` or ``"before valid"``.
+        preparation: the facts in ``dataset.json``: files and columns, dropped rows by reason, the
+            k-core, the rule for tied timestamps, and counts.
+        folder: the data set folder that was loaded; ``None`` for a known data set and for data in
+            memory.
+        whole: fingerprint of the complete data set if this one is a part of it, else ``None``.
+        split: how the complete data set was split, or ``None``.
+        train_on: which part of the split this is: ``"train"``, ``"train+valid"`` or
+            ``"before valid"``.
     """
 
     preparation: Mapping[str, Any] = field(default_factory=dict)
@@ -60,11 +61,11 @@ class Provenance:
     train_on: str = "train"
 
     def summary(self, *names: str) -> dict[str, Any]:
-        """The named facts of the preparation, as far as they are known."""
+        """Return the named facts of the preparation that are present."""
         return {name: self.preparation[name] for name in names if name in self.preparation}
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, as ``dataset.json`` holds it; the folder is not in it."""
+        """Return a plain dict, as stored in ``dataset.json``; it does not contain the folder."""
         part: dict[str, Any] = {}
         if self.split is not None:
             part["split"] = self.split.to_json()

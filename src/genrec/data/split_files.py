@@ -1,4 +1,4 @@
-"""A split by name, or one that was made elsewhere and lies in a folder."""
+"""Splits by name, and splits that were made elsewhere and are read from a folder."""
 
 from __future__ import annotations
 
@@ -21,29 +21,40 @@ SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 
 
 def split_dataset(data: Dataset, name: str) -> Split:
-    """Split by the name that the command line and ``genrec.json`` use, or as a folder says.
+    """Split a data set by the name of a split, or read a split from a folder.
+
+    Args:
+        data: the complete data set.
+        name: ``"leave-last-out"``, ``"global-time"``, or a folder with the tables train, valid and
+            test (see :func:`read_split`).
 
     Raises:
-        DataError: neither a known name nor a folder with train, valid and test.
+        DataError: ``name`` is neither the name of a split nor a folder.
     """
     if name in SPLITS:
         return SPLITS[name](data)
     if Path(name).is_dir():
         return read_split(data, Path(name))
     raise DataError(
-        f"Unknown split {name!r}; known are {', '.join(SPLITS)}, or give a folder with the tables "
-        "train, valid and test."
+        f"Unknown split {name!r}; give {', '.join(SPLITS)}, or a folder with the tables train, "
+        "valid and test."
     )
 
 
 def read_split(data: Dataset, folder: Path) -> Split:
-    """A split made elsewhere: tables train, valid and test with users, items and timestamps.
+    """Read a split that was made elsewhere.
 
-    A user's first row in valid and in test is asked for; users without a training row are not
-    asked. The order of the parts is taken as it is: the leak checks look at the times.
+    The first row of a user in valid and in test is that user's target. Users without a training
+    row get no target. The order of the parts is not checked here; the leak checks compare their
+    times.
+
+    Args:
+        data: the data set that was split; it provides the catalogue.
+        folder: holds the tables train, valid and test (Parquet, CSV, TSV or JSON lines) with
+            users, items and timestamps.
 
     Raises:
-        DataError: a table or column is missing, or an item is not in the catalogue of ``data``.
+        DataError: A table or column is missing, or an item is not in the catalogue of ``data``.
     """
     tables = [_read_part(data, folder, part, number) for number, part in enumerate(PARTS)]
     table = pl.concat(tables).sort("user_id", "part", "timestamp", maintain_order=True)
@@ -55,10 +66,10 @@ def read_split(data: Dataset, folder: Path) -> Split:
     facts: dict[str, Any] = {"rows": {p: t.height for p, t in _named(tables)}}
     parts = []
     for name, known, rows in (("valid", train, valid), ("test", train + valid, test)):
-        asked = np.flatnonzero((rows > 0) & (train > 0))
+        targeted = np.flatnonzero((rows > 0) & (train > 0))
         facts[f"{name}_users_without_history"] = int(((rows > 0) & (train == 0)).sum())
-        facts[f"{name}_later_items_not_asked"] = int(rows[asked].sum()) - len(asked)
-        parts.append((asked, known[asked]))
+        facts[f"{name}_later_items_not_asked"] = int(rows[targeted].sum()) - len(targeted)
+        parts.append((targeted, known[targeted]))
     rows = np.flatnonzero(train)
     own = Dataset(data.name, data.catalogue, whole, data.provenance)
     own_train = whole.head(rows, train[rows])
@@ -72,9 +83,9 @@ def _named(tables: list[pl.DataFrame]) -> zip[tuple[str, pl.DataFrame]]:
 def _read_part(data: Dataset, folder: Path, part: str, number: int) -> pl.DataFrame:
     paths = [path for suffix in SUFFIXES if (path := folder / f"{part}{suffix}").is_file()]
     if len(paths) != 1:
-        found = f"{len(paths)} of them are" if paths else "none is"
+        found = f"holds {len(paths)} of them" if paths else "holds none of them"
         wanted = ", ".join(f"{part}{suffix}" for suffix in SUFFIXES)
-        raise DataError(f"{folder}: one of {wanted} is needed, {found} there.")
+        raise DataError(f"{folder}: exactly one of {wanted} is needed, but the folder {found}.")
     log = read_interactions(paths[0]).log
     index = {item_id: number for number, item_id in enumerate(data.catalogue.item_ids)}
     items = log["item_id"].replace_strict(index, default=None, return_dtype=pl.Int32)

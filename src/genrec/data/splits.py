@@ -1,4 +1,4 @@
-"""What a model may learn from, and the questions it is asked: leave-last-out and global time."""
+"""Splits of a data set into training data and validation and test targets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from genrec.errors import ConfigError, DataError
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """One question per row: after this history, which item came next?
+    """Histories with one target each: the item that came next.
 
-    histories: all that was known before the target. targets: int32[rows], indices of `catalogue`.
-    times: float64[rows], when the targets came, or None where that is unknown.
+    Attributes:
+        name: ``"valid"`` or ``"test"``.
+        histories: everything before the target, one row per user.
+        targets: item indices of ``catalogue``, int32 [rows].
+        catalogue: the items.
+        times: timestamps of the targets, float64 [rows], or ``None`` if unknown.
     """
 
     name: str
@@ -35,7 +39,18 @@ class Holdout:
         return len(self.targets)
 
     def sample(self, users: int, seed: int) -> Holdout:
-        """At most `users` rows drawn with `seed`, in ascending order."""
+        """Return a random sample of the rows.
+
+        Args:
+            users: maximum number of rows.
+            seed: seed of the sample.
+
+        Returns:
+            The sample, in the order of the rows.
+
+        Raises:
+            ConfigError: ``users`` is below 1.
+        """
         if users < 1:
             raise ConfigError(f"a sample of {users} users is empty; give 1 or more")
         drawn = np.random.default_rng(seed).permutation(len(self))[:users]
@@ -47,7 +62,14 @@ class Holdout:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What a model may learn from, two sets of questions, and how the data were cut."""
+    """Training data, validation targets and test targets.
+
+    Attributes:
+        train: the data that models are fitted on.
+        valid: targets for early stopping and for choosing models and settings.
+        test: targets for the final evaluation.
+        info: how the data were split.
+    """
 
     train: Dataset
     valid: Holdout
@@ -56,29 +78,48 @@ class Split:
 
 
 def leave_last_out(data: Dataset) -> Split:
-    """Each user's last item is the test target, the one before it the validation target.
+    """Split off each user's last item for the test and the second last for validation.
 
-    At test time the validation item belongs to the history. Users with fewer than three items stay
-    whole in train and are asked nothing.
+    The history of a test target contains the validation item. Users with fewer than three items
+    get no target, and all their items belong to the training data.
+
+    Args:
+        data: the complete data set.
+
+    Raises:
+        DataError: No user has three items.
     """
     histories, lengths = data.histories, data.histories.lengths
-    asked = np.flatnonzero(lengths >= 3)
+    rows = np.flatnonzero(lengths >= 3)
     train = histories.head(np.arange(len(histories)), lengths - 2 * (lengths >= 3))
-    short = len(lengths) - len(asked)
+    short = len(lengths) - len(rows)
     facts = {"users_with_fewer_than_3_items": short}
-    known = lengths[asked]
-    return split_at(data, train, [(asked, known - 2), (asked, known - 1)], "leave-last-out", facts)
+    known = lengths[rows]
+    return split_at(data, train, [(rows, known - 2), (rows, known - 1)], "leave-last-out", facts)
 
 
 def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Split:
-    """Cut the log at two points of time, the quantiles 1 - valid - test and 1 - test.
+    """Split the log at two points of time that all users share.
 
-    Train holds what came before the first cut. A user's validation target is the first item between
-    the cuts, the test target the first one after the second; the history is all before that cut.
-    Users without history before a cut or items after it get no target, and are counted in `info`.
+    The cuts are the quantiles 1 - valid - test and 1 - test of all timestamps. The training data
+    are everything before the first cut. A user's validation target is the first item between the
+    cuts, and the test target is the first item from the second cut on; the history of a target is
+    everything before its cut. Users without a history before a cut or without an item after it get
+    no target; ``info`` counts those without a history.
+
+    Args:
+        data: the complete data set, with real timestamps.
+        valid: share of the interactions between the cuts.
+        test: share of the interactions from the second cut on.
+
+    Raises:
+        ConfigError: The shares are not positive, or add up to 1 or more.
+        DataError: The timestamps are positions, not times, or a part gets no target.
     """
     if not (valid > 0 and test > 0 and valid + test < 1):
-        raise ConfigError(f"valid={valid}, test={test} must be positive and add up to less than 1")
+        raise ConfigError(
+            f"valid={valid} and test={test} must be positive and add up to less than 1"
+        )
     histories, times = data.histories, data.histories.timestamps
     _check_clock(data)
     cuts = np.quantile(times, [1 - valid - test, 1 - test], method="higher")
@@ -87,19 +128,21 @@ def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Spli
     parts = []
     for name, known, until in zip(("valid", "test"), before, before[1:], strict=False):
         active = until > known
-        asked = np.flatnonzero(active & (known > 0))
+        targeted = np.flatnonzero(active & (known > 0))
+        later = int((until - known)[targeted].sum()) - len(targeted)
         facts[f"{name}_users_without_history"] = int((active & (known == 0)).sum())
-        facts[f"{name}_later_items_not_asked"] = int((until - known)[asked].sum()) - len(asked)
-        parts.append((asked, known[asked]))
+        facts[f"{name}_later_items_not_asked"] = later
+        parts.append((targeted, known[targeted]))
     rows = np.flatnonzero(before[0])
     return split_at(data, histories.head(rows, before[0][rows]), parts, "global-time", facts)
 
 
 def _check_clock(data: Dataset) -> None:
-    """Refuse timestamps that only count each user's items: users then share no clock."""
+    """Raise an error if the timestamps are positions within each history and not times."""
     if not common_clock(data.histories):
-        what = "most users start at the same timestamp, so it is no common time but a position"
-        raise DataError(f"{data.name}: {what}; use leave_last_out or prepare with real times")
+        reason = "most users start at the same timestamp, so it is no common time but a position"
+        remedy = "use leave_last_out, or prepare the data with real times"
+        raise DataError(f"{data.name}: {reason}; {remedy}")
 
 
 def split_at(
@@ -111,17 +154,19 @@ def split_at(
     *,
     whole: str | None = None,
 ) -> Split:
-    """A split of `data` into `train` and two holdouts.
+    """Build a split from training histories and the positions of the targets.
 
     Args:
-        parts: rows and how many of their items are known, for valid and test; the next item is
-            the target.
-        name: of the split.
-        facts: what JSON can hold of it.
-        whole: fingerprint of what was split, that of ``data`` if not given.
+        data: the complete data set.
+        train: histories of the training data.
+        parts: for valid and for test, the rows with a target and the number of items in the history
+            of each; the next item is the target.
+        name: name of the split.
+        facts: details that JSON can hold.
+        whole: fingerprint of the complete data set; that of ``data`` if ``None``.
 
     Raises:
-        DataError: a holdout would be empty.
+        DataError: Validation or test would be empty.
     """
     histories, holdouts, users = data.histories, [], {}
     for part, (rows, known) in zip(("valid", "test"), parts, strict=True):
@@ -148,13 +193,13 @@ SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
 
 
 def before_test(split: Split) -> Dataset:
-    """What may be learnt from once nothing is chosen any more: all that precedes the test targets.
+    """Return everything before the test targets, to fit a model whose settings are final.
 
-    Test users keep their test history, the others their training history.
+    Test users keep the history of their test target, all other users their training history.
     """
     test, train = split.test.histories, split.train.histories
-    asked = set(test.user_ids)
-    others = train.select([row for row, user in enumerate(train.user_ids) if user not in asked])
+    tested = set(test.user_ids)
+    others = train.select([row for row, user in enumerate(train.user_ids) if user not in tested])
     histories = Histories(
         np.append(test.items, others.items),
         np.append(test.offsets, test.offsets[-1] + others.offsets[1:]),
@@ -166,9 +211,10 @@ def before_test(split: Split) -> Dataset:
 
 
 def one_step_earlier(split: Split) -> Split:
-    """The validation targets in the place of the test's: for choices, which must not see the test.
+    """Return a split whose test targets are the validation targets of ``split``.
 
-    The training part is split in its turn for what training stops by.
+    It serves to choose models and settings without using the test targets. Its own validation
+    targets, for early stopping, are split off the training data.
     """
     inner = SPLITS.get(split.info.name, leave_last_out)(split.train)
     provenance = replace(

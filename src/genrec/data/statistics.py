@@ -1,4 +1,4 @@
-"""Counts, ties and repeats of a set of histories."""
+"""Statistics of histories: counts, tied timestamps and repeated items."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from genrec.data.histories import Histories
 
 
 def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
-    """Counts; how many timestamps are tied with a neighbour's; how many items are repeats."""
+    """Compute the statistics that ``dataset.json`` records.
+
+    Args:
+        histories: one row per user.
+        items: number of items in the catalogue.
+
+    Returns:
+        ``counts`` (users, items, interactions, density), ``tie_share`` (share of users whose last
+        two timestamps are equal, and of interactions whose timestamp equals that of a neighbour in
+        the same history) and ``repeat_share`` (share of interactions with an item that the user
+        had before).
+    """
     users, interactions, times = len(histories), len(histories.items), histories.timestamps
     density = interactions / (users * items)
     rows = np.repeat(np.arange(users), histories.lengths)
-    ties = np.zeros(interactions + 1, dtype=bool)  # ties[i]: i - 1 and i are tied
+    ties = np.zeros(interactions + 1, dtype=bool)  # ties[i]: interactions i - 1 and i are tied
     ties[1:-1] = (times[1:] == times[:-1]) & (rows[1:] == rows[:-1])
     tied_last = ties[histories.offsets[1:] - 1]
     shares = {"users_with_tied_last": tied_last, "interactions": ties[1:] | ties[:-1]}

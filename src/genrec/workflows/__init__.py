@@ -1,1 +1,1 @@
-"""What the command line does: train, evaluate, compare, demonstrate."""
+"""The workflows behind the commands: training, evaluation, comparison and the demo."""

@@ -1,7 +1,8 @@
-"""Models on one split, compared: fitted one after the other, kept, and taken up again.
+"""Comparison of models on one split, with a cache of the results of each model.
 
-What a model recommended is kept in the output folder as soon as it is known, with everything that
-it depends on; the same comparison, or a longer one, then computes only what is missing.
+The recommendations of a model are written to the output folder as soon as they are computed,
+together with everything they depend on. A later run of the same comparison, or of one with more
+models, computes only the missing results.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from genrec.workflows.plan import FITS, PARTS, ComparisonConfig
 from genrec.workflows.runs import CUTOFFS, sampled
 
 KEPT = "models"
-"""Folder of what each model recommended."""
+"""Subfolder with the cached recommendations of each model."""
 
 
 RUNS = "runs"
-"""Folder of GenRec's runs."""
+"""Subfolder with the run folders of GenRec's variants."""
 
 
 BATCH_ROWS = 64
+"""Users per batch of a slow model; progress is reported after each batch."""
 
 
 FAST_BATCH_ROWS = 1024
-"""Users that are asked about between two signs of progress."""
+"""Users per batch of a fast model."""
 
 
 def run_comparison(
@@ -59,10 +61,21 @@ def run_comparison(
 ) -> Comparison:
     """Fit and evaluate all models of a plan; write comparison.json, report.html and report.md.
 
-    say: called with a line for each model. progress: with (users done, users) of the current one.
-    Raises LeakageError where the data or the split give answers away, before anything is fitted.
+    Args:
+        dataset: name of a known data set, or a prepared folder.
+        plan: models and settings.
+        out: output folder; an interrupted comparison resumes from it.
+        say: called with one line of text per finding and per model.
+        progress: called with (users done, users) for the current model.
+
+    Raises:
+        LeakageError: A leak check failed and the plan does not allow leaks. Leaks in the data or
+            the split are found before any model is fitted.
+        ConfigError: The plan names an unknown model or has an invalid setting.
+        DataError: ``out`` holds something else, or the data set or the split cannot be read.
+        RunError: A run folder was trained on other data.
     """
-    contenders = _contenders(plan)
+    specs = _contenders(plan)
     _check_folder(out)
     data = load_dataset(dataset)
     whole = split_dataset(data, plan.split)
@@ -81,9 +94,9 @@ def run_comparison(
         data, split, fitted, known, valid, plan.settings or {}, plan.minutes, out / RUNS
     )
     entries = []
-    for number, each in enumerate(contenders, start=1):
+    for number, each in enumerate(specs, start=1):
         entries.append(_entry(each, task, test, plan, out, progress))
-        say(f"{number}/{len(contenders)} {_line(entries[-1])}")
+        say(f"{number}/{len(specs)} {_line(entries[-1])}")
     comparison = Comparison(
         data=data.name,
         split=split.info.label,
@@ -116,27 +129,37 @@ def compare(
     allow_leaks: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare recommenders at hand on the test targets of one split.
+    """Compare recommenders on the test targets of one split.
 
-    Models that are not fitted yet are fitted on ``split.train``, with ``split.valid`` for those
-    that choose by it when to stop.
+    Models that are not fitted yet are fitted on ``split.train``; ``split.valid`` serves for early
+    stopping.
 
     Args:
         models: recommenders with different names.
+        split: training data and targets.
         k: cut-offs of the metrics.
-        users: test users, drawn by ``seed``; all if ``None``.
-        nll: measure the negative log-likelihood of the targets, too, where a model has one.
-        reference: name of the model that the others are paired with; the best one if ``None``.
-        allow_leaks: go on where the split, or what a model was fitted on, gives answers away.
-        progress: called with (users done, users) while a model makes its lists.
+        users: number of test users, drawn with ``seed``; all if ``None``.
+        seed: seed of the drawn users and of the bootstrap.
+        nll: also measure the negative log-likelihood of the targets (nats per item) for models that
+            define one.
+        reference: name of the model that the others are compared with user by user; the best one if
+            ``None``.
+        allow_leaks: continue if a leak check fails.
+        progress: called with (users done, users) while a model recommends.
+
+    Returns:
+        The comparison with metrics, intervals, paired differences and findings of the leak checks.
 
     Raises:
-        LeakageError: answers are given away.
-        ConfigError: no models, or two of one name.
+        LeakageError: A leak check of the split or of a model failed.
+        ConfigError: There are no models, or two models have the same name.
     """
     names = [model.name for model in models]
     if not names or len(set(names)) < len(names):
-        raise ConfigError(f"A comparison needs models with different names, got {names}.")
+        raise ConfigError(
+            f"A comparison needs at least one model, and different names; got {names}. Set the "
+            "attribute name of the models."
+        )
     findings, test = check_split(split), sampled(split.test, users, seed)
     if not allow_leaks:
         refuse_leaks(findings)
@@ -166,12 +189,12 @@ def compare(
 
 
 def check_model_at_hand(model: Recommender, split: Split) -> Iterator[Finding]:
-    """Was it fitted on the training split, or on all that precedes the test targets?"""
+    """Check that a model was fitted on the training data or on everything before the targets."""
     return check_fitted(model, [split.train, before_test(split)])
 
 
 def _fit_seconds(model: Recommender, split: Split) -> float:
-    """Fit a model that is not fitted yet; returns the time that took."""
+    """Fit a model that is not fitted yet and return the time in seconds."""
     started = time.perf_counter()
     if not getattr(model, "fitted", True):
         model.fit(split.train, split.valid)
@@ -182,25 +205,33 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
     found = [model_spec(name) for name in dict.fromkeys(plan.models)]
     names = [each.name for each in found]
     if not names:
-        raise ConfigError("A comparison needs models, e.g. --models popularity,ease.")
+        raise ConfigError("A comparison needs models; name some, e.g. --models popularity,ease.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"Two models are called {twice[0]!r}; rename one of the run folders.")
+        raise ConfigError(f"Two models have the name {twice[0]!r}; rename one of the run folders.")
     if plan.reference is not None and plan.reference not in names:
-        raise ConfigError(f"The reference {plan.reference!r} is none of {', '.join(names)}.")
+        raise ConfigError(
+            f"The reference {plan.reference!r} is not one of the models; give one of "
+            f"{', '.join(names)}."
+        )
     if plan.train_on not in FITS:
         raise ConfigError(f"train_on is {plan.train_on!r}; give one of {', '.join(FITS)}.")
     if plan.evaluate_on not in PARTS:
         raise ConfigError(f"evaluate_on is {plan.evaluate_on!r}; give one of {', '.join(PARTS)}.")
     if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
-        raise ConfigError("seeds and k must be at least 1, and minutes positive.")
+        raise ConfigError(
+            f"seeds={plan.seeds} and k={plan.k} must be at least 1, and minutes={plan.minutes} "
+            "must be positive."
+        )
     return found
 
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; name another folder for the comparison.")
+        raise DataError(f"{out} is a file; choose a folder for the comparison.")
     if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
-        raise DataError(f"{out} is not empty and no comparison; name another folder.")
+        raise DataError(
+            f"{out} is not empty and does not hold a comparison; choose another folder."
+        )
 
 
 def _entry(
@@ -310,7 +341,7 @@ def _make(
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
-    """What must be read with the table: leaks of the data and of models."""
+    """Yield the findings of the leak checks, one line each, for the data and for each model."""
     for finding in comparison.findings:
         yield f"{finding.check}: {finding.text}"
     for entry in comparison.entries:

@@ -1,4 +1,4 @@
-"""The whole story in one command, on MovieLens-100K with the real SmolLM2-135M."""
+"""The demo: all steps in one command, on MovieLens-100K with SmolLM2-135M."""
 
 from __future__ import annotations
 
@@ -26,19 +26,25 @@ HISTORY = ("Toy Story (1995)", "GoldenEye (1995)", "Star Wars (1977)")
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo shows at its end."""
+    """The results of the demo.
+
+    Attributes:
+        evaluations: one per model, on the same users.
+        history: titles of the example history, oldest first.
+        recommendations: the trained model's recommendations for that history.
+        info: the content of the run's ``genrec.json``.
+        stages: duration of each stage in seconds, in order.
+    """
 
     evaluations: list[Evaluation]
     history: tuple[str, ...]
     recommendations: list[Recommendation]
     info: dict[str, Any]
-    """Of the trained model, as in its ``genrec.json``."""
     stages: dict[str, float]
-    """Seconds that each stage took, in order."""
 
 
 class _Stages:
-    """Says what begins, and how long it took."""
+    """Reports each stage when it begins, and its duration when it ends."""
 
     def __init__(self, count: int, say: Callable[[str], None]) -> None:
         self.count, self.say = count, say
@@ -63,17 +69,22 @@ def run_demo(
     say: Callable[[str], None],
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Get data and backbone, train, evaluate on the same users, write the run folder.
+    """Fetch data and backbone, train, evaluate all models on the same users and write a report.
 
-    Compared are the counting baselines (the last is GenRec's own prior), the backbone as it comes,
-    without a prior, and the trained model.
+    The demo compares the counting baselines (the last one is GenRec's own prior), the untrained
+    backbone without a prior, and the trained model.
 
     Args:
-        minutes: training budget.
-        users: test users, or all.
-        restart: drop the checkpoints of a demo that was cut off.
-        say: called with one line at each stage.
+        out: run folder to write.
+        minutes: training time in minutes.
+        users: number of test users, drawn with ``seed``; all if ``None``.
+        seed: seed of all random numbers.
+        restart: delete the checkpoints of an interrupted demo first.
+        say: called with one line of text when a stage begins and when it ends.
         progress: called with (users done, users) while a language model is evaluated.
+
+    Raises:
+        RunError: ``out`` is a file, or a non-empty folder that holds no run.
     """
     check_folder(out)
     if restart:
@@ -86,11 +97,11 @@ def run_demo(
         test = sampled(split.test, users, seed)
     with stages.stage(f"fitting the counting baselines and evaluating them on {len(test)} users"):
         evaluations = evaluate_baselines(split, test, seed)
-    with stages.stage("fetching SmolLM2-135M and evaluating it as it comes, without a prior"):
+    with stages.stage("fetching SmolLM2-135M and evaluating it untrained, without a prior"):
         untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).build(split.train)
         evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
         del untrained
-    with stages.stage(f"training GenRec for {minutes:g} minutes, and scoring before and after"):
+    with stages.stage(f"training GenRec for {minutes:g} minutes, with likelihood before and after"):
         model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
         model.save_pretrained(out)
     with stages.stage("evaluating GenRec on the same users"):

@@ -1,4 +1,4 @@
-"""What each model of a comparison recommended, kept so that nothing is computed twice."""
+"""Cache of the recommendation lists of each model in a comparison."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from genrec.arrays import Floats, Items
 from genrec.evaluation.leakage import Finding
 from genrec.files import UNREADABLE, read_arrays, write_arrays
 
-# -- what is kept of each model ------------------------------------------------------------------
-
 
 @dataclass(frozen=True, eq=False)
 class CachedLists:
-    """What one fitted model said: lists int32 [users, k], nll [users] or None, times, findings."""
+    """The results of one fitted model.
+
+    Attributes:
+        items: recommended item indices, best first, int32 [users, k].
+        nll: negative log-likelihood of each target in nats, float64 [users], or ``None``.
+        seconds: time to recommend for all users.
+        fit_seconds: time to fit the model.
+        note: short description of the model for tables.
+        findings: findings of the leak checks.
+    """
 
     items: Items
     nll: Floats | None
@@ -27,7 +34,12 @@ class CachedLists:
     findings: list[Finding]
 
     def save(self, path: Path, identity: Mapping[str, Any]) -> None:
-        """Write one npz file, all of it or nothing."""
+        """Write one npz file, atomically.
+
+        Args:
+            path: the file to write.
+            identity: everything the results depend on, as JSON values.
+        """
         head = {
             "identity": identity,
             "seconds": self.seconds,
@@ -40,14 +52,18 @@ class CachedLists:
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, Any]) -> CachedLists | None:
-        """What :meth:`save` wrote, or None where there is nothing of this identity."""
+        """Read what :meth:`save` wrote.
+
+        Returns:
+            The results, or ``None`` if the file is missing, damaged or has another identity.
+        """
         if not path.is_file():
             return None
         try:
             arrays, head = read_arrays(path)
             items, nll = arrays["items"], arrays.get("nll")
         except UNREADABLE:
-            return None  # damaged: made again
+            return None  # the file is damaged, so the results are computed again
         if head.pop("identity") != json.loads(json.dumps(identity)):
             return None
         findings = [Finding(**each) for each in head.pop("findings")]

@@ -1,4 +1,4 @@
-"""Who can take part in a comparison: baselines, four forms of GenRec, and run folders, by name."""
+"""Models of a comparison by name: baselines, four variants of GenRec, and run folders."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "genrec-no-prior": {"prior": "none"},
     "genrec": {},
 }
-"""Settings of GenRec's forms; the first one is not trained."""
+"""Settings of GenRec's variants by name; the first variant is not trained."""
 ALL = (*BASELINES, *FORMS)
-"""Everything that has a name."""
+"""Names of all models."""
 SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
-"""Those that another seed makes another model of."""
+"""Names of the models whose results depend on the seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class FitContext:
-    """What a model is given.
+    """The data and settings with which the models of a comparison are fitted.
 
     Attributes:
-        data: the whole data set.
-        split: what is compared on.
-        fitted: what models learn from.
-        known: all that precedes the targets; a run that learnt from it knows no answers.
-        valid: for models that choose when to stop; ``None`` if it is a part of ``fitted``.
-        settings: of GenRec's forms.
-        minutes: training of each form and of P5.
-        folder: where runs of GenRec are kept, so that a comparison that was cut off goes on.
+        data: the complete data set.
+        split: the split with the targets of the comparison.
+        fitted: the data that models are fitted on.
+        known: everything before the targets; a run may have been trained on it without a leak.
+        valid: validation targets for early stopping; ``None`` if they are a part of ``fitted``.
+        settings: settings of GenRec's variants.
+        minutes: training time in minutes for each variant of GenRec and for P5.
+        folder: folder for the runs of GenRec, from which an interrupted comparison resumes.
     """
 
     data: Dataset
@@ -61,16 +61,21 @@ class FitContext:
 
 @runtime_checkable
 class Refittable(Recommender, Protocol):
-    """A recommender that stops by validation and can then learn from the validation items, too."""
+    """A recommender with early stopping that can then be refitted on the validation items too."""
 
     def refit(self, train: Dataset) -> Self:
-        """Fit again, for as long as the last fit has found best; returns itself."""
+        """Fit again with the number of steps that the last fit found best; returns itself."""
         ...
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by name. `run` is a run folder that was trained before, or None."""
+    """A model by name.
+
+    Attributes:
+        name: name of the model in tables.
+        run: folder of a trained run, or ``None`` for a model that is fitted in the comparison.
+    """
 
     name: str
     run: Path | None = None
@@ -81,11 +86,11 @@ class ModelSpec:
 
     @property
     def slow(self) -> bool:
-        """Whether a list takes long enough to show progress."""
+        """Whether recommending is slow enough to need a progress bar and small batches."""
         return self.run is not None or self.name in FORMS or self.name.startswith("p5-")
 
     def identity(self, task: FitContext, seed: int) -> dict[str, Any]:
-        """What its results depend on beside data, split and users."""
+        """Return what the results depend on besides data, split and users, as JSON values."""
         if self.run is not None:
             state = (self.run / "genrec.json").read_bytes()
             return {"run": str(self.run), "state": zlib.crc32(state)}
@@ -97,22 +102,30 @@ class ModelSpec:
         return own
 
     def fit(self, task: FitContext, seed: int) -> Recommender:
-        """Fit on the training split, or load what was fitted before."""
+        """Fit the model, or load its run folder.
+
+        Args:
+            task: data and settings.
+            seed: seed of all random numbers.
+
+        Raises:
+            RunError: The run folder cannot be read, or was trained on other data.
+        """
         if self.run is not None:
             return _loaded(self, task)
         if self.name in FORMS:
             return _form(self.name, task, seed)
         model = _baseline(self.name, task, seed)
-        if task.valid is None and isinstance(model, Refittable):  # finds out first when to stop
+        if task.valid is None and isinstance(model, Refittable):  # early stopping comes first
             return model.fit(task.split.train, task.split.valid).refit(task.fitted)
         return model.fit(task.fitted, task.valid)
 
 
 def model_spec(name: str) -> ModelSpec:
-    """A baseline, a form of GenRec, or a run folder.
+    """Find a model by the name of a baseline or of a variant of GenRec, or by a run folder.
 
     Raises:
-        ConfigError: none of these.
+        ConfigError: The name is none of these; the message suggests a close one.
     """
     name = OLD_NAMES.get(name, name)
     if name in FORMS or name in BASELINES:
@@ -122,18 +135,18 @@ def model_spec(name: str) -> ModelSpec:
     close = difflib.get_close_matches(name, ALL, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
     known = ", ".join(ALL)
-    raise ConfigError(f"Unknown model {name!r}; {meant}Give a run folder, or one of {known}.")
+    raise ConfigError(f"Unknown model {name!r}; {meant}Give a run folder or one of {known}.")
 
 
 def check_model(model: Recommender, task: FitContext) -> Iterator[Finding]:
-    """Leaks of one model: counts of other data, item numbers in the order of the log."""
+    """Yield the leaks of one model: fitted on other data, or item ids in the order of the log."""
     yield from check_fitted(model, [task.fitted, task.split.train, task.known])
     if (numbers := getattr(model, "numbers", None)) is not None:
         yield from check_numbers(np.asarray(numbers), task.split, f"{model.name}'s items")
 
 
 def note(model: Recommender) -> str:
-    """What a table says beside a model's name."""
+    """Return a short description of a model for tables."""
     if not isinstance(model, GenRec):
         return str(getattr(model, "note", ""))
     config, training = model.ranker.config, model.info.get("training")
@@ -150,7 +163,7 @@ def _baseline(name: str, task: FitContext, seed: int) -> Recommender:
     from genrec.baselines.p5 import P5
     from genrec.baselines.p5_settings import P5Settings
 
-    # The whole log's order is what P5 as published numbers items by; the report names the leak.
+    # P5 as published numbers items in the order of the whole log, which the report marks as a leak.
     indexing: Any = name.removeprefix("p5-")
     settings = P5Settings(minutes=task.minutes, seed=seed)
     return P5(indexing, task.data.histories, settings)
@@ -172,7 +185,10 @@ def _form(name: str, task: FitContext, seed: int) -> GenRec:
 
 
 def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
-    """The run of an earlier comparison, if it is the same: then only evaluation was cut off."""
+    """Return the run of an earlier comparison if it has the same settings and data, else None.
+
+    This avoids training again if only the evaluation was interrupted.
+    """
     if not (folder / "genrec.json").is_file():
         return None
     kept = GenRec.from_pretrained(folder)
@@ -188,10 +204,11 @@ def _loaded(which: ModelSpec, task: FitContext) -> GenRec:
     if not _trained_on(model, task):
         noted = model.info["data"]
         raise RunError(
-            f"{which.run}: was trained on {noted['name']}, split {noted.get('split')}, fingerprint "
-            f"{noted['fingerprint'][:16]}; this comparison tests on {task.data.name}, split "
-            f"{task.split.info.name}, fingerprint {task.data.fingerprint[:16]}: it may have "
-            "seen the answers. Train it on this split."
+            f"{which.run}: the run was trained on {noted['name']}, split {noted.get('split')}, "
+            f"fingerprint {noted['fingerprint'][:16]}, but the comparison tests on "
+            f"{task.data.name}, split {task.split.info.name}, fingerprint "
+            f"{task.data.fingerprint[:16]}; the run may have been trained on test targets. Train a "
+            "run on this split."
         )
     model.name = which.name
     return model
@@ -200,6 +217,6 @@ def _loaded(which: ModelSpec, task: FitContext) -> GenRec:
 def _trained_on(model: GenRec, task: FitContext) -> bool:
     noted = model.info["data"]
     if task.split.info.evaluate_on == "valid" and noted.get("fitted") == "train+valid":
-        return False  # it has learnt the validation targets
+        return False  # the run was trained on the validation targets, which are predicted here
     same_data = noted["fingerprint"] == task.data.fingerprint
     return bool(same_data and noted.get("split") == task.split.info.name)

@@ -19,22 +19,25 @@ class ComparisonConfig:
     """Settings of a comparison.
 
     Attributes:
-        models: names of baselines and forms of GenRec, or run folders.
-        split: name of a split, or a folder with train, valid and test.
-        evaluate_on: "test", or "valid" for choosing models and settings: then everything is one
-            item earlier, the validation targets are predicted, and the test is not touched.
-        train_on: "train+valid": once settings are chosen, models learn from everything before the
-            test targets, as in production; "train": the custom of papers, in which validation
-            decides when to stop.
-        k: cut-offs.
-        users: test users, drawn by ``seed``; all if None.
-        seeds: runs of each model that depends on a seed: ``seed``, ``seed + 1``, …
-        minutes: training of each form of GenRec and of P5.
-        settings: of GenRec's forms.
-        nll: ask models with a distribution for the likelihood of the targets, too.
-        reference: the model the others are paired with; the best one if None.
-        hourly_cost: of an hour on this machine, for the cost of 1,000 lists.
-        allow_leaks: go on where the data or the split leak, and say so in the report.
+        models: names of baselines and of variants of GenRec, or run folders.
+        split: name of a split, or a folder with the tables train, valid and test.
+        evaluate_on: the targets to predict: ``"test"``, or ``"valid"`` for choosing models and
+            settings. With ``"valid"`` the validation targets are predicted, histories end one item
+            earlier, and the test targets are not used.
+        train_on: the data to fit on: ``"train+valid"`` is everything before the test targets, as
+            in production once settings are chosen; ``"train"`` is the custom of papers, with the
+            validation targets for early stopping.
+        k: cut-offs of the metrics.
+        users: number of test users, drawn with ``seed``; all if ``None``.
+        seed: first seed.
+        seeds: number of seeds (``seed``, ``seed + 1``, …) for each model that depends on one.
+        minutes: training time in minutes for each variant of GenRec and for P5.
+        settings: settings of GenRec's variants.
+        nll: also measure the negative log-likelihood of the targets for models that define one.
+        reference: name of the model that the others are compared with user by user; the best one
+            if ``None``.
+        hourly_cost: price of one hour on this machine, for the cost of 1,000 lists.
+        allow_leaks: continue if a leak check fails; the report names the leak.
     """
 
     models: tuple[str, ...]

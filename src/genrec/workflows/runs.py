@@ -1,4 +1,4 @@
-"""What the command line does with a run folder: train it, evaluate it, describe it."""
+"""Training, evaluation, export and reports of run folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CUTOFFS = (5, 10)
 
 
 SAMPLES = 3
-"""Users shown in a report."""
+"""Number of example users in a report."""
 
 
 def train_run(
@@ -40,11 +40,19 @@ def train_run(
     split: str = "leave-last-out",
     restart: bool = False,
 ) -> GenRec:
-    """Train on a known or prepared data set and write the run folder; a cut-off run goes on.
+    """Train on a data set and write the run folder; an interrupted run resumes.
 
     Args:
+        dataset: name of a known data set, or a prepared folder.
+        out: run folder to write.
         settings: fields of :class:`genrec.config.Config`.
-        restart: drop the checkpoints of a run that was cut off in this folder.
+        split: name of a split.
+        restart: delete the checkpoints of an interrupted run first.
+
+    Raises:
+        RunError: ``out`` is a file, or a non-empty folder that holds no run.
+        ConfigError: A setting is unknown or invalid.
+        DataError: The data set or the split cannot be read.
     """
     check_folder(out)
     model = GenRec(config=Config.create(**settings))
@@ -57,7 +65,11 @@ def train_run(
 
 
 def export_run(folder: Path, out: Path) -> None:
-    """Write a run's language model for plain transformers, with a card that says what it is."""
+    """Export the language model of a run as a transformers checkpoint with a model card.
+
+    Raises:
+        RunError: ``folder`` holds no complete run, or ``out`` exists.
+    """
     model = GenRec.from_pretrained(folder)
     model.export(out)
     prompt = model.prompt_text(model.catalogue.titles[:1], by="title")
@@ -66,40 +78,49 @@ def export_run(folder: Path, out: Path) -> None:
 
 
 def load_run(folder: Path) -> tuple[GenRec, Dataset]:
-    """A trained run and the data set it was trained on.
+    """Load a run and the data set that it was trained on.
 
     Raises:
-        RunError: the data set has changed since.
+        RunError: The run cannot be read, or its data set has changed.
     """
     model = GenRec.from_pretrained(folder)
     return model, run_dataset(model, folder)
 
 
 def run_dataset(model: GenRec, folder: Path) -> Dataset:
-    """The data set a run was trained on, by the reference in its ``genrec.json``."""
+    """Load the data set that a run was trained on, as recorded in its ``genrec.json``.
+
+    Raises:
+        RunError: The run was not trained on a split, or the data set has changed.
+    """
     noted = model.info["data"]
     if not noted.get("split"):
         raise RunError(
-            f"{folder}: was not trained on a split of a data set; evaluate it in Python."
+            f"{folder}: the run was not trained on a split of a data set, so this command does not "
+            "know its test targets; evaluate it in Python with genrec.evaluate."
         )
     data = load_dataset(noted["source"])
     if data.fingerprint != noted["fingerprint"]:
         raise RunError(
-            f"{folder}: the data set {noted['source']} is not the one this run was trained on; "
+            f"{folder}: the data set {noted['source']} has changed since this run was trained; "
             "prepare it as before, or train again."
         )
     return data
 
 
 def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
-    """Item ids of a user of the run's data set, oldest first.
+    """Return the item ids in the history of a user of the run's data set, oldest first.
 
     Raises:
-        DataError: no such user.
+        DataError: The data set has no such user.
+        RunError: The data set has changed since the run was trained.
     """
     histories = run_dataset(model, folder).histories
     if user not in histories.user_ids:
-        raise DataError(f"User {user!r} is not in {model.info['data']['name']}; use --history.")
+        raise DataError(
+            f"User {user!r} is not in the data set {model.info['data']['name']}; give the items "
+            "with --history."
+        )
     items = histories[histories.user_ids.index(user)]
     return [model.catalogue.item_ids[item] for item in items]
 
@@ -112,7 +133,21 @@ def evaluate_run(
     nll: bool = False,
     progress: Progress | None = None,
 ) -> list[Evaluation]:
-    """Evaluate a run and the counting baselines on the same test users; update its reports."""
+    """Evaluate a run and the counting baselines on the same test users and write the reports.
+
+    Args:
+        folder: run folder; metrics.json, the report and the model card are written into it.
+        users: number of test users, drawn with ``seed``; all if ``None``.
+        seed: seed of the drawn users and of the bootstrap.
+        nll: also measure the negative log-likelihood of the targets.
+        progress: called with (users done, users) while the run is evaluated.
+
+    Returns:
+        One evaluation per model; the run is the last one.
+
+    Raises:
+        RunError: The run cannot be read, or its data set has changed.
+    """
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
@@ -126,13 +161,17 @@ def evaluate_run(
 def evaluate_baselines(
     split: Split, test: Holdout, seed: int, *, nll: bool = False
 ) -> list[Evaluation]:
-    """Fit the counting baselines on the training split and evaluate them."""
+    """Fit the counting baselines on the training data and evaluate them on ``test``."""
     fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
     return [evaluate(each, test, CUTOFFS, seed=seed, nll=nll) for each in fitted]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:
-    """All users, or a seeded sample of them."""
+    """Return the holdout, or a random sample of ``users`` rows drawn with ``seed``.
+
+    Raises:
+        DataError: ``users`` is below 1.
+    """
     if users is None or users >= len(holdout):
         return holdout
     if users < 1:
@@ -147,7 +186,15 @@ def write_results(
     evaluations: Sequence[Evaluation],
     seed: int,
 ) -> None:
-    """Write metrics.json, the report and the model card into the run folder."""
+    """Write metrics.json, the report and the model card into a run folder.
+
+    Args:
+        folder: run folder.
+        model: the run.
+        data: the data set that the run was trained on.
+        evaluations: one per model.
+        seed: seed of the example users.
+    """
     entries = {evaluation.name: evaluation.to_json() for evaluation in evaluations}
     metrics = _merged(folder, entries)
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
@@ -172,7 +219,7 @@ def _facts(data: Dataset) -> dict[str, Any]:
 
 
 def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Keep what was measured before on the same users, such as the untrained backbone."""
+    """Merge the new metrics with earlier ones that were measured on the same users."""
     path = folder / "metrics.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
     same = {entry["fingerprint"] for entry in entries.values()}
@@ -181,7 +228,7 @@ def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[
 
 
 def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
-    """One example for the report: a test user's history, what is recommended, what was chosen."""
+    """Build an example for the report: a test user's history, recommendations and target."""
     history = [model.catalogue.titles[item] for item in test.histories[row]]
     shown = [
         {"title": item.title, "probability": item.probability}
