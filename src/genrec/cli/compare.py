@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genrec.cli.options import Json, Nll, Seed, Users
 from genrec.cli.output import numbers, print_comparison, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from genrec.evaluation.comparison import Comparison
 
 Dataset = Annotated[
     str,
@@ -97,8 +100,7 @@ def compare(
 ) -> None:
     """Compare models on one split and write a report with intervals, leak checks and costs."""
     from genrec.config import parse_assignments
-    from genrec.workflows.compare import notes
-    from genrec.workflows.compare import run_comparison as run
+    from genrec.workflows.compare import run_comparison
     from genrec.workflows.named_models import ALL
     from genrec.workflows.plan import ComparisonConfig
 
@@ -119,14 +121,20 @@ def compare(
         allow_leaks=allow_leaks,
     )
     out = out or _default_folder(dataset, split, evaluate_on)
-    found = run(dataset, plan, out, say=_say, progress=progress_bar("evaluating"))
+    found = run_comparison(dataset, plan, out, say=_say, progress=progress_bar("evaluating"))
     if as_json:
-        return print_json(found.to_json())
-    print_comparison([each.evaluation for each in found.entries])
-    for line in notes(found):
+        print_json(found.to_json())
+    else:
+        _show(found, out)
+
+
+def _show(comparison: Comparison, out: Path) -> None:
+    from genrec.workflows.compare import notes
+
+    print_comparison([each.evaluation for each in comparison.entries])
+    for line in notes(comparison):
         print(f"note: {line}")
     print(f"full report: {out / 'report.html'}")
-    return None
 
 
 def _say(line: str) -> None:

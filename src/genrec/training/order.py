@@ -19,8 +19,8 @@ class ByLength(Sampler[int]):
     An epoch is divided into pools of :data:`POOLED_MICROBATCHES` microbatches. Each pool is sorted
     by length and cut into microbatches, which are then shuffled, so that an optimiser step still
     contains all lengths. The order depends only on seed and epoch, so a resumed run and all
-    processes draw the same one. The last step is filled up with the epoch's first windows, so that all steps have the
-    same size.
+    processes draw the same one. The last step is filled up with the epoch's first windows, so that
+    all steps have the same size.
     """
 
     def __init__(self, lengths: Ints, microbatch: int, step: int, seed: int) -> None:
