@@ -189,7 +189,7 @@ def test_a_folder_with_other_things_is_left_alone(
     (tmp_path / "README.md").write_text("mine")
     model = GenRec(backbone=tiny_backbone, prior="none").build(split.train)
     for place in (tmp_path, tmp_path / "README.md"):
-        with pytest.raises(GenRecError, match="name another"):
+        with pytest.raises(GenRecError, match="choose a"):
             model.save_pretrained(place)
     assert (tmp_path / "README.md").read_text() == "mine"
 
@@ -209,7 +209,7 @@ def test_other_weights_under_the_same_name_are_noticed(
 
 def test_a_run_cut_off_in_training_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(GenRecError, match="cut off; run the same `genrec train`"):
+    with pytest.raises(GenRecError, match="interrupted; run the same `genrec train`"):
         GenRec.from_pretrained(tmp_path)
 
 

@@ -74,7 +74,7 @@ def test_an_idempotency_key_stores_once_and_answers_alike(store: EventStore, use
     assert store.append(events, idempotency_key="k") == (2, 0)
     assert store.append(events, idempotency_key="k") == (2, 0)
     assert len(store.history(user)) == 2
-    with pytest.raises(IdempotencyError, match="'k' came before"):
+    with pytest.raises(IdempotencyError, match="'k' was used before"):
         store.append([Event(user, "c", 3.0)], idempotency_key="k")
     assert len(store.history(user)) == 2
 

@@ -249,7 +249,7 @@ def test_a_key_is_asked_for(browser: Any, run: Path) -> None:
     page = context.new_page()
     page.goto(serving.url)
     page.wait_for_selector("#key-form:not([hidden])")
-    for wrong, said in (("ключ", "Latin"), ("k2", "not known")):
+    for wrong, said in (("ключ", "Latin"), ("k2", "not accept")):
         page.fill("#key", wrong)
         page.keyboard.press("Enter")
         page.wait_for_selector(f"#key-trouble:has-text('{said}')")

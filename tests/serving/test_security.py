@@ -104,11 +104,11 @@ def test_hashes_come_from_a_file(tmp_path: Path) -> None:
     path.write_text(f"# shop\n{key_hash(key)}  the shop\n\n")
     assert is_known(key, read_hashes(path))
     assert not is_known("", read_hashes(path))
-    for text, message in (("", "holds no key hash"), (key, "no SHA-256 hash")):
+    for text, message in (("", "holds no key hash"), (key, "not begin with a SHA-256 hash")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_hashes(path)
-    with pytest.raises(ConfigError, match="no readable file"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_hashes(tmp_path / "missing")
 
 

@@ -1,4 +1,4 @@
-"""What fitting consists of: an untrained ranker, training it, and measuring it on the way."""
+"""The steps of fitting: building an untrained ranker, training it and evaluating it on the way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 
 
 def untrained_ranker(config: Config, train: Dataset) -> Ranker:
-    """A ranker on the backbone as it comes; its config has no ``auto`` left."""
+    """Build a ranker with the untrained backbone.
+
+    Args:
+        config: the settings.
+        train: training data; the prior is fitted on it.
+
+    Returns:
+        The ranker. In its ``config`` every ``auto`` is replaced by the chosen value.
+
+    Raises:
+        ConfigError: The settings do not fit the backbone or the data.
+    """
     quiet_transformers()
     kind = choose_prior(config.prior, len(train.catalogue))
     device = choose_device()
@@ -53,7 +64,10 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:
-    """Weights that are trained themselves need float32: steps are too small for bfloat16."""
+    """Choose the number format for training.
+
+    Full fine-tuning needs float32, because its updates are too small for bfloat16.
+    """
     if config.tuning == "full":
         return "float32"
     return str(choose_dtype(config.dtype, device)).removeprefix("torch.")
@@ -62,7 +76,16 @@ def _training_dtype(config: Config, device: torch.device) -> str:
 def train_ranker(
     ranker: Ranker, data: Dataset, valid: Holdout | None, checkpoints: Path, progress: bool
 ) -> TrainingResult:
-    from genrec.training.trainer import train  # HF Trainer takes seconds to import
+    """Train the language model and the residual of a ranker in place.
+
+    Args:
+        ranker: an untrained ranker whose backbone has trainable weights.
+        data: training data.
+        valid: validation users for evaluation steps, or ``None`` for none.
+        checkpoints: folder for checkpoints; training resumes from them.
+        progress: draw a progress bar on standard error.
+    """
+    from genrec.training.trainer import train  # imported late: HF Trainer takes seconds to import
 
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
     return train(
@@ -79,10 +102,17 @@ def train_ranker(
 
 
 def evaluate_step(ranker: Ranker, holdout: Holdout) -> dict[str, float]:
-    """NDCG@10 and mean negative log-likelihood on validation users, in the middle of training."""
-    ranker = replace(
-        ranker
-    )  # what the template's keys and values were has changed with the weights
+    """Run an evaluation step during training.
+
+    Args:
+        ranker: the ranker in training.
+        holdout: validation users.
+
+    Returns:
+        ``"NDCG@10"`` and ``"nll"``, the mean negative log-likelihood in nats per item.
+    """
+    # A copy drops the cached keys and values of the template, which belong to older weights.
+    ranker = replace(ranker)
     ranker.likelihood.eval()
     found = ranker.recommend_batch(holdout.histories, 10)
     ranks = target_ranks(found.items, holdout.targets)
@@ -96,6 +126,16 @@ def _sample(holdout: Holdout, users: int, seed: int) -> Holdout:
 
 
 def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 200) -> float | None:
+    """Return the mean log-likelihood of the targets, in nats per item.
+
+    Args:
+        ranker: the ranker.
+        holdout: users with one target each.
+        users: maximum number of users, drawn with ``Config.seed``.
+
+    Returns:
+        The mean, or ``None`` without users and for decoding=beam, which defines no likelihood.
+    """
     if holdout is None or not len(holdout) or ranker.config.decoding == "beam":
         return None
     sample = _sample(holdout, users, ranker.config.seed)
@@ -103,6 +143,7 @@ def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 20
 
 
 def training_info(result: TrainingResult) -> dict[str, Any]:
+    """Return the facts about training that ``genrec.json`` records."""
     steps = [
         {key: value for key, value in each.items() if key != "epoch"} for each in result.evaluations
     ]

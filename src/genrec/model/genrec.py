@@ -1,4 +1,4 @@
-"""GenRec: the estimator. It fits a ranker, recommends with it, changes its catalogue, saves it."""
+"""GenRec, the estimator: it fits a ranker, recommends, changes the catalogue, saves and loads."""
 
 from __future__ import annotations
 
@@ -46,25 +46,30 @@ if TYPE_CHECKING:
 
 
 class GenRec:
-    """An LLM recommender that generates catalogue titles, and only those.
+    """A recommender that lets a language model generate titles of the catalogue, and only those.
 
-    ``GenRec("smollm2-135m", prior="pooled", lora_rank=8)`` takes any field of
-    :class:`~genrec.Config` as a keyword argument; ``GenRec(config=Config(...))`` takes them all at
-    once. An unknown setting raises :class:`~genrec.errors.ConfigError`.
+    Any field of :class:`~genrec.Config` is a keyword argument, as in
+    ``GenRec("smollm2-135m", prior="pooled", lora_rank=8)``. ``GenRec(config=Config(...))`` takes
+    all settings at once.
 
     Args:
-        backbone: the language model: a known name (``genrec data list``), a Hub id or a folder.
-        name: what tables and reports call this model.
-        config: all settings at once, in the place of the other arguments.
+        backbone: the language model: a known name (``genrec data list``), a Hugging Face Hub id or
+            a folder.
+        name: name of this model in tables and reports.
+        config: all settings at once, instead of ``backbone`` and single settings.
         settings: fields of :class:`~genrec.Config`, e.g. ``prior``, ``lora_rank``,
             ``learning_rate``, ``minutes``, ``history_length``, ``seed``.
 
+    Raises:
+        ConfigError: A setting is unknown or invalid, or both ``config`` and single settings are
+            given.
+
     Attributes:
-        config: the settings as they were given; fitting does not change them.
-        info: what ``genrec.json`` records of the fitted model.
-        training: what the last training run did, or ``None``.
-        session_bytes: most memory that the keys and values of all sessions together may hold; set
-            it before the first session.
+        config: the settings as given; fitting does not change them.
+        info: the facts about the fitted model that ``genrec.json`` records.
+        training: the result of the last training, or ``None``.
+        session_bytes: maximum memory in bytes for the cached keys and values of all sessions
+            together; set it before the first session.
     """
 
     session_bytes: int = 2**30
@@ -88,7 +93,7 @@ class GenRec:
         self.training: TrainingResult | None = None
         self._ranker: Ranker | None = None
         self._store: KeyValueStore | None = None
-        self._folder: Path | None = None  # where it was saved or loaded from
+        self._folder: Path | None = None  # the folder that the model was saved to or loaded from
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -102,25 +107,34 @@ class GenRec:
         output: str | Path | None = None,
         progress: bool = True,
     ) -> Self:
-        """Train on the titles of the training histories (the last windows, see ``Config``).
+        """Train on the titles in the training histories.
 
-        Fitting again starts afresh. Random numbers follow ``Config.seed``; the caller's random
-        state is left as it was.
+        Each history contributes its last windows (see ``Config.windows_per_user``). A second call
+        starts from the untrained backbone again. Random numbers depend on ``Config.seed`` only, and
+        the caller's random state is not changed.
 
         Args:
-            valid: if given, its mean log-likelihood per item is recorded before and after training;
-                early stopping (``Config.patience``) needs it.
-            minutes: budget of wall-clock time, in the place of the configured one.
-            epochs: budget of epochs; with both, the first one reached ends training.
-            output: run folder for checkpoints; training goes on from what is there.
+            train: training data; its catalogue becomes the model's.
+            valid: validation users. Their mean log-likelihood per item is recorded before and after
+                training; early stopping (``Config.patience``) needs them.
+            minutes: maximum training time in minutes (wall clock), instead of the configured one.
+            epochs: maximum number of epochs, instead of the configured one. With both limits,
+                training ends at the first one reached.
+            output: run folder for checkpoints; an interrupted training resumes from it.
             progress: draw a progress bar on standard error.
 
+        Returns:
+            The model itself.
+
         Raises:
-            ConfigError: early stopping without validation users, or settings that do not fit.
+            ConfigError: Early stopping is set and there are no validation users, or the settings do
+                not fit the backbone or the data.
         """
         config = self.config.with_budget(minutes=minutes, epochs=epochs)
         if config.patience is not None and (valid is None or not len(valid)):
-            raise ConfigError("patience needs validation users: call fit(train, valid=…).")
+            raise ConfigError(
+                "patience (early stopping) needs validation users; call fit(train, valid=…)."
+            )
         with isolated_random(config.seed):
             ranker = untrained_ranker(config, train)
             before = mean_log_likelihood(ranker, valid)
@@ -135,9 +149,18 @@ class GenRec:
         return self
 
     def build(self, train: Dataset) -> Self:
-        """Everything but training: tokenise the catalogue, build the trie, fit the prior.
+        """Prepare the model without training: tokenise the titles, build the trie, fit the prior.
 
-        The result recommends with the backbone as it comes.
+        The model then recommends with the untrained backbone.
+
+        Args:
+            train: data for the catalogue and the prior.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ConfigError: The settings do not fit the backbone or the data.
         """
         with isolated_random(self.config.seed):
             ranker = untrained_ranker(self.config, train)
@@ -152,17 +175,17 @@ class GenRec:
 
     @property
     def fitted(self) -> bool:
-        """Whether it was fitted or loaded."""
+        """Whether the model was fitted or loaded."""
         return self._ranker is not None
 
     # -- recommending ----------------------------------------------------------------------------
 
     @property
     def ranker(self) -> Ranker:
-        """The fitted whole: backbone, catalogue, prompts, prior and likelihood.
+        """The ranker: backbone, catalogue, title index, prompts, prior and likelihood.
 
         Raises:
-            NotFittedError: the model is neither fitted nor loaded.
+            NotFittedError: The model is neither fitted nor loaded.
         """
         if self._ranker is None:
             raise NotFittedError(
@@ -178,7 +201,7 @@ class GenRec:
 
     @property
     def item_counts(self) -> Floats | None:
-        """Training interactions of each item, as the prior counted them; ``None`` without one."""
+        """Training interactions of each item, float [items]; ``None`` if there is no prior."""
         return None if self.ranker.prior is None else self.ranker.prior.item_counts
 
     def recommend(
@@ -192,17 +215,27 @@ class GenRec:
         exact: bool = True,
         width: int = 50,
     ) -> list[Recommendation]:
-        """The k most probable next items after a history, oldest first.
+        """Recommend the k most probable next items for a history.
 
         Args:
-            history: titles or item ids.
-            by: read them as ``"title"``, as ``"id"``, or as ``"either"``.
-            candidates: items that may be recommended, shape [items]; see :meth:`Catalogue.mask`.
-            exact: otherwise a beam search, for very large catalogues: it may miss items.
-            width: nodes of the trie that it keeps a level.
+            history: titles or item ids, oldest first.
+            k: number of recommendations; there are fewer if fewer candidates are left.
+            by: whether ``history`` holds titles (``"title"``), ids (``"id"``) or ``"either"``.
+            exclude_seen: leave out the items of the history.
+            candidates: mask of the items that may be recommended, bool [items]; see
+                :meth:`Catalogue.mask`.
+            exact: exact search; ``False`` uses a beam search, which is faster for very large
+                catalogues but may miss items.
+            width: nodes of the trie that the beam search keeps per level.
+
+        Returns:
+            Recommendations with rank, title, id and probability, best first.
 
         Raises:
-            UnknownItemError: an entry of the history is not in the catalogue, or names two items.
+            UnknownItemError: An entry of the history is not in the catalogue, or names two items.
+            ConfigError: ``k`` or ``width`` is below 1.
+            DataError: ``candidates`` has another shape.
+            NotFittedError: The model is neither fitted nor loaded.
         """
         items = self.catalogue.indices(history, by=by)
         top = self.recommend_batch(
@@ -225,7 +258,19 @@ class GenRec:
         exact: bool = True,
         width: int = 50,
     ) -> TopK:
-        """Top-k for each history; scores are log p(item | history). See :meth:`recommend`."""
+        """Recommend for many histories at once; see :meth:`recommend`.
+
+        Args:
+            histories: one row per user, with item indices of :attr:`catalogue`.
+            k: number of recommendations per row.
+            exclude_seen: leave out the items of each history.
+            candidates: mask of the items that may be recommended, bool [items] or [rows, items].
+            exact: exact search instead of a beam search.
+            width: nodes of the trie that the beam search keeps per level.
+
+        Returns:
+            Item indices and scores log p(item | history), both [rows, k].
+        """
         return self.ranker.recommend_batch(
             histories,
             k,
@@ -235,14 +280,35 @@ class GenRec:
         )
 
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
-        """log p(target | history) over the whole catalogue, one value per row, in nats."""
+        """Return log p(target | history) over the whole catalogue, in nats, float64 [rows].
+
+        Args:
+            histories: one row per user.
+            targets: the item index of each row's target, int32 [rows].
+
+        Raises:
+            DataError: A target was removed from the catalogue.
+        """
         return self.ranker.log_likelihood(histories, targets)
 
     def session(self, history: Sequence[str] = (), *, by: By = "either") -> Session:
-        """A history that can grow and shrink at the cost of what changes (titles or item ids)."""
+        """Open a session: a history that grows item by item and caches its keys and values.
+
+        Each new item costs only the computation of its own title.
+
+        Args:
+            history: titles or item ids, oldest first.
+            by: whether ``history`` holds titles, ids or either.
+
+        Raises:
+            ConfigError: The model has decoding=beam.
+            UnknownItemError: An entry of the history is not in the catalogue, or names two items.
+        """
         ranker = self.ranker
         if ranker.config.decoding == "beam":
-            raise ConfigError("A session needs decoding=exact; this model decodes by beams.")
+            raise ConfigError(
+                "A session needs decoding=exact, but this model has decoding=beam; use recommend()."
+            )
         if self._store is None:
             self._store = KeyValueStore(self.session_bytes)
         items = self.catalogue.indices(history, by=by)
@@ -251,15 +317,30 @@ class GenRec:
     def explain(
         self, history: Sequence[str], entries: Sequence[str], *, by: By = "either"
     ) -> list[list[Influence]]:
-        """For each of the entries, what the items of the history did to its log-probability.
+        """Compute how each history item changes the log-probability of some items.
 
-        See :meth:`genrec.model.ranker.Ranker.influences`.
+        Args:
+            history: titles or item ids, oldest first.
+            entries: titles or ids of the items to explain.
+            by: whether both hold titles, ids or either.
+
+        Returns:
+            For each entry, the effects of the history items in nats, strongest first; see
+            :meth:`genrec.model.ranker.Ranker.influences`.
+
+        Raises:
+            UnknownItemError: An entry is not in the catalogue, or names two items.
         """
         known = self.catalogue
         return self.ranker.influences(known.indices(history, by=by), known.indices(entries, by=by))
 
     def prompt_text(self, history: Sequence[str], *, by: By = "either") -> str:
-        """What the language model reads for a history of titles or item ids."""
+        """Return the prompt of a history, as the language model reads it.
+
+        Args:
+            history: titles or item ids, oldest first.
+            by: whether ``history`` holds titles, ids or either.
+        """
         (items,) = Histories.from_lists([self.catalogue.indices(history, by=by)])
         return str(self.ranker.backbone.tokenizer.decode(self.ranker.prompt(items)))
 
@@ -274,22 +355,29 @@ class GenRec:
         like: Sequence[str | None] | None = None,
         by: By = "either",
     ) -> None:
-        """Take new items into the catalogue; they can be recommended at once, without training.
+        """Add new items to the catalogue, which can be recommended at once without training.
 
-        The other items keep the form in which the model knows their titles.
+        The short forms of the other titles, which the model was trained on, do not change.
 
         Args:
-            item_ids: the titles, if not given.
-            metadata: one row for each item.
-            like: for each item a known one (title or id, see ``by``); the prior takes the new item
-                for its twin. Without one it is an item of average popularity that nothing leads to.
+            titles: titles of the new items.
+            item_ids: ids of the new items; the titles if ``None``.
+            metadata: one row per new item.
+            like: for each new item a known item that it resembles, or ``None``. The prior treats
+                both alike. Without a known item, the prior gives the new one average popularity and
+                no transitions from other items.
+            by: whether ``like`` holds titles, ids or either.
 
         Raises:
-            DataError: a title or id is empty or taken.
+            DataError: A title or an id is empty or taken, or ``like`` has another length.
+            UnknownItemError: An entry of ``like`` is not in the catalogue, or names two items.
         """
         twins = [None] * len(titles) if like is None else list(like)
         if len(twins) != len(titles):
-            raise DataError(f"{len(titles)} new items need as many of like, got {len(twins)}.")
+            raise DataError(
+                f"like has {len(twins)} entries for {len(titles)} new items; give one entry (or "
+                "None) per item."
+            )
         known = self.catalogue
         self._ranker = self.ranker.with_items(
             titles,
@@ -299,21 +387,32 @@ class GenRec:
         )
 
     def remove_items(self, entries: Sequence[str], *, by: By = "either") -> None:
-        """Stop recommending items (titles or ids); histories may still hold them."""
+        """Stop recommending items. Histories may still contain them.
+
+        Args:
+            entries: titles or ids of the items.
+            by: whether ``entries`` holds titles, ids or either.
+
+        Raises:
+            UnknownItemError: An entry is not in the catalogue, or names two items.
+        """
         self._ranker = self.ranker.without_items(self.catalogue.indices(entries, by=by))
 
     def restore_items(self, entries: Sequence[str], *, by: By = "either") -> None:
-        """Recommend removed items again."""
+        """Recommend removed items again; arguments and errors as in :meth:`remove_items`."""
         self._ranker = self.ranker.with_items_again(self.catalogue.indices(entries, by=by))
 
     # -- saving ----------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the run folder, with a model card; ``genrec.json`` comes last and marks it whole.
+        """Write a run folder with a model card.
+
+        The file ``genrec.json`` is written last and marks the folder as complete. An older run in
+        the folder is replaced.
 
         Raises:
-            RunError: the folder holds other things.
-            NotFittedError: there is nothing to save yet.
+            RunError: ``folder`` is a file, or a non-empty folder that holds no run.
+            NotFittedError: The model is neither fitted nor loaded.
         """
         replace_run(Path(folder), self._writer())
         self._folder = Path(folder)
@@ -329,14 +428,17 @@ class GenRec:
         """Upload the run, with its model card and metrics, to a repository of the Hugging Face Hub.
 
         Args:
-            repo_id: ``"organisation/name"``; it is made if it is not there.
-            token: access token; the one of ``hf auth login`` if not given.
+            repo_id: ``"organisation/name"``; the repository is created if it is missing.
+            private: create a private repository.
+            token: access token; the one of ``hf auth login`` if ``None``.
+            commit_message: message of the commit.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
 
         Raises:
-            RunError: the Hub refuses.
+            RunError: The Hub refuses the upload.
+            NotFittedError: The model is neither fitted nor loaded.
         """
         return hub.push(
             repo_id,
@@ -348,18 +450,18 @@ class GenRec:
         )
 
     def _writer(self) -> Callable[[Path], None]:
-        """What writes this run into an empty folder, and notes in :attr:`info` what it wrote."""
+        """Return a function that writes the run into an empty folder and updates :attr:`info`."""
         self.info |= {"name": self.name}
         return partial(write_run, ranker=self.ranker, info=self.info)
 
     def export(self, folder: str | Path) -> None:
-        """Write the language model, its adapter merged in, as plain transformers loads it.
+        """Write the language model with its adapter merged in, as a transformers checkpoint.
 
-        The prior and the residual beside it stay behind: plain transformers knows neither.
+        The prior and the residual are not exported, because transformers has no such parts.
 
         Raises:
-            RunError: the folder exists and is not empty.
-            NotFittedError: there is nothing to export yet.
+            RunError: The folder exists and is not empty.
+            NotFittedError: The model is neither fitted nor loaded.
         """
         write_new_folder(Path(folder), self.ranker.backbone.export)
 
@@ -372,17 +474,18 @@ class GenRec:
         token: str | None = None,
         dtype: str | None = None,
     ) -> GenRec:
-        """Load a run folder, or a run that was pushed to the Hugging Face Hub.
+        """Load a run from a folder or from the Hugging Face Hub.
 
         Args:
             folder: a run folder, or ``"organisation/name"`` on the Hub.
             revision: branch, tag or commit on the Hub.
             token: access token for a private repository.
-            dtype: as in :class:`Config`; by default that of training, but on a CPU the
-                faster of float32 and bfloat16 in the place of other types than float32.
+            dtype: number format of the weights, as in :class:`Config`. By default it is that of
+                training; but on a CPU a format other than float32 is replaced by the faster one of
+                float32 and bfloat16.
 
         Raises:
-            RunError: it is missing, incomplete, damaged or from an incompatible version.
+            RunError: The run is missing, incomplete, damaged or from an incompatible version.
         """
         folder = hub.local_folder(folder, revision=revision, token=token)
         info, settings = read_run(folder)
@@ -392,7 +495,7 @@ class GenRec:
         return model
 
 
-# What help() and editors show: every setting with its default, not just **settings.
+# help() and editors then show every setting with its default instead of **settings.
 GenRec.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.Parameter("backbone", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None),

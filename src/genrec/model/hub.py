@@ -1,4 +1,4 @@
-"""Run folders on the Hugging Face Hub."""
+"""Download and upload of run folders on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,22 +12,32 @@ from genrec.errors import RunError
 from genrec.files import follow_umask
 
 BESIDE = ("metrics.json", "report.html", "report.md", "README.md")
-"""Files of a run folder that evaluation has added; the model itself does not hold them."""
+"""Files that evaluation adds to a run folder. The model in memory cannot write them again."""
 IGNORED = ("checkpoints/*", "logs/*", "*.partial")
+"""Patterns of files that are not downloaded."""
 
 
 def local_folder(
     folder: str | Path, *, revision: str | None = None, token: str | None = None
 ) -> Path:
-    """The folder itself if it is there, else the run of that name, fetched from the Hub.
+    """Return the path of a run folder, after downloading it from the Hub if necessary.
+
+    Args:
+        folder: a local folder, or ``"organisation/name"`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+        token: access token for a private repository.
 
     Raises:
-        RunError: there is neither a folder nor a repository of that name.
+        RunError: There is neither a folder nor a repository of that name, or ``revision`` is given
+            for a local folder.
     """
     path = Path(folder)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(folder)):
         if revision is not None:
-            raise RunError(f"{folder}: revision={revision!r} is for runs on the Hub.")
+            raise RunError(
+                f"{folder}: this is a local folder, but revision={revision!r} works only for runs "
+                "on the Hugging Face Hub; omit it."
+            )
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -39,8 +49,9 @@ def local_folder(
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise RunError(
-            f"{folder}: no such folder, and the Hugging Face Hub gives no run of that name "
-            f"({reason}). Check the name and the revision, and for a private run the token."
+            f"{folder}: there is no such folder, and no run of that name could be downloaded from "
+            f"the Hugging Face Hub ({reason}). Check the name and the revision, and for a private "
+            "run the token."
         ) from None
     return Path(found)
 
@@ -57,13 +68,18 @@ def push(
     """Write a run into a temporary folder and upload it.
 
     Args:
-        beside: the run folder whose metrics and reports go with it, if there is one.
+        repo_id: ``"organisation/name"`` on the Hub.
+        write: writes the run into an empty folder.
+        beside: a run folder whose metrics and reports are uploaded too, or ``None``.
+        private: create a private repository.
+        token: access token.
+        commit_message: message of the commit.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        RunError: the Hub refuses.
+        RunError: The Hub refuses the upload.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -83,7 +99,7 @@ def push(
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise RunError(
-                f"{repo_id}: the Hugging Face Hub refuses the upload ({reason}). Check the name, "
+                f"{repo_id}: the Hugging Face Hub refused the upload ({reason}). Check the name, "
                 "and log in with `hf auth login` or give token=…."
             ) from None
     return str(done.commit_url)

@@ -1,4 +1,4 @@
-"""The model card of a run folder, and that of an exported language model."""
+"""Model cards of run folders and of exported language models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 
 HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-"""Where the known backbones come from on the Hugging Face Hub."""
+"""Ids of the known backbones on the Hugging Face Hub."""
 SHOWN = ("HR@10", "NDCG@10")
+"""Metrics in the table of a card."""
 Metrics = Mapping[str, Mapping[str, Any]]
-"""Entries of metrics.json by the name of the model."""
+"""The entries of metrics.json by the name of the model."""
 
 
 def model_card(
@@ -27,15 +28,16 @@ def model_card(
     *,
     repo: str = "path/of/this/folder",
 ) -> str:
-    """README.md of a run: what it is, how it was made, how good it is, how to use it.
+    """Write the README.md of a run: its method, training, metrics and use.
 
-    It begins with the metadata block that the Hugging Face Hub reads.
+    The text begins with the metadata block that the Hugging Face Hub reads.
 
     Args:
-        info: what ``genrec.json`` holds.
-        config: the run's resolved settings.
-        metrics: what was measured; the run's own entry is named as the run is.
-        repo: what the example loads.
+        info: content of ``genrec.json``.
+        config: the run's resolved settings, without ``auto``.
+        catalogue: the run's items.
+        metrics: entries of metrics.json; the run's own entry has the name of the run.
+        repo: name or folder of the run in the example.
     """
     metrics = metrics or {}
     parts = [_metadata(info, config, metrics), _facts(info, config, catalogue)]
@@ -102,17 +104,18 @@ exactly among the {len(catalogue)} titles of its catalogue (recipe {config.recip
 
 
 def _kept(training: Mapping[str, Any]) -> str:
-    # Runs of format 3 that were written before 0.1.0 call them "looks".
+    # Runs of format 3 from before version 0.1.0 store the evaluation steps under "looks".
     evaluations = training.get("evaluations", training.get("looks"))
     if not evaluations:
         return ""
     best = training["best_step"]
-    return f"; the weights are those of step {best}, the best of {len(evaluations)} evaluations"
+    count = len(evaluations)
+    return f"; the weights are those of step {best}, the best of {count} evaluation steps"
 
 
 def _weights(config: Config) -> str:
     if config.tuning == "full":
-        return "Weights: trained themselves, in `backbone/` (plain transformers files)"
+        return "Weights: full fine-tuning, in `backbone/` (plain transformers files)"
     where = f"the last {config.trained_layers} layers" if config.trained_layers else "all layers"
     return (
         f"Adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, {where}, in `adapter/` "
@@ -127,29 +130,31 @@ def _table(metrics: Metrics) -> str:
         if all(shown in entry for shown in SHOWN)
     ]
     head = ["| model | HR@10 | NDCG@10 | users |", "|---|---|---|---|"]
-    note = "Each target is ranked against the whole catalogue, without the items a user has seen."
+    note = "Each target competes with the whole catalogue, except the items in the user's history."
     return "\n".join([*head, *rows, "", f"{note} `report.html` has the intervals.", ""])
 
 
 def export_card(name: str, info: Mapping[str, Any], config: Config, prompt: str) -> str:
-    """README.md of an exported language model.
+    """Write the README.md of an exported language model.
 
     Args:
-        name: of the run.
-        prompt: an example of what the model reads.
+        name: name of the run.
+        info: content of the run's ``genrec.json``.
+        config: the run's resolved settings.
+        prompt: an example of a prompt.
     """
     beside = ""
     if config.prior != "none":
         beside = f"""
-It is only a part of the recommender: there it corrects the prior {config.prior}, which plain
-transformers does not know. For recommendations load the run itself with `GenRec.from_pretrained`.
+It is only a part of the recommender, in which it corrects the prior {config.prior}. The prior is
+not in this folder. For recommendations load the run itself with `GenRec.from_pretrained`.
 """
     return f"""# The language model of {name}
 
-This is {config.backbone} as a GenRec run trained it on {info["data"]["name"]}, with its adapter
-merged in. Plain transformers loads it.
+This is {config.backbone}, fine-tuned by GenRec on {info["data"]["name"]}, with the adapter merged
+in. It is a plain transformers checkpoint.
 {beside}
-A prompt of the run; a title and a line break continue it:
+This is a prompt of the run. The model continues it with a title and a line break:
 
 ```
 {prompt}```

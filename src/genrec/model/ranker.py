@@ -1,4 +1,4 @@
-"""A language model, a catalogue and a prior as one whole that ranks items and never changes."""
+"""The ranker: an immutable combination of a language model, a catalogue and a prior."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ from genrec.search.frontier import SearchOptions
 from genrec.search.key_values import KeyValues, read_prompt
 
 SCORED_ROWS = 8
+"""Histories per batch of :meth:`Ranker.log_likelihood`."""
 DENSE_CELLS = 2**24
-"""Most entries of a rows x items table that one batch makes: 128 MiB of prior probabilities."""
+"""Maximum size of a rows x items table in one batch, which is 128 MiB of prior probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranker:
-    """What a fitted :class:`~genrec.GenRec` ranks with.
+    """The finished parts with which a fitted :class:`~genrec.GenRec` ranks items.
 
-    A ranker is always whole: there is none without a catalogue or weights. Its methods change
-    nothing; :meth:`with_items` and :meth:`without_items` return another ranker that shares the
-    weights.
+    A ranker always has all of its parts, and its methods do not change it. :meth:`with_items` and
+    :meth:`without_items` return another ranker that shares the weights.
 
     Attributes:
-        config: the settings it was made with; nothing in them is ``auto`` any more.
-        backbone: the language model, its adapter merged in.
+        config: the resolved settings, without ``auto``.
+        backbone: the language model with its adapter merged in.
         catalogue: the items, by index.
-        index: their titles as the model reads and writes them, and the trie of those on offer.
-        prompts: how a history becomes tokens.
+        index: the titles in the form that the model reads and writes, and the trie of the titles
+            that can be recommended.
+        prompts: turns histories into tokens.
         prior: the distribution that the language model corrects, or ``None``.
-        likelihood: log p(item | history) over the trie.
+        likelihood: computes log p(item | history) over the trie.
     """
 
     config: Config
@@ -70,7 +71,15 @@ class Ranker:
         index: TitleIndex,
         prior: Prior | None,
     ) -> Self:
-        """Put the parts together; the likelihood's own weights are fresh."""
+        """Build a ranker from its parts; the likelihood gets new weights.
+
+        Args:
+            config: the resolved settings.
+            backbone: the language model.
+            catalogue: the items.
+            index: the titles of the catalogue and their trie.
+            prior: the fitted prior, or ``None``.
+        """
         prompts = _prompts(config, backbone, index)
         likelihood = CatalogueLikelihood(
             backbone,
@@ -83,9 +92,9 @@ class Ranker:
         return cls(config, backbone, catalogue, index, prompts, prior, likelihood)
 
     def renewed(self) -> Ranker:
-        """The same parts around the backbone as it is now, e.g. with an adapter to be trained.
+        """Build the ranker again after a change of the backbone, such as a new adapter.
 
-        The likelihood's own weights are fresh.
+        The likelihood gets new weights.
         """
         parts = (self.config, self.backbone, self.catalogue, self.index, self.prior)
         return Ranker.assemble(*parts)
@@ -101,7 +110,11 @@ class Ranker:
         candidates: Mask | None = None,
         options: SearchOptions | None = None,
     ) -> TopK:
-        """Top-k for each history; scores are log p(item | history). See :meth:`search`."""
+        """Recommend for each history, in batches; see :meth:`search` for the arguments.
+
+        Returns:
+            Item indices and scores log p(item | history), both [rows, k].
+        """
         rows = max(1, DENSE_CELLS // len(self.catalogue))
         parts = [
             self.search(
@@ -111,7 +124,7 @@ class Ranker:
                 candidates=candidates,
                 options=options,
             )
-            for start in range(0, max(1, len(histories)), rows)  # once for no histories at all
+            for start in range(0, max(1, len(histories)), rows)  # also one round for no histories
         ]
         return TopK(
             np.concatenate([part.items for part in parts]),
@@ -129,16 +142,23 @@ class Ranker:
         keep: bool = False,
         options: SearchOptions | None = None,
     ) -> SearchResult:
-        """:func:`genrec.search.exact.search` for histories; sessions and servers call it.
+        """Search the k most probable items for each history; sessions and the service call it.
 
         Args:
-            candidates: items that may be recommended, shape [items] or [rows, items].
-            known: keys and values that an earlier search for each row returned, if any.
-            keep: return the prompts' keys and values.
+            histories: one row per user, with indices of the catalogue.
+            k: number of items per row.
+            exclude_seen: leave out the items of each history.
+            candidates: mask of the items that may be recommended, bool [items] or [rows, items].
+            known: cached keys and values of each row from an earlier search, or ``None``.
+            keep: return the keys and values of the prompts.
+            options: options of the search; exact search if ``None``.
+
+        Returns:
+            The result of :func:`genrec.search.exact.search`.
 
         Raises:
-            ConfigError: k or the beam width is below one.
-            DataError: the candidates are of another catalogue.
+            ConfigError: ``k`` or the beam width is below 1.
+            DataError: ``candidates`` does not have the shape of the catalogue.
         """
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}.")
@@ -160,15 +180,23 @@ class Ranker:
         )
 
     def prompt(self, history: Items) -> list[int]:
-        """Tokens that the language model reads for a history."""
+        """Return the tokens of the prompt for a history."""
         return self.prompts.encode(self.recent(history))
 
     def recent(self, history: Items) -> Items:
-        """The end of a history that a prompt shows."""
+        """Return the most recent items of a history, those that fit into the prompt."""
         return self.prompts.recent(history, self.config.history_length)
 
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
-        """log p(target | history) over the whole catalogue, one value per row, in nats."""
+        """Return log p(target | history) over the whole catalogue, in nats, float64 [rows].
+
+        Args:
+            histories: one row per user.
+            targets: the item index of each row's target, int32 [rows].
+
+        Raises:
+            DataError: A target was removed from the catalogue.
+        """
         parts = [
             self._score(
                 histories.select(np.arange(start, min(start + SCORED_ROWS, len(histories)))),
@@ -181,15 +209,23 @@ class Ranker:
     def influences(
         self, items: Sequence[int], targets: Sequence[int], known: KeyValues | None = None
     ) -> list[list[Influence]]:
-        """For each target, what the items of a history did to its log-probability.
+        """Compute how each history item changes the log-probability of some targets.
 
-        An effect is log p(target | history) less what it is with that history item hidden from the
-        language model and taken from the prior (see :mod:`genrec.search.explain`), in nats;
-        strongest first. Items too old to be in the prompt are left out.
+        The effect of an item is log p(target | history) minus the same log-probability with the
+        item hidden from the language model and left out of the prior's history (see
+        :mod:`genrec.search.explain`).
 
         Args:
-            items: the history, oldest first.
-            known: keys and values of the history's prompt, if there are.
+            items: the history as item indices, oldest first.
+            targets: indices of the items to explain.
+            known: cached keys and values of the history's prompt, or ``None``.
+
+        Returns:
+            For each target, the effects in nats, strongest first. Items that are too old to be in
+            the prompt are left out.
+
+        Raises:
+            DataError: A target was removed from the catalogue.
         """
         wanted = np.array(targets, np.int32)
         if not len(wanted):
@@ -209,7 +245,7 @@ class Ranker:
     def _effects(
         self, items: list[int], shown: Items, wanted: Items, known: KeyValues | None
     ) -> Floats:
-        """Effect of each shown item on each wanted one, shape [shown, wanted]."""
+        """Return the effect of each item in the prompt on each target, [shown, wanted]."""
         ends = len(self.prompts.prefixes[0]) + np.cumsum([0, *self.prompts.titles.lengths[shown]])
         spans = [(0, 0), *zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         older = len(items) - len(shown)
@@ -224,7 +260,7 @@ class Ranker:
 
     @cached_property
     def _template(self) -> KeyValues:
-        """Keys and values of what all prompts start with."""
+        """Keys and values of the beginning that all prompts share."""
         return read_prompt(self.likelihood, self.prompts.prefixes[0])
 
     def _candidates(
@@ -235,7 +271,7 @@ class Ranker:
         if candidates is not None and candidates.shape not in shapes:
             raise DataError(
                 f"candidates has shape {candidates.shape}, but the catalogue holds {size} items; "
-                "make it with catalogue.mask(…)."
+                "make the mask with catalogue.mask(…)."
             )
         if candidates is not None:
             candidates = np.broadcast_to(candidates, (len(histories), size))
@@ -251,7 +287,10 @@ class Ranker:
 
     def _check_offered(self, items: Items) -> None:
         for item in items[~self.index.offered[items]].tolist():
-            raise DataError(f"{self.catalogue.titles[item]!r} was removed: it has no probability.")
+            raise DataError(
+                f"{self.catalogue.titles[item]!r} was removed from the catalogue and has no "
+                "probability; restore it with restore_items."
+            )
 
     def _decode_beams(
         self, prompts: list[list[int]], k: int, candidates: Mask | None
@@ -288,13 +327,18 @@ class Ranker:
         metadata: pl.DataFrame | None = None,
         like: Sequence[int | None],
     ) -> Ranker:
-        """This ranker with further items, which keep the others' form; see ``GenRec.add_items``.
+        """Return a ranker with new items appended; see :meth:`genrec.GenRec.add_items`.
+
+        The short forms of the other titles do not change.
 
         Args:
-            like: for each new item the index of a known one that the prior takes it for.
+            titles: titles of the new items.
+            item_ids: ids of the new items.
+            metadata: one row per new item.
+            like: for each new item the index of a known item that it resembles, or ``None``.
 
         Raises:
-            DataError: a title or id is empty or taken.
+            DataError: A title or an id is empty or taken.
         """
         catalogue = self.catalogue.extended(titles, item_ids, metadata)
         index = self.index.add(
@@ -306,11 +350,11 @@ class Ranker:
         return self._over(catalogue, index, prior)
 
     def without_items(self, items: Sequence[int]) -> Ranker:
-        """This ranker, recommending some items no longer; histories may still hold them."""
+        """Return a ranker that does not recommend some items; histories may still contain them."""
         return self._over(self.catalogue, self.index.offer(items, False), self.prior)
 
     def with_items_again(self, items: Sequence[int]) -> Ranker:
-        """This ranker, recommending removed items again."""
+        """Return a ranker that recommends removed items again."""
         return self._over(self.catalogue, self.index.offer(items, True), self.prior)
 
     def _over(self, catalogue: Catalogue, index: TitleIndex, prior: Prior | None) -> Ranker:
@@ -331,6 +375,6 @@ def _prompts(config: Config, backbone: Backbone, index: TitleIndex) -> Prompts:
 
 
 def title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:
-    """How titles are shortened and closed: arguments of :meth:`TitleIndex.build`."""
+    """Return the arguments of :meth:`TitleIndex.build` that shorten and terminate titles."""
     end = end_token(backbone.tokenizer)
     return {"form": config.titles, "limit": config.title_tokens, "end": end}

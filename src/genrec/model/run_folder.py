@@ -1,4 +1,4 @@
-"""The run folder on disk: what belongs to it, when it is complete, how it is read and replaced."""
+"""The run folder on disk: its files, and how it is written, replaced and read."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ from genrec.model.ranker import Ranker
 from genrec.processes import is_main
 
 FORMAT = 3
+"""Version of the run folder's layout."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
-"""Settings in config.yaml that older runs have under another name."""
+"""Former names of settings in the config.yaml of older runs, with their present names."""
 PARTS = (
     "genrec.json",
     "config.yaml",
@@ -50,36 +51,40 @@ PARTS = (
     "report.md",
     "README.md",
 )
-"""What a run folder holds; older ones are removed when a run is saved over them."""
+"""Files and folders of a run. Older ones are removed when a run is saved over them."""
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse to write a run over anything that is not one.
+    """Check that a run can be written to a folder without overwriting anything else.
 
     Raises:
-        RunError: it is a file, or a folder that holds other things.
+        RunError: ``folder`` is a file, or a non-empty folder that holds no run.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; name another folder for the run.")
+        raise RunError(f"{folder} is a file; choose a folder for the run.")
     ours = any((folder / name).exists() for name in ("genrec.json", CHECKPOINTS, LOGS))
     if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise RunError(f"{folder} is not empty and no run folder; name another one.")
+        raise RunError(f"{folder} is not empty and is not a run folder; choose another folder.")
 
 
 def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary folder, then put its parts in the place of the older ones.
+    """Write a run to a temporary folder and then replace the files of an older run.
 
-    ``genrec.json`` is removed first and comes last: without it a run is not complete. Checkpoints
-    are dropped at the end. Of several processes only the main one writes.
+    ``genrec.json`` is removed first and moved last, because it marks a run as complete. Checkpoints
+    are deleted at the end. In a distributed run only the main process writes.
+
+    Args:
+        folder: run folder.
+        write: writes the run into an empty folder.
 
     Raises:
-        RunError: the folder holds other things.
+        RunError: ``folder`` is a file, or a non-empty folder that holds no run.
     """
-    if not is_main():  # of several processes that trained together
+    if not is_main():
         return
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".saving-*"):  # by a process that was killed
+    for left in folder.glob(".saving-*"):  # left behind by a process that was killed
         shutil.rmtree(left)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
@@ -96,14 +101,20 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``genrec.json`` and the settings of a complete run.
+    """Read the facts and the settings of a complete run.
+
+    Returns:
+        The content of ``genrec.json``, and the settings in ``config.yaml``.
 
     Raises:
-        RunError: it is missing, cut off, damaged or of another format.
+        RunError: The run is missing, incomplete, damaged or of another format version.
     """
     if not (folder / "genrec.json").is_file():
         if (folder / CHECKPOINTS).is_dir():
-            raise RunError(f"{folder}: training was cut off; run the same `genrec train` to go on.")
+            raise RunError(
+                f"{folder}: training was interrupted; run the same `genrec train` command again to "
+                "resume it."
+            )
         raise RunError(
             f"{folder}: not a run folder (no genrec.json); make one with `genrec train`."
         )
@@ -111,14 +122,16 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         info = json.loads((folder / "genrec.json").read_text())
         settings = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{folder}: damaged run folder ({error}); train it again.") from None
+        raise RunError(f"{folder}: damaged run folder ({error}); train the run again.") from None
     if not (isinstance(info, dict) and isinstance(settings, dict) and "adapter" in info):
         raise RunError(
-            f"{folder}: damaged run folder (genrec.json or config.yaml); train it again."
+            f"{folder}: damaged run folder (invalid genrec.json or config.yaml); train the run "
+            "again."
         )
     if info.get("format") != FORMAT:
         raise RunError(
-            f"{folder}: run format {info.get('format')}, but {FORMAT} is needed; train it again."
+            f"{folder}: the folder has run format {info.get('format')}, but this version of GenRec "
+            f"reads format {FORMAT}; train the run again."
         )
     return info, {
         RENAMED_SETTINGS.get(str(key), str(key)): value for key, value in settings.items()
@@ -126,7 +139,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
-    """Write a run into an empty folder; ``info`` takes in what ``genrec.json`` adds to it."""
+    """Write a run into an empty folder.
+
+    Args:
+        folder: an empty folder.
+        ranker: the fitted ranker.
+        info: facts about the run; it is updated with everything that ``genrec.json`` adds.
+    """
     config, backbone = ranker.config, ranker.backbone
     ranker.catalogue.save(folder / "catalogue.parquet")
     settings = config.model_dump(mode="json")
@@ -152,15 +171,17 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
 
 
 def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str | None) -> Ranker:
-    """The ranker of a run folder.
+    """Load the ranker of a run folder.
 
     Args:
-        info: what its ``genrec.json`` holds.
-        dtype: as in :class:`Config`, or ``None`` for that of training where this machine is not
-            slow in it.
+        folder: run folder.
+        info: content of its ``genrec.json``.
+        config: the run's settings.
+        dtype: number format of the weights, as in :class:`Config`; if ``None``, that of training,
+            or a faster one if this machine is slow with it.
 
     Raises:
-        RunError: a part is missing, damaged, or does not fit the others.
+        RunError: A part is missing, damaged, or does not fit the others.
     """
     quiet_transformers()
     own = folder / "backbone" if info["own_weights"] else None
@@ -178,7 +199,7 @@ def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str |
     backbone.merge_for_inference()
     prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
     catalogue, index = read_catalogue(folder)
-    with isolated_random(config.seed):  # the likelihood's own weights are drawn, then read
+    with isolated_random(config.seed):  # the likelihood draws its weights before they are loaded
         ranker = Ranker.assemble(config, backbone, catalogue, index, prior)
     if prior is not None:
         read_head(folder, ranker.likelihood)
@@ -186,7 +207,7 @@ def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str |
 
 
 def data_info(train: Dataset) -> dict[str, Any]:
-    """What was trained on, so that the run can be evaluated on the same data again."""
+    """Return a reference to the training data, with which the run can be evaluated later."""
     origin = train.provenance
     return {
         "name": train.name,
@@ -199,7 +220,7 @@ def data_info(train: Dataset) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what a run is made with."""
+    """Return the versions of GenRec and of the libraries that a run depends on."""
     import peft
     import transformers
 
@@ -213,43 +234,46 @@ def versions() -> dict[str, str]:
 
 
 def check_backbone(folder: Path, info: dict[str, Any], backbone: Backbone) -> None:
-    """Refuse a backbone that is not the one a run was trained on.
+    """Check that the backbone has the weights that a run was trained with.
 
     Raises:
-        RunError: its weights differ.
+        RunError: The weights differ.
     """
     noted, found = info.get("backbone", {}).get("sha256"), backbone.fingerprint()
     if noted and found and noted != found:
         raise RunError(
-            f"{folder}: was trained on other weights of {backbone.name!r} than those found now; "
-            "restore them, or train again."
+            f"{folder}: the run was trained with other weights of {backbone.name!r} than those "
+            "found now; restore these weights, or train the run again."
         )
 
 
 def read_catalogue(folder: Path) -> tuple[Catalogue, TitleIndex]:
-    """The catalogue of a run and its titles as the model reads them.
+    """Read the catalogue and the title index of a run.
 
     Raises:
-        RunError: one of them is damaged, or they do not fit each other.
+        RunError: A file is damaged, or the two differ in the number of items.
     """
     catalogue = Catalogue.load(folder / "catalogue.parquet")
     index = TitleIndex.load(folder / "index")
     if len(index.texts) != len(catalogue):
-        raise RunError(f"{folder}: catalogue.parquet and index differ; train the run again.")
+        raise RunError(
+            f"{folder}: catalogue.parquet has {len(catalogue)} items, but index has "
+            f"{len(index.texts)}; train the run again."
+        )
     return catalogue, index
 
 
 def read_head(folder: Path, likelihood: CatalogueLikelihood) -> None:
-    """Load what stands beside backbone and adapter.
+    """Load the trained weights of the likelihood, which are not part of backbone or adapter.
 
     Raises:
-        RunError: it is missing, damaged or of another form.
+        RunError: The file is missing, damaged, or holds other tensors.
     """
     path, needed = folder / "head.safetensors", set(likelihood.head())
     try:
         tensors = load_file(path)
         if set(tensors) != needed:
-            raise ValueError(f"it holds {sorted(tensors)}, not {sorted(needed)}")
+            raise ValueError(f"the file holds {sorted(tensors)}, not {sorted(needed)}")
         likelihood.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{path}: {error}; train the run again.") from None
@@ -257,7 +281,7 @@ def read_head(folder: Path, likelihood: CatalogueLikelihood) -> None:
 
 @contextmanager
 def checkpoint_folder(output: str | Path | None) -> Iterator[Path]:
-    """Where training keeps its checkpoints: in the run folder, or else nowhere for long."""
+    """Yield the folder for checkpoints: in the run folder, or a temporary one without it."""
     if output is not None:
         yield Path(output) / CHECKPOINTS
         return

@@ -1,4 +1,4 @@
-"""A history that grows while its user looks on: each click costs one title, not the history."""
+"""Sessions: histories that grow item by item and cache their keys and values."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ _numbers = count()
 
 
 class KeyValueStore(LRUCache[int, KeyValues]):
-    """Keys and values of sessions, bounded in bytes; the least recently used go first."""
+    """A cache of the keys and values of sessions.
+
+    The cache is limited in bytes and drops the least recently used entries first.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, getsizeof=lambda known: known.nbytes)
 
 
 class Session:
-    """One user's history and, as long as there is room, its keys and values.
+    """The history of one user, with its keys and values in a cache.
 
-    A session belongs to the weights it was opened with: it follows changes of the catalogue, and a
-    model that is fitted again leaves it as it was, so that keys and values never meet other
-    weights. Answers are those of ``model.recommend`` on the same history. When the store has
-    dropped the keys and values of a session, its next answer costs a whole prompt again and
-    nothing else.
+    Recommendations are the same as those of ``model.recommend`` for the same history. If the cache
+    has dropped the keys and values, the next call computes the whole prompt again.
+
+    A session keeps the weights with which it was opened, because cached keys and values belong to
+    them. It follows changes of the catalogue, but not a second ``fit`` of the model.
     """
 
     def __init__(
@@ -45,10 +48,10 @@ class Session:
         """Open a session.
 
         Args:
-            ranker: what answers.
-            store: where keys and values are kept.
-            latest: the model's ranker of the moment, whose catalogue may have changed.
-            items: indices of the history, oldest first.
+            ranker: the ranker that computes the recommendations.
+            store: the cache of keys and values.
+            latest: returns the model's current ranker, whose catalogue may have changed.
+            items: item indices of the history, oldest first.
         """
         self._current, self._store, self._latest = ranker, store, latest
         self._key, self._items = next(_numbers), list(items)
@@ -62,32 +65,42 @@ class Session:
 
     @property
     def history(self) -> list[str]:
-        """Titles, oldest first."""
+        """Titles of the history, oldest first."""
         return [self._ranker.catalogue.titles[item] for item in self._items]
 
     def add(self, entry: str, *, by: By = "either") -> None:
-        """Append an item, given by title or id.
+        """Append an item to the history.
+
+        Args:
+            entry: title or id of the item.
+            by: whether ``entry`` is a title, an id or either.
 
         Raises:
-            UnknownItemError: it is not in the catalogue, or the entry names two items.
+            UnknownItemError: The item is not in the catalogue, or ``entry`` names two items.
         """
         self._items.append(self._ranker.catalogue.index_of(entry, by=by))
 
     def remove(self, entry: str, *, by: By = "either") -> None:
-        """Take the latest occurrence of an item out of the history.
+        """Remove the latest occurrence of an item from the history.
+
+        Args:
+            entry: title or id of the item.
+            by: whether ``entry`` is a title, an id or either.
 
         Raises:
-            UnknownItemError: the history does not hold it.
+            UnknownItemError: The history does not contain the item.
         """
         item = self._ranker.catalogue.index_of(entry, by=by)
         if item not in self._items:
-            raise UnknownItemError(f"{entry!r} is not in this session's history.")
+            raise UnknownItemError(
+                f"{entry!r} is not in this session's history, so it cannot be removed."
+            )
         del self._items[len(self._items) - 1 - self._items[::-1].index(item)]
 
     def recommend(
         self, k: int = 10, *, exclude_seen: bool = True, candidates: Mask | None = None
     ) -> list[Recommendation]:
-        """The k most probable next items; see :meth:`genrec.GenRec.recommend`."""
+        """Recommend the k most probable next items; see :meth:`genrec.GenRec.recommend`."""
         ranker = self._ranker
         found = ranker.search(
             Histories.from_lists([self._items]),
@@ -103,11 +116,19 @@ class Session:
         return recommendations(ranker.catalogue, found.items[0], found.log_probs[0])
 
     def explain(self, entry: str, *, by: By = "either") -> list[Influence]:
-        """What moved an item's log-probability; see :meth:`genrec.GenRec.explain`."""
+        """Compute how each history item changes an item's log-probability, strongest first.
+
+        Args:
+            entry: title or id of the item to explain.
+            by: whether ``entry`` is a title, an id or either.
+
+        Returns:
+            The effects in nats; see :meth:`genrec.GenRec.explain`.
+        """
         ranker = self._ranker
         target = ranker.catalogue.index_of(entry, by=by)
         return ranker.influences(self._items, [target], self._store.get(self._key))[0]
 
     def close(self) -> None:
-        """Free the keys and values now, not when others need the room."""
+        """Remove the keys and values of this session from the cache now."""
         self._store.pop(self._key, None)

@@ -1,4 +1,4 @@
-"""The web application: a value that a server runs."""
+"""The web application: routes, middleware and lifespan in one FastAPI object."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ from genrec.serving.routes import ask_store, router
 from genrec.serving.telemetry import Telemetry, log_to_stderr
 
 ENVIRONMENT = "GENREC_SERVE"
-"""Where :func:`from_environment` finds its settings, as JSON."""
+"""Environment variable with the settings of :func:`from_environment`, as JSON."""
 PAGE = Path(__file__).parent / "page"
 STORE_THREADS = 8
-"""Calls of the event store at a time; further ones wait."""
+"""Maximum number of concurrent calls of the event store; further calls wait."""
 
 
 def create_app(config: ServeConfig, model: GenRec | None = None) -> FastAPI:
-    """An application that loads ``config.run`` when it starts, unless it is given its ``model``."""
+    """Build the application.
+
+    Args:
+        config: settings of the service.
+        model: the loaded run; if ``None``, the application loads ``config.run`` when it starts.
+    """
     telemetry = Telemetry()
     engine = Engine(config, telemetry, model)
 
@@ -52,7 +57,7 @@ def create_app(config: ServeConfig, model: GenRec | None = None) -> FastAPI:
         await run_in_threadpool(app.state.store_threads.shutdown)
         app.state.store.close()
 
-    # The API's page is our own: FastAPI's takes its scripts from elsewhere.
+    # The page at /docs is our own, because FastAPI's page loads scripts from another host.
     app = FastAPI(title="GenRec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.engine = engine
     app.include_router(router)
@@ -60,7 +65,7 @@ def create_app(config: ServeConfig, model: GenRec | None = None) -> FastAPI:
     _add_health(app, engine, telemetry)
     _add_page(app)
     app.add_middleware(Guard, config=config, telemetry=telemetry)
-    if config.cors_origins:  # around the guard: browsers ask first, without a key
+    if config.cors_origins:  # outside of the guard, because preflight requests carry no API key
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors_origins),
@@ -74,7 +79,7 @@ def create_app(config: ServeConfig, model: GenRec | None = None) -> FastAPI:
 
 
 def from_environment() -> FastAPI:
-    """The application of a server process; uvicorn calls this in each of its workers."""
+    """Build the application from the environment; uvicorn calls this in each worker process."""
     log_to_stderr()
     return create_app(ServeConfig.model_validate_json(os.environ[ENVIRONMENT]))
 
@@ -83,21 +88,21 @@ def _add_health(app: FastAPI, engine: Engine, telemetry: Telemetry) -> None:
     @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["operations"])
     async def live() -> dict[str, str]:
-        """Whether the process runs."""
+        """Liveness: the process is running."""
         return {"status": "ok"}
 
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["operations"])
     async def ready(request: Request) -> dict[str, str]:
-        """Whether requests can be answered: the model is warm, the event store reachable."""
-        if not engine.ready:  # it drains
-            raise Problem(503, "Not ready.", {"Retry-After": "5"})
+        """Readiness: the model is loaded and the event store is reachable."""
+        if not engine.ready:  # the service is shutting down
+            raise Problem(503, "The service is not ready; try again later.", {"Retry-After": "5"})
         await ask_store(request, lambda store: store.ping())
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
     async def metrics() -> Response:
-        """Metrics in Prometheus' text form."""
+        """Metrics in the text format of Prometheus."""
         return Response(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -117,7 +122,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _reload_on_hangup(engine: Engine) -> None:
-    """SIGHUP reads the run folder again, where the platform and the thread allow it."""
+    """Reload the run folder on SIGHUP, if the platform and the thread allow signal handlers."""
 
     def reload() -> None:
         task = asyncio.ensure_future(engine.reload())

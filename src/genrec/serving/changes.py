@@ -1,4 +1,4 @@
-"""Catalogue changes that outlive a restart, and reach every process that serves the same run."""
+"""A log of catalogue changes that survives restarts and is shared by all worker processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from genrec.serving.problems import StoreError
 
 @dataclass(frozen=True)
 class Change:
-    """One item added (with a title, and the id of one that it is like), removed or restored."""
+    """One change of the catalogue.
+
+    Attributes:
+        kind: whether the item is added, removed or restored.
+        item_id: the item's id.
+        title: the title of an added item.
+        like: id of a known item that an added item resembles, or ``None``.
+    """
 
     kind: Literal["add", "remove", "restore"]
     item_id: str
@@ -25,10 +32,10 @@ class Change:
     like: str | None = None
 
     def apply(self, model: GenRec) -> None:
-        """Change a model.
+        """Apply the change to a model.
 
         Raises:
-            DataError: the item is there already, or not.
+            DataError: An item to add exists already, or an item to remove or restore is unknown.
         """
         if self.kind == "add":
             assert self.title is not None
@@ -40,23 +47,28 @@ class Change:
 
 
 class ChangeLog:
-    """An append-only file of changes, or only this process's memory if there is no file."""
+    """An append-only file of changes.
+
+    Without a file the changes live in the memory of this process only.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._changes: list[Change] = []
-        self._read = 0  # bytes of the file
-        self._looked: tuple[int, int] | None = None  # size and time of the file at the last look
+        self._read = 0  # number of bytes of the file that were read
+        self._looked: tuple[int, int] | None = None  # size and time of the file when last read
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(f"{path}.lock")
 
     def make(self, change: Change, model: GenRec) -> None:
-        """Keep a change on the disk and change a model that has all earlier changes.
+        """Write a change to the file and apply it to a model that has all earlier changes.
+
+        After an error neither the file nor the model has changed.
 
         Raises:
-            DataError: the change does not fit, and nothing has changed.
-            StoreError: the file cannot be written, and nothing has changed.
+            DataError: The change does not fit the catalogue.
+            StoreError: The file cannot be written.
         """
         if self._path is None:
             change.apply(model)
@@ -76,14 +88,14 @@ class ChangeLog:
             self.unread()
 
     def _append(self, file: BinaryIO, change: Change) -> None:
-        """Write a line to the disk, in the place of one that a crash may have cut off."""
+        """Write a line to the disk, over a partial line that a crash may have left."""
         file.truncate(self._read)
         file.write(json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
     def grew(self) -> bool:
-        """Whether there may be changes that were not looked at."""
+        """Return whether the file may hold changes that were not read yet."""
         return self._state() != self._looked
 
     def _state(self) -> tuple[int, int] | None:
@@ -94,42 +106,47 @@ class ChangeLog:
         return found and (found.st_size, found.st_mtime_ns)
 
     def unread(self) -> list[Change]:
-        """Changes that came since the last look, from any process.
+        """Read and return the new changes of all processes since the last call.
 
         Raises:
-            RunError: a line is no change.
+            RunError: A line of the file is not a change.
         """
         if self._path is None or not self.grew():
             return []
-        with self._lock:  # or a line might be read that is taken back
+        with self._lock:  # without the lock a line could be read that is then rolled back
             self._looked = self._state()
-            if self._looked is None or self._looked[0] < self._read:  # somebody removed it
+            if self._looked is None or self._looked[0] < self._read:  # the file was removed
                 self._read = 0
             if self._looked is None:
                 return []
             with self._path.open("rb") as file:
                 file.seek(self._read)
                 data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]  # a crash may have cut the last line off
+        whole = data[: data.rfind(b"\n") + 1]  # without a partial last line after a crash
         try:
             found = [Change(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
-            raise RunError(f"{self._path}: holds a line that is no change ({error}).") from None
+            raise RunError(
+                f"{self._path}: the file holds a line that is not a catalogue change ({error}); "
+                "remove the line."
+            ) from None
         self._read += len(whole)
         self._changes += found
         return found
 
     def all(self) -> list[Change]:
-        """All changes, oldest first."""
+        """Return all changes, oldest first."""
         self.unread()
         return list(self._changes)
 
 
 def replay(changes: list[Change], model: GenRec) -> int:
-    """Apply changes; those that do not fit are left out.
+    """Apply changes to a model and skip those that do not fit.
+
+    A change may not fit because a run that was trained again already holds an added item.
 
     Returns:
-        How many were left out: a run that was trained anew may know an item already.
+        The number of skipped changes.
     """
     left_out = 0
     for change in changes:

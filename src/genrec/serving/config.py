@@ -1,4 +1,4 @@
-"""The service's limits, each with its unit; unknown keys are errors."""
+"""Settings and limits of the service; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -12,44 +12,64 @@ from genrec.errors import ConfigError
 
 
 class ServeConfig(BaseModel):
-    """Everything that decides how a run is served; build it with :meth:`create`."""
+    """Settings of the service; build them with :meth:`create`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    run: Path = Field(description="run folder")
+    run: Path = Field(description="run folder to serve")
     store: str = Field("sqlite://", description="SQLAlchemy URL of the event store")
     changes: Path | None = Field(
-        None, description="file that keeps catalogue changes; they are lost at a restart if None"
+        None,
+        description="file that stores catalogue changes; if None, changes are lost at a restart",
     )
-    key_hashes: tuple[str, ...] = Field((), description="SHA-256 of each API key, hexadecimal")
-    cors_origins: tuple[str, ...] = Field((), description="other pages that may ask")
+    key_hashes: tuple[str, ...] = Field(
+        (), description="SHA-256 hashes of the allowed API keys, hexadecimal; no key if empty"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="origins of other web pages that may send requests (CORS)"
+    )
     hosts: tuple[str, ...] = Field(
-        (), description="names under which it may be asked for, against DNS rebinding; all if empty"
+        (),
+        description="allowed values of the Host header, against DNS rebinding; all if empty",
     )
     disliked: tuple[str, ...] = Field(
-        ("dislike", "hide"), description="kinds of events that are no part of a user's history"
+        ("dislike", "hide"), description="kinds of events that do not count as history"
     )
 
-    max_history: int = Field(200, ge=1, description="items in a history")
-    max_k: int = Field(100, ge=1, description="recommendations in an answer")
-    max_explained: int = Field(10, ge=1, description="recommendations whose reasons are given")
-    max_events: int = Field(1000, ge=1, description="events in one request")
-    max_body: int = Field(262_144, ge=1024, description="bytes of a request")
-    max_batch: int = Field(16, ge=1, description="requests that go through the model together")
-    max_queue: int = Field(64, ge=1, description="requests that wait; more get 503")
-    deadline: float = Field(15.0, gt=0, description="seconds a request may take; then 504")
-    store_seconds: float = Field(10.0, gt=0, description="seconds to wait for a store; then 503")
-    rate: float = Field(50.0, gt=0, description="requests a second of each client, on average")
-    burst: int = Field(100, ge=1, description="requests of each client at once")
-    session_bytes: int = Field(2**30, ge=0, description="memory of keys and values of histories")
-    drain: int = Field(20, ge=1, description="seconds that open requests get at the end")
+    max_history: int = Field(200, ge=1, description="maximum number of items in a history")
+    max_k: int = Field(100, ge=1, description="maximum number of recommendations per request")
+    max_explained: int = Field(
+        10, ge=1, description="maximum number of recommendations that get reasons"
+    )
+    max_events: int = Field(1000, ge=1, description="maximum number of events per request")
+    max_body: int = Field(262_144, ge=1024, description="maximum size of a request body in bytes")
+    max_batch: int = Field(16, ge=1, description="maximum number of requests per model batch")
+    max_queue: int = Field(
+        64, ge=1, description="maximum number of waiting requests; further ones get status 503"
+    )
+    deadline: float = Field(
+        15.0, gt=0, description="maximum time for a request in seconds; then status 504"
+    )
+    store_seconds: float = Field(
+        10.0, gt=0, description="maximum wait for the event store in seconds; then status 503"
+    )
+    rate: float = Field(
+        50.0, gt=0, description="requests per second that each client may send on average"
+    )
+    burst: int = Field(100, ge=1, description="requests that each client may send at once")
+    session_bytes: int = Field(
+        2**30, ge=0, description="memory for cached keys and values of histories, in bytes"
+    )
+    drain: int = Field(
+        20, ge=1, description="maximum time for open requests at shutdown, in seconds"
+    )
 
     @classmethod
     def create(cls, **settings: Any) -> ServeConfig:
-        """Settings with their defaults.
+        """Build settings from the defaults and the given fields.
 
         Raises:
-            ConfigError: a key is unknown or a value is out of range; the message names it.
+            ConfigError: A key is unknown or a value is out of range; the message names the key.
         """
         try:
             return cls(**settings)
@@ -57,11 +77,13 @@ class ServeConfig(BaseModel):
             found = error.errors()[0]
             key = ".".join(map(str, found["loc"]))
             known = ", ".join(cls.model_fields)
-            raise ConfigError(f"setting {key!r}: {found['msg']}; known are {known}.") from None
+            raise ConfigError(
+                f"setting {key!r}: {found['msg']}; the settings are {known}."
+            ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Return whether an address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

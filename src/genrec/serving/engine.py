@@ -1,4 +1,4 @@
-"""One model that answers many: requests that wait together go through it in one pass."""
+"""The engine of the service: it batches waiting requests and runs the model in its own thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Loaded:
-    """A model, how to look up its titles, and the keys and values of histories it has read."""
+    """A loaded model and what belongs to it.
+
+    Attributes:
+        model: the run.
+        lookup: index of its titles for the typeahead.
+        store: cached keys and values of histories.
+    """
 
     model: GenRec
     lookup: Lookup
@@ -47,7 +53,7 @@ class Loaded:
 @dataclass(eq=False)
 class _Job:
     query: Query
-    loaded: Loaded  # indices are of this model's catalogue
+    loaded: Loaded  # the indices of the query refer to this model's catalogue
     deadline: float
     done: asyncio.Future[Answer] = field(repr=False)
     waits: bool = True
@@ -55,7 +61,7 @@ class _Job:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """An answer without its reasons, and what they are made of."""
+    """An answer without reasons, and the data that the reasons are computed from."""
 
     answer: Answer
     listed: list[int]
@@ -63,21 +69,27 @@ class _Found:
 
 
 class Engine:
-    """Runs batches in a thread of its own; everything else stays in the event loop.
+    """Runs batches of requests in the model's thread; all else runs in the event loop.
 
-    ``start`` and ``stop`` belong to the application's life; nothing is loaded before.
+    The application calls ``start`` and ``stop``; nothing is loaded before ``start``.
     """
 
     def __init__(
         self, config: ServeConfig, telemetry: Telemetry, model: GenRec | None = None
     ) -> None:
-        """Serve ``config.run``; ``model`` is that run, if it is loaded already."""
+        """Create an engine.
+
+        Args:
+            config: settings of the service.
+            telemetry: metrics to update.
+            model: the run ``config.run`` if it is loaded already.
+        """
         self.config, self.telemetry, self._first = config, telemetry, model
         self.ready = False
         self._log = ChangeLog(config.changes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
-        self._waiting = 0  # jobs in the queue that somebody still waits for
+        self._waiting = 0  # jobs in the queue whose client still waits
         self._loaded: Loaded | None = None
         self._reloading = False
         self._to_explain: deque[tuple[_Job, _Found]] = deque()
@@ -85,51 +97,55 @@ class Engine:
     # -- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the run, warm it up, and begin to answer."""
+        """Load the run, warm it up and start to answer requests."""
         await self._load(self._first)
         self._first = None
         self._dispatcher = asyncio.create_task(self._dispatch())
         self.ready = True
 
     async def stop(self) -> None:
-        """Answer what waits, for ``config.drain`` seconds at most, and end."""
+        """Answer the waiting requests, for at most ``config.drain`` seconds, and stop."""
         self.ready = False
         try:
             await asyncio.wait_for(self._queue.join(), self.config.drain)
         except TimeoutError:
-            log.warning("requests were still waiting at the end")
+            log.warning("the service stopped while requests were still waiting")
         self._dispatcher.cancel()
         self._thread.shutdown(wait=True)
 
     async def reload(self) -> None:
-        """Read the run folder again and put it in the place of the old one between two batches.
+        """Load the run folder again and replace the model between two batches.
 
         Raises:
-            Problem: another reload is under way, or the folder is not a whole run; the old one goes
-                on.
+            Problem: 409 if another reload is in progress, or if the folder holds no complete run;
+                the current model stays in use.
         """
         if self._reloading:
-            raise Problem(409, "The run is being read again already.", {"Retry-After": "10"})
+            detail = "Another reload is in progress; try again later."
+            raise Problem(409, detail, {"Retry-After": "10"})
         self._reloading = True
         try:
             await self._load()
             self.telemetry.reloads.labels("done").inc()
         except GenRecError as error:
             self.telemetry.reloads.labels("failed").inc()
-            log.error("the run could not be read again: %s", error)
-            detail = "The run folder is no whole run, the log says why; the old run goes on."
+            log.error("the run could not be reloaded: %s", error)
+            detail = (
+                "The run folder could not be loaded, so the previous run stays in use; see the log "
+                "of the service for the reason."
+            )
             raise Problem(409, detail) from None
         finally:
             self._reloading = False
 
     @property
     def loaded(self) -> Loaded:
-        """The model that answers now."""
-        assert self._loaded is not None, "start() comes first"
+        """The model in use."""
+        assert self._loaded is not None, "start() was not called"
         return self._loaded
 
     async def current(self) -> Loaded:
-        """The model that answers now, with all that other processes have changed."""
+        """Return the model in use, with all catalogue changes of other processes applied."""
         if self._log.grew():
             await self._in_thread(self._catch_up)
         await self._refresh(self.loaded)
@@ -141,9 +157,9 @@ class Engine:
         await self._in_thread(partial(self._adopt, model))
 
     def _adopt(self, model: GenRec) -> None:
-        """In the model's thread, so that no catalogue change falls between two models."""
+        """Replace the model; runs in the model's thread, so that no catalogue change is lost."""
         if left_out := replay(self._log.all(), model):
-            log.warning("%d catalogue changes do not fit this run", left_out)
+            log.warning("skipped %d catalogue changes that do not fit this run", left_out)
         self._loaded = Loaded(
             model, _lookup(model.catalogue), KeyValueStore(self.config.session_bytes)
         )
@@ -151,13 +167,19 @@ class Engine:
     # -- answers ---------------------------------------------------------------------------------
 
     async def recommend(self, query: Query, loaded: Loaded) -> Answer:
-        """Answer a query whose indices are of ``loaded``.
+        """Answer a query.
+
+        Args:
+            query: the request; its item indices refer to the catalogue of ``loaded``.
+            loaded: the model that answers.
 
         Raises:
-            Problem: too many wait (503), or the deadline has passed (504).
+            Problem: Too many requests are waiting (503), or the deadline has passed (504).
         """
         if self._waiting >= self.config.max_queue:
-            raise Problem(503, "Too many requests wait.", {"Retry-After": "1"})
+            raise Problem(
+                503, "Too many requests are waiting; try again later.", {"Retry-After": "1"}
+            )
         seconds = self.config.deadline
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         job = _Job(query, loaded, time.monotonic() + seconds, done)
@@ -166,12 +188,14 @@ class Engine:
         try:
             return await asyncio.wait_for(done, seconds)
         except TimeoutError:
-            raise Problem(504, f"No answer within {seconds:g} s.", {"Retry-After": "2"}) from None
+            raise Problem(
+                504, f"The request took longer than {seconds:g} s.", {"Retry-After": "2"}
+            ) from None
         finally:
             self._leave(job)
 
     def _leave(self, job: _Job) -> None:
-        """A job's turn has come, or nobody waits for it any more: its place is free."""
+        """Count a job as no longer waiting, because it is processed or its client has left."""
         if job.waits:
             job.waits = False
             self._count(-1)
@@ -181,9 +205,9 @@ class Engine:
         self.telemetry.queue.set(self._waiting)
 
     async def _dispatch(self) -> None:
-        """Take what waits, as much as fits one batch, again and again.
+        """Process the queue in batches, forever.
 
-        Reasons cost more than an answer: one explanation at a time, between two batches.
+        Reasons take longer than an answer, so only one explanation is computed between two batches.
         """
         while True:
             jobs = [] if self._to_explain else [await self._queue.get()]
@@ -198,7 +222,7 @@ class Engine:
                 await self._give_reasons(*self._to_explain.popleft())
 
     def _still_wanted(self, job: _Job) -> bool:
-        if job.done.done():  # its client went away
+        if job.done.done():  # the client has closed the connection
             why = "cancelled"
         elif time.monotonic() >= job.deadline:
             why = "deadline"
@@ -209,7 +233,10 @@ class Engine:
         return False
 
     async def _answer(self, jobs: Sequence[_Job]) -> None:
-        """One pass for all; if it fails, one for each, so that no request spoils another's."""
+        """Answer all jobs in one batch; if it fails, answer them one by one.
+
+        In this way only the faulty request fails.
+        """
         started = time.monotonic()
         loaded, queries = jobs[0].loaded, [job.query for job in jobs]
         try:
@@ -217,7 +244,7 @@ class Engine:
                 *await self._in_thread(lambda: self._run(loaded, queries))
             ]
         except Exception:
-            log.exception("a batch of %d failed", len(jobs))
+            log.exception("a batch of %d requests failed", len(jobs))
             found = [await self._tried(partial(self._run_one, loaded, query)) for query in queries]
         self.telemetry.batch.observe(len(jobs))
         self.telemetry.pass_seconds.observe(time.monotonic() - started)
@@ -251,7 +278,7 @@ class Engine:
         return self._run(loaded, [query])[0]
 
     def _run(self, loaded: Loaded, queries: Sequence[Query]) -> list[_Found]:
-        """In the model's thread."""
+        """Search for all queries in one batch; runs in the model's thread."""
         self._catch_up()
         ranker, size = loaded.model.ranker, len(loaded.catalogue)
         known = [self._known(loaded, query.history) for query in queries]
@@ -275,13 +302,13 @@ class Engine:
         return answers
 
     def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
-        """In the model's thread: what moved the first recommendations."""
+        """Add reasons to the first recommendations; runs in the model's thread."""
         listed = found.listed[: self.config.max_explained]
         because = loaded.model.ranker.influences(query.history, listed, found.read)
         return replace(found.answer, because=because)
 
     def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:
-        """Keys and values of this history or of the longest start of it that was read."""
+        """Return the cached keys and values of the longest prefix of a history, if any."""
         for length in range(len(history), 0, -1):
             read = loaded.store.get(hash(history[:length]))
             if read is not None:
@@ -293,28 +320,29 @@ class Engine:
     # -- catalogue -------------------------------------------------------------------------------
 
     async def change(self, change: Change) -> None:
-        """Add, remove or restore an item, between two batches.
+        """Add, remove or restore an item between two batches.
 
         Raises:
-            DataError: the item is there already, or not.
+            DataError: An item to add exists already, or an item to remove or restore is unknown.
+            StoreError: The change cannot be written to the file of changes.
         """
         await self._refresh(await self._in_thread(lambda: self._make(change)))
 
     async def _refresh(self, loaded: Loaded) -> None:
-        """Let the typeahead know of items that came."""
+        """Rebuild the typeahead's index if items were added."""
         if len(loaded.catalogue) > len(loaded.lookup):
             made = await asyncio.to_thread(_lookup, loaded.catalogue)
-            if len(made) > len(loaded.lookup):  # meanwhile another one may have come
+            if len(made) > len(loaded.lookup):  # another call may have replaced it meanwhile
                 loaded.lookup = made
 
     def _make(self, change: Change) -> Loaded:
-        """In the model's thread: the model of this moment, which a reload may have swapped in."""
+        """Apply a change to the current model, also after a reload; runs in the model's thread."""
         self._catch_up()
         self._log.make(change, self.loaded.model)
         return self.loaded
 
     def _catch_up(self) -> None:
-        """Apply what other processes have changed."""
+        """Apply the catalogue changes of other processes."""
         replay(self._log.unread(), self.loaded.model)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
@@ -322,14 +350,17 @@ class Engine:
 
 
 def load_model(run: Path) -> GenRec:
-    """The run to serve, warmed up.
+    """Load a run and warm it up with one request.
 
     Raises:
-        GenRecError: it is no whole run, or one that decodes without the catalogue.
+        GenRecError: The folder holds no complete run, or the run does not use exact search.
     """
     model = GenRec.from_pretrained(run)
     if model.config.decoding != "exact":
-        raise ConfigError(f"{run}: only runs with decoding=exact can be served.")
+        raise ConfigError(
+            f"{run}: this run has decoding={model.config.decoding}, but only runs with "
+            "decoding=exact can be served; train one with --set decoding=exact."
+        )
     model.recommend(model.catalogue.titles[:1], 1, by="title")
     return model
 

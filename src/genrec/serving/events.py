@@ -1,4 +1,4 @@
-"""What users did, in a database: SQLite at hand, PostgreSQL by its URL."""
+"""The event store: what users did, in an SQLite or PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from genrec.serving.problems import StoreError
 T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 KEY_SECONDS = 86_400
-"""How long an idempotency key is remembered."""
+"""Lifetime of an idempotency key in seconds."""
 BUSY_SECONDS = 10
-"""How long SQLite waits for another writer."""
+"""Maximum time in seconds that SQLite waits for another writer."""
 CONFLICTS = 5
-"""Tries of a write that another process got in the way of."""
+"""Maximum number of attempts of a write that conflicts with another process."""
 EXPORT_ROWS = 50_000
+"""Rows that an export reads from the database at once."""
 
 METADATA = sa.MetaData()
 EVENTS = sa.Table(
@@ -60,12 +61,21 @@ KEYS = sa.Table(
 
 
 class IdempotencyError(DataError):
-    """An idempotency key came again with other events."""
+    """An idempotency key was used again with other events."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that a user did; ``timestamp`` in seconds, ``event_id`` unique for the user."""
+    """One action of a user on an item.
+
+    Attributes:
+        user_id: the user.
+        item_id: the item.
+        timestamp: time of the action, in seconds since 1970.
+        kind: kind of the action, such as ``"view"`` or ``"like"``.
+        rating: the rating, or ``None``.
+        event_id: the client's id of the event, unique per user, or ``None``.
+    """
 
     user_id: str
     item_id: str
@@ -76,39 +86,47 @@ class Event:
 
 
 class EventStore:
-    """Events by user. What a method has returned from is committed and on the disk.
+    """A database of events.
 
-    Safe for threads and for several processes on one database.
+    When a method returns, its changes are committed and on the disk. A store may be used by several
+    threads, and a database by several processes.
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        """Open a database and bring it to this version's form.
+        """Open a database and migrate it to the schema of this version.
 
         Args:
-            url: of SQLAlchemy, e.g. ``sqlite:///events.db`` or ``postgresql+psycopg://…``.
-            create: make the file of a SQLite database that is not there.
+            url: SQLAlchemy URL, e.g. ``sqlite:///events.db`` or ``postgresql+psycopg://…``.
+            create: create the file of a SQLite database if it is missing.
 
         Raises:
-            ConfigError: the URL is none, or its driver is not installed.
-            StoreError: the database cannot be reached, or belongs to a newer version.
+            ConfigError: The URL is invalid, or its driver is not installed.
+            StoreError: The database cannot be reached, or a newer version of GenRec wrote it.
         """
         self._engine = _engine(url)
         file = self._engine.url.database
         if not create and self._engine.dialect.name == "sqlite" and not Path(file or "").is_file():
-            raise StoreError(f"event store {self._engine.url!r}: there is no such file.")
+            raise StoreError(
+                f"event store {self._engine.url!r}: no such file; check the URL given by --store."
+            )
         self._try(lambda: _migrate(self._engine))
 
     def append(
         self, events: Sequence[Event], *, idempotency_key: str | None = None
     ) -> tuple[int, int]:
-        """Store events of one user, all or none; those whose ``event_id`` is known are left out.
+        """Store events of one user in one transaction.
+
+        Args:
+            events: events of the same user; one whose ``event_id`` is stored already is skipped.
+            idempotency_key: the client's key of this call. If the key was used before, nothing is
+                stored and the earlier result is returned.
 
         Returns:
-            How many were stored and how many were known. An idempotency key that came before
-            returns what it returned then, and nothing is stored.
+            The number of stored events and the number of skipped duplicates.
 
         Raises:
-            IdempotencyError: the key came with other events.
+            IdempotencyError: The key was used before with other events.
+            StoreError: The database cannot be written.
         """
         if not events:
             return 0, 0
@@ -133,7 +151,13 @@ class EventStore:
     def history(
         self, user_id: str, limit: int = 200, *, without: Sequence[str] = ()
     ) -> list[Event]:
-        """A user's latest events, oldest first, but for those of some kinds."""
+        """Return the latest events of a user, oldest first.
+
+        Args:
+            user_id: the user.
+            limit: maximum number of events.
+            without: kinds of events to leave out.
+        """
         columns = [EVENTS.c[name] for name in Event.__dataclass_fields__]
         latest = (
             sa.select(*columns)
@@ -149,7 +173,7 @@ class EventStore:
         return self._try(read)
 
     def delete_user(self, user_id: str) -> int:
-        """Remove everything that is stored of a user; returns the number of events."""
+        """Delete all data of a user and return the number of deleted events."""
 
         def write(connection: sa.Connection) -> int:
             connection.execute(sa.delete(KEYS).where(KEYS.c.user_id == user_id))
@@ -158,16 +182,20 @@ class EventStore:
         return self._write(write)
 
     def export(self, path: Path, *, since: float | None = None) -> int:
-        """Write a log that ``genrec prepare`` reads, Parquet or CSV; returns its rows.
+        """Write the events as a log that ``genrec prepare`` reads.
 
         Args:
-            since: only events with this timestamp or a later one.
+            path: file to write, .parquet or .csv.
+            since: export only events with this timestamp or a later one, in seconds since 1970.
+
+        Returns:
+            The number of events.
 
         Raises:
-            DataError: another suffix than .parquet or .csv.
+            DataError: The file has another suffix.
         """
         if path.suffix not in (".parquet", ".csv"):
-            raise DataError(f"{path}: events go to a .parquet or a .csv file.")
+            raise DataError(f"{path}: events are exported to a .parquet or a .csv file; rename it.")
         frame = pl.concat([_empty(), *self._try(lambda: list(self._parts(since)))])
         with replacing(path) as partial:
             frame.write_csv(partial) if path.suffix == ".csv" else frame.write_parquet(partial)
@@ -183,10 +211,10 @@ class EventStore:
                 yield pl.DataFrame([tuple(row) for row in rows], _empty().schema, orient="row")
 
     def ping(self) -> None:
-        """Ask the database for a sign of life.
+        """Check that the database answers.
 
         Raises:
-            StoreError: there is none.
+            StoreError: The database does not answer.
         """
 
         def ask() -> None:
@@ -200,7 +228,7 @@ class EventStore:
         self._engine.dispose()
 
     def _write(self, write: Callable[[sa.Connection], T]) -> T:
-        """Run a transaction, again if another one got in its way."""
+        """Run a transaction and retry it if it conflicts with another one."""
 
         def attempt() -> T:
             with self._engine.begin() as connection:
@@ -211,7 +239,7 @@ class EventStore:
                 return self._try(attempt, passing=sa.exc.OperationalError if left else ())
             except sa.exc.OperationalError:
                 time.sleep(0.05)
-        raise AssertionError("the last try raises")
+        raise AssertionError("the last attempt raises an error")
 
     def _try(self, call: Callable[[], T], passing: Any = ()) -> T:
         try:
@@ -237,14 +265,14 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:
-    """Write-ahead log, and a commit is on the disk before it returns."""
+    """Create an engine for SQLite with a write-ahead log and durable commits."""
     options: dict[str, Any] = {}
     if url.database and url.database != ":memory:":
         try:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"event store {url!r}: {error.strerror}") from None
-    else:  # one connection, or each thread would have a database of its own
+    else:  # with one connection per thread, each thread would get its own in-memory database
         options["poolclass"] = sa.StaticPool
     arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
     engine = sa.create_engine(url, connect_args=arguments, **options)
@@ -262,7 +290,7 @@ def _migrate(engine: sa.Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.begin() as connection:
-            # Processes that start together take turns.
+            # The lock serialises the migrations of processes that start at the same time.
             postgres = engine.dialect.name == "postgresql"
             turn = "SELECT pg_advisory_xact_lock(7201967)" if postgres else "BEGIN IMMEDIATE"
             connection.execute(sa.text(turn))
@@ -270,12 +298,13 @@ def _migrate(engine: sa.Engine) -> None:
             command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(
-            f"event store {engine.url!r}: was made by a newer GenRec ({error}); install that."
+            f"event store {engine.url!r}: the database was made by a newer GenRec ({error}); "
+            "install that version."
         ) from None
 
 
 def _insert(connection: sa.Connection, events: Sequence[Event]) -> int:
-    """Insert what is not known; returns how many rows that were."""
+    """Insert events that are not stored yet and return their number."""
     now = time.time()
     rows = [{**asdict(event), "received_at": now} for event in events]
     insert = _dialect(connection).insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id)
@@ -283,7 +312,11 @@ def _insert(connection: sa.Connection, events: Sequence[Event]) -> int:
 
 
 def _claim(connection: sa.Connection, user: str, key: str, body: str) -> tuple[int, int] | None:
-    """Take a key: None if it was free, or what it returned when it came before."""
+    """Reserve an idempotency key.
+
+    Returns:
+        ``None`` if the key is new, else the result of its first use.
+    """
     connection.execute(sa.delete(KEYS).where(KEYS.c.received_at < time.time() - KEY_SECONDS))
     row = {"user_id": user, "key": key, "body": body, "accepted": 0, "duplicates": 0}
     row["received_at"] = time.time()
@@ -293,7 +326,9 @@ def _claim(connection: sa.Connection, user: str, key: str, body: str) -> tuple[i
     where = (KEYS.c.user_id == user) & (KEYS.c.key == key)
     known = connection.execute(sa.select(KEYS).where(where)).one()
     if known.body != body:
-        raise IdempotencyError(f"The idempotency key {key!r} came before with other events.")
+        raise IdempotencyError(
+            f"The idempotency key {key!r} was used before with other events; use a new key."
+        )
     return int(known.accepted), int(known.duplicates)
 
 
@@ -302,7 +337,10 @@ def _dialect(connection: sa.Connection) -> Any:
 
 
 def _digest(events: Sequence[Event]) -> str:
-    """Of what the client decides; times that it leaves to us may differ from try to try."""
+    """Hash the fields that the client sets.
+
+    Timestamps are left out, because the service sets missing ones anew at each attempt.
+    """
     rows = [[e.user_id, e.item_id, e.kind, e.rating, e.event_id] for e in events]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Conditions on the item table as a mask over the catalogue."""
+"""Filters of a request: conditions on the item table as a mask over the catalogue."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from genrec.errors import DataError
 
 
 def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) -> Mask:
-    """Items whose metadata meet all conditions, bool [items]; unknown values meet none.
+    """Return a mask of the items that meet all conditions.
 
-    filters: column → {"equals", "in", "contains" (text), "min", "max"}: values. Raises DataError
-    for a column that the catalogue lacks or a value that does not fit it.
+    Args:
+        catalogue: the items.
+        filters: for each column, its conditions: ``"equals"``, ``"in"``, ``"contains"`` (text in
+            any case), ``"min"`` or ``"max"``, and the value of each. Missing metadata meet none.
+
+    Returns:
+        The mask, bool [items].
+
+    Raises:
+        DataError: The catalogue has no such column, or a value does not fit the column.
     """
     import polars as pl
 
     columns = ["item_id", "title", *catalogue.metadata.columns]
     for column in filters:
-        if column not in columns:  # also what Polars would take for a pattern
-            raise DataError(f"no column {column!r} to filter by; there are {', '.join(columns)}.")
+        if column not in columns:  # Polars would read names such as "^.*$" as patterns
+            raise DataError(
+                f"the item table has no column {column!r}; its columns are {', '.join(columns)}."
+            )
     conditions = [
         _condition(pl.col(column), kind, value)
         for column, kinds in filters.items()

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its route: limits, keys, headers, one log line."""
+"""Middleware for every request: rate limits, API keys, headers, metrics and a log line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ SAFE = {
 
 
 class Guard:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application.
+
+    Attributes:
+        app: the application inside.
+        config: settings of the service.
+        telemetry: metrics to update.
+        limit: the rate limit of each client.
+    """
 
     def __init__(self, app: ASGIApp, config: ServeConfig, telemetry: Telemetry) -> None:
         self.app, self.config, self.telemetry = app, config, telemetry
@@ -51,31 +58,39 @@ class Guard:
             if not answered:
                 await response(problem, scope["request_id"])(scope, receive, sender)
         except ClientGoneError:
-            pass  # noted as 499
+            pass  # logged with status 499
         except Exception:
             log.exception("a request failed", extra={"fields": {"request": scope["request_id"]}})
             if not answered:
-                failed = Problem(500, "The service failed; the log knows more.")
+                failed = Problem(500, "The service failed; see its log for the reason.")
                 await response(failed, scope["request_id"])(scope, receive, sender)
         finally:
             self._note(scope, answered.get("status", 499), time.monotonic() - started)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        """Refuse unknown keys, clients that ask too often, bodies that say they are too long."""
+        """Refuse requests with an unknown key, over the rate limit or with too large a body."""
         client = self._client(scope, headers)
         if wait := self.limit.wait(client):
-            raise Problem(429, "Too many requests; wait a little.", {"Retry-After": str(wait)})
+            detail = f"Too many requests; try again in {wait} s."
+            raise Problem(429, detail, {"Retry-After": str(wait)})
         if not self.config.key_hashes and self._is_foreign(scope, headers):
-            raise Problem(403, "Pages from elsewhere may not ask; see the setting cors_origins.")
+            raise Problem(
+                403,
+                "Requests from web pages of other origins are not allowed; see the setting "
+                "cors_origins.",
+            )
         kind = headers.get("content-type", JSON)
         if scope["method"] == "POST" and kind.partition(";")[0].strip().lower() != JSON:
-            raise Problem(415, f"A request's body is {JSON}, not {kind}.")
+            raise Problem(415, f"The Content-Type must be {JSON}, not {kind}.")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.config.max_body:
             raise self._too_long()
 
     def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a page of another origin wants to change something; browsers say so."""
+        """Return whether this is a changing request from a page of another, unknown origin.
+
+        Browsers send the header Origin with such requests.
+        """
         origin = headers.get("origin", "")
         own = urlsplit(origin).netloc == headers.get("host")
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
@@ -83,7 +98,7 @@ class Guard:
         return bool(origin) and not (own or reads or known)
 
     def _client(self, scope: Scope, headers: Headers) -> str:
-        """Whom to count: a key, or an address."""
+        """Return the client for the rate limit: its API key, or its address without keys."""
         address = scope["client"][0] if scope.get("client") else "unknown"
         path = scope["path"]
         if not self.config.key_hashes or path in OPEN or path.startswith(OPEN_UNDER):
@@ -91,14 +106,18 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if not is_known(key, self.config.key_hashes):
-            if wait := self.limit.wait(f"wrong {address}"):  # guessing is slow, too
-                raise Problem(429, "Too many wrong keys.", {"Retry-After": str(wait)})
-            detail = "An API key is needed: Authorization: Bearer KEY."
+            if wait := self.limit.wait(f"wrong {address}"):  # limits the guessing of keys
+                detail = f"Too many requests with wrong API keys; try again in {wait} s."
+                raise Problem(429, detail, {"Retry-After": str(wait)})
+            detail = "A valid API key is needed; send it as Authorization: Bearer KEY."
             raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
         return key
 
     async def _read(self, receive: Receive) -> Receive:
-        """The body as one message, its bytes counted, whatever its header says."""
+        """Read the whole body and return a receiver that yields it as one message.
+
+        The bytes are counted, because the header Content-Length may be missing or wrong.
+        """
         parts, size, message = [], 0, await receive()
         while message["type"] == "http.request":
             parts.append(message.get("body", b""))
@@ -116,7 +135,7 @@ class Guard:
         return replay
 
     def _too_long(self) -> Problem:
-        return Problem(413, f"A request has at most {self.config.max_body} bytes.")
+        return Problem(413, f"The request body is larger than {self.config.max_body} bytes.")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -125,7 +144,7 @@ class Guard:
         fields: dict[str, Any] = {
             "request": scope["request_id"],
             "method": scope["method"],
-            "route": route,  # not the path: it may name a user
+            "route": route,  # not the path, which may contain a user's id
             "status": status,
             "seconds": round(seconds, 4),
         }
@@ -133,7 +152,7 @@ class Guard:
 
 
 def _sender(scope: Scope, send: Send, answered: dict[str, int]) -> Send:
-    """Note the status and add headers to the answer."""
+    """Return a sender that records the status and adds headers to the response."""
 
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Typeahead over titles: what begins like the text, then what is spelled nearly like it."""
+"""Typeahead over titles: prefix matches first, then titles with similar spelling."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from rapidfuzz import fuzz, process
 WORD = re.compile(r"\w+")
 ARTICLES = {"a", "an", "the", "le", "la", "les", "der", "die", "das", "el", "il"}
 CUTOFF = 70.0
-"""Similarity of two words, of 100, below which they are not misspellings of each other."""
+"""Minimum similarity (0 to 100) of two words that count as misspellings of each other."""
 MOST_ENTRIES = 4000
-"""Prefix matches that are looked at; one letter has more than anybody reads."""
+"""Maximum number of prefix matches that are ranked; a single letter has many more."""
 SHORTEST_FUZZY = 4
-"""Letters of a word below which anything would be like anything."""
+"""Minimum length of a word for fuzzy matching; shorter words resemble too many others."""
 
 
 def fold(text: str) -> str:
-    """Without case and accents."""
+    """Return the text without case and accents."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in plain if not unicodedata.combining(letter))
 
 
 class Lookup:
-    """An index of titles; it is never changed, so that threads may share it."""
+    """An immutable index of titles, which threads may share."""
 
     def __init__(self, item_ids: Sequence[str], titles: Sequence[str]) -> None:
-        """Index titles and ids; an item's number is its place."""
+        """Index ids and titles; an item's index is its position in both lists."""
         self._size = len(titles)
         self._words = [WORD.findall(fold(title)) for title in titles]
-        # (word, rank of the match, length, item), sorted: a prefix is one range.
+        # Entries are (word, rank of the match, length, item). They are sorted, so the words with a
+        # given prefix form one range.
         entries = []
         for item, words in enumerate(self._words):
             shown = [word for word in words if word not in ARTICLES] or words
@@ -51,7 +52,15 @@ class Lookup:
         return self._size
 
     def find(self, query: str, limit: int = 10) -> list[int]:
-        """Numbers of at most ``limit`` items, best first."""
+        """Find items by the beginnings of words, by similar spelling, or by id.
+
+        Args:
+            query: text that a user has typed.
+            limit: maximum number of items.
+
+        Returns:
+            Item indices, best match first.
+        """
         words = WORD.findall(fold(query))
         if not words or limit < 1:
             return []
@@ -65,7 +74,10 @@ class Lookup:
         return list(found)[:limit]
 
     def _beginning(self, words: Sequence[str]) -> list[int]:
-        """Items that hold words beginning with each of ours: title's start first, then short."""
+        """Return items with a word that begins with each query word.
+
+        Titles that begin with the first query word come first, then shorter titles.
+        """
         rarest = min(words, key=lambda word: self._count(word))
         start, stop = self._range(rarest)
         best: dict[int, tuple[int, int, int]] = {}
@@ -78,7 +90,7 @@ class Lookup:
         return sorted(best, key=lambda item: (*best[item], item))
 
     def _late(self, item: int, word: str) -> int:
-        """0 if the title begins with a word, its article left aside; else 1."""
+        """Return 0 if the title begins with a word, ignoring an article, else 1."""
         shown = [each for each in self._words[item] if each not in ARTICLES] or self._words[item]
         starts = (self._words[item][0], shown[0])
         return int(not any(each.startswith(word) for each in starts))
@@ -87,9 +99,10 @@ class Lookup:
         return all(any(own.startswith(word) for own in self._words[item]) for word in words)
 
     def _nearly(self, words: Sequence[str]) -> Iterator[int]:
-        """Items with words spelled nearly like ours, those that share most of them first.
+        """Yield items with words spelled like the query words, the best matches first.
 
-        Short words, which begin many others, only count beside a long one.
+        Short query words are prefixes of many words, so they count only for items that also match
+        a long one.
         """
         scores: dict[int, float] = {}
         for word in sorted(words, key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""Every error as application/problem+json (RFC 9457)."""
+"""Error responses in the format application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
-    """An error that its client should know: status, one sentence, headers."""
+    """An error that is reported to the client.
+
+    Attributes:
+        status: HTTP status.
+        detail: one sentence for the client.
+        headers: additional headers of the response.
+    """
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -25,15 +31,23 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
 
 
 class StoreError(GenRecError):
-    """What has to be kept cannot be written or read; the log may say more than the client."""
+    """The event store or the file of catalogue changes cannot be read or written.
+
+    The message is logged, and the client gets a general one.
+    """
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has closed the connection before the answer was ready."""
 
 
 def response(problem: Problem, request_id: str = "") -> JSONResponse:
-    """A problem as a response."""
+    """Build the response for a problem.
+
+    Args:
+        problem: the error.
+        request_id: id of the request, which is part of the body.
+    """
     body = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -45,7 +59,7 @@ def response(problem: Problem, request_id: str = "") -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application with a problem."""
+    """Install exception handlers that turn every error of the application into a problem."""
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
         return response(problem, request.scope.get("request_id", ""))
@@ -57,7 +71,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StoreError)
     async def not_kept(request: Request, error: StoreError) -> JSONResponse:
         log.error("%s", error)
-        detail = "The store cannot be used now; the log says why."
+        detail = "The store cannot be used now; see the log of the service for the reason."
         return answer(request, Problem(503, detail, {"Retry-After": "5"}))
 
     @app.exception_handler(GenRecError)

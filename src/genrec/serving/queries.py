@@ -1,4 +1,4 @@
-"""What a request asks for and what it is answered."""
+"""Queries to the engine and their answers, in terms of item indices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from genrec.recommender import Influence, Recommendation
 
 @dataclass(frozen=True)
 class Query:
-    """What to recommend for: item indices, oldest first, and who may be recommended.
+    """A request for recommendations.
 
-    allow: indices, or None for all. block: indices. candidates: see :func:`.filter_mask`.
+    Attributes:
+        history: item indices, oldest first.
+        k: number of recommendations.
+        exclude_seen: whether items of the history are left out.
+        allow: indices of the only candidates, or ``None`` for all items.
+        block: indices of items that are not recommended.
+        candidates: mask of the items that pass the filters, bool [items] (see
+            :func:`genrec.serving.filters.filter_mask`), or ``None``.
+        explain: whether reasons are wanted.
     """
 
     history: tuple[int, ...]
@@ -28,14 +36,29 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """Recommendations, best first, and for each what moved it, if that was asked for."""
+    """The answer to a query.
+
+    Attributes:
+        items: recommendations, best first.
+        because: for each of the first recommendations, the influence of the history items; ``None``
+            if the query does not ask for reasons.
+    """
 
     items: list[Recommendation]
     because: list[list[Influence]] | None
 
 
 def allowed_items(query: Query, size: int) -> Mask:
-    """Which items may be recommended, bool [items]; items that came later may, too."""
+    """Return the mask of the items that a query allows.
+
+    Args:
+        query: the query. Its mask of candidates may be shorter than the catalogue, if items were
+            added since; these are left out.
+        size: number of items in the catalogue.
+
+    Returns:
+        The mask, bool [items].
+    """
     candidates = np.ones(size, dtype=bool)
     if query.allow is not None:
         candidates[:] = False

@@ -1,4 +1,4 @@
-"""The API under /v1: from requests to the engine and the event store, and back."""
+"""The HTTP API under /v1. The docstrings of the routes are part of the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -38,21 +38,25 @@ from genrec.serving.schemas import (
 )
 
 T = TypeVar("T")
-User = Annotated[UserId, Path(description="your id of a user")]
+User = Annotated[UserId, Path(description="id of the user, chosen by the client")]
 MOST_ID = 256
-ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id of an item")]
+"""Maximum length of the id of a new item."""
+ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id of the item")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemBody, "description": text}
     for status, text in {
-        401: "no known API key, where keys are needed",
-        404: "no such item",
-        422: "wrong input; `detail` says which",
-        429: "too many requests; see Retry-After",
-        503: "too many wait, or the store does not answer; see Retry-After",
-        504: "not within the deadline",
+        401: "the service needs an API key, and the request has no valid one",
+        404: "the item does not exist",
+        422: "the input is invalid; `detail` names the reason",
+        429: "too many requests; try again after the seconds in `Retry-After`",
+        503: "the service or its event store is overloaded; try again after the seconds in "
+        "`Retry-After`",
+        504: "the request took longer than the deadline",
     }.items()
 }
-KEY = Security(HTTPBearer(auto_error=False, description="needed if the service has keys"))
+KEY = Security(
+    HTTPBearer(auto_error=False, description="API key, needed if the service was started with keys")
+)
 router = APIRouter(prefix="/v1", responses=ANSWERS, dependencies=[KEY])
 
 
@@ -62,23 +66,26 @@ def engine_of(request: Request) -> Engine:
 
 
 async def ask_store(request: Request, call: Callable[[EventStore], T]) -> T:
-    """Call the event store in threads of its own; a slow one keeps nothing else waiting.
+    """Call the event store in a separate thread, so that a slow store does not block the service.
 
     Raises:
-        Problem: no answer in time (503); what was to be written may or may not be there.
+        Problem: The store did not answer in time (503); a write may or may not have happened.
     """
     state, seconds = request.app.state, engine_of(request).config.store_seconds
     answer = asyncio.get_running_loop().run_in_executor(state.store_threads, call, state.store)
     try:
         return await asyncio.wait_for(answer, seconds)
     except TimeoutError:
-        detail = f"The event store did not answer within {seconds:g} s; send it again."
+        detail = f"The event store did not answer within {seconds:g} s; send the request again."
         raise Problem(503, detail, {"Retry-After": "5"}) from None
 
 
 @router.get("/run", tags=["run"])
 async def run(request: Request) -> dict[str, Any]:
-    """What is served: how it was trained, on what, without where its data lie."""
+    """Describe the run that is served: its training, its data and the limits of requests.
+
+    The location of the data is not included.
+    """
     model = (await engine_of(request).current()).model
     known = ("name", "versions", "valid_log_likelihood")
     settings = model.config
@@ -102,14 +109,14 @@ def _without(facts: dict[str, Any] | None, *names: str) -> dict[str, Any]:
 
 @router.post("/reload", tags=["run"])
 async def reload(request: Request) -> dict[str, str]:
-    """Read the run folder again; the old run answers until the new one is warm."""
+    """Load the run folder again. The current run answers until the new one is ready."""
     await engine_of(request).reload()
     return {"status": "reloaded"}
 
 
 @router.post("/recommend", tags=["recommend"])
 async def recommend(body: RecommendRequest, request: Request) -> Recommendations:
-    """The most probable next items after a history."""
+    """Recommend the most probable next items for a history."""
     return await _recommend(body, request)
 
 
@@ -117,11 +124,18 @@ async def recommend(body: RecommendRequest, request: Request) -> Recommendations
 async def recommend_user(
     user_id: User,
     request: Request,
-    k: Annotated[int, Query(ge=1)] = 10,
-    exclude_seen: bool = True,
-    explain: bool = False,
+    k: Annotated[int, Query(ge=1, description="number of recommendations")] = 10,
+    exclude_seen: Annotated[
+        bool, Query(description="whether items of the history are left out")
+    ] = True,
+    explain: Annotated[
+        bool, Query(description="whether each recommendation gets reasons in `because`")
+    ] = False,
 ) -> Recommendations:
-    """The most probable next items for a user whose events are stored, dislikes left aside."""
+    """Recommend the most probable next items for a user with stored events.
+
+    The history consists of the user's latest events, without dislikes.
+    """
     config = engine_of(request).config
     events = await ask_store(
         request,
@@ -153,7 +167,7 @@ async def _recommend(
 
 def _check_limit(name: str, value: int, limit: int) -> None:
     if value > limit:
-        raise Problem(422, f"{name}: at most {limit}, got {value}.")
+        raise Problem(422, f"{name} must be at most {limit}, got {value}.")
 
 
 def _query(body: RecommendRequest, catalogue: Catalogue) -> queries.Query:
@@ -182,7 +196,11 @@ def _indices(catalogue: Catalogue, entries: Sequence[str | ItemRef]) -> tuple[in
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
-    """Wait for an answer, unless the client hangs up: then nothing is computed for it."""
+    """Wait for an answer; cancel it if the client closes the connection.
+
+    Raises:
+        ClientGoneError: The client has closed the connection.
+    """
     answer = asyncio.create_task(answering)
     gone = asyncio.create_task(_hung_up(request))
     try:
@@ -223,7 +241,10 @@ async def add_events(
     request: Request,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> Stored:
-    """Store what a user did; it is on the disk when this answers 201."""
+    """Store events of a user. Status 201 means that they are on the disk.
+
+    A request with a known Idempotency-Key stores nothing and returns the earlier result.
+    """
     engine = engine_of(request)
     _check_limit("events", len(body.events), engine.config.max_events)
     catalogue, now = (await engine.current()).catalogue, time.time()
@@ -251,9 +272,11 @@ async def add_events(
 
 @router.get("/users/{user_id}/events", tags=["events"])
 async def list_events(
-    user_id: User, request: Request, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+    user_id: User,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="maximum number of events")] = 200,
 ) -> Events:
-    """A user's latest events, oldest first."""
+    """List the latest events of a user, oldest first."""
     catalogue = (await engine_of(request).current()).catalogue
     events = await ask_store(request, lambda store: store.history(user_id, limit))
     return Events(
@@ -278,7 +301,7 @@ def _title(catalogue: Catalogue, item_id: str) -> str | None:
 
 @router.delete("/users/{user_id}", status_code=204, tags=["events"])
 async def delete_user(user_id: User, request: Request) -> Response:
-    """Remove all that is stored of a user."""
+    """Delete all stored data of a user."""
     await ask_store(request, lambda store: store.delete_user(user_id))
     return Response(status_code=204)
 
@@ -289,10 +312,17 @@ async def delete_user(user_id: User, request: Request) -> Response:
 @router.get("/items", tags=["items"])
 async def find_items(
     request: Request,
-    q: Annotated[str, Query(max_length=200, description="the beginning of words, or nearly")] = "",
-    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+    q: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="text to search for: beginnings of words in the title; small misspellings "
+            "are tolerated",
+        ),
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="maximum number of items")] = 10,
 ) -> Items:
-    """Items whose titles look like a text, best first."""
+    """Find items by title, best match first."""
     loaded = await engine_of(request).current()
     found = await run_in_threadpool(loaded.lookup.find, q, limit)
     return Items(items=_items(loaded.catalogue, found))
@@ -300,17 +330,21 @@ async def find_items(
 
 @router.get("/items/{item_id:path}", tags=["items"])
 async def get_item(item_id: ItemId, request: Request) -> Item:
-    """One item, by its id; `GET /v1/items?q=` finds items by title."""
+    """Get an item by its id. `GET /v1/items?q=` finds items by title."""
     catalogue = (await engine_of(request).current()).catalogue
     return _items(catalogue, [catalogue.index_of(item_id, by="id")])[0]
 
 
 @router.post("/items", status_code=201, tags=["items"])
 async def add_item(body: NewItem, request: Request) -> Item:
-    """Take an item into the catalogue; it can be recommended from now on."""
+    """Add an item to the catalogue. It can be recommended at once."""
     item_id = body.item_id or body.title
     if len(item_id) > MOST_ID:
-        raise Problem(422, f"item_id: a title of over {MOST_ID} characters needs a shorter one.")
+        raise Problem(
+            422,
+            f"The title is longer than {MOST_ID} characters, so it cannot serve as the id; give a "
+            "shorter item_id.",
+        )
     engine = engine_of(request)
     catalogue = (await engine.current()).catalogue
     twin = None if body.like is None else catalogue.item_ids[_index(catalogue, body.like)]
@@ -325,7 +359,7 @@ async def add_item(body: NewItem, request: Request) -> Item:
 
 @router.delete("/items/{item_id:path}", status_code=204, tags=["items"])
 async def remove_item(item_id: ItemId, request: Request) -> Response:
-    """No longer recommend an item; histories may still hold it."""
+    """Stop recommending an item. Histories may still contain it."""
     await engine_of(request).change(Change("remove", item_id))
     return Response(status_code=204)
 

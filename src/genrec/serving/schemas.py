@@ -1,4 +1,4 @@
-"""What goes in and out under /v1; OpenAPI is made of this."""
+"""Request and response bodies of the API; they are part of the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -16,101 +16,140 @@ class _Body(BaseModel):
 
 
 class ItemRef(_Body):
-    """An item by its id or by its title: exactly one of the two."""
+    """A reference to an item by exactly one of its id and its title."""
 
-    item_id: Entry | None = None
-    title: Entry | None = None
+    item_id: Entry | None = Field(None, description="id of the item")
+    title: Entry | None = Field(None, description="title of the item")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.item_id is None) == (self.title is None):
-            raise ValueError("give either item_id or title")
+            raise ValueError("give exactly one of item_id and title")
         return self
 
 
 AnyItem = Annotated[
     Entry | ItemRef,
     Field(
-        description='{"item_id": …}, {"title": …}, or a text that is one or the other; a text that '
-        "is the title of one item and the id of another is refused"
+        description='{"item_id": …}, {"title": …}, or a string that is a title or an id; a string '
+        "that is the title of one item and the id of another is refused"
     ),
 ]
 
 
 class Filter(_Body):
-    """Conditions on one column of the item table; all of them hold."""
+    """Conditions on one column of the item table. An item must meet all of them."""
 
-    equals: Scalar | None = None
-    in_: list[Scalar] | None = Field(None, alias="in", min_length=1, max_length=1000)
-    contains: str | None = Field(None, max_length=1000, description="text, in any case")
-    min: float | None = None
-    max: float | None = None
+    equals: Scalar | None = Field(None, description="the value is equal to this one")
+    in_: list[Scalar] | None = Field(
+        None,
+        alias="in",
+        min_length=1,
+        max_length=1000,
+        description="the value is equal to one of these",
+    )
+    contains: str | None = Field(
+        None, max_length=1000, description="the value contains this text, in upper or lower case"
+    )
+    min: float | None = Field(None, description="the value is at least this number")
+    max: float | None = Field(None, description="the value is at most this number")
 
     def conditions(self) -> dict[str, Any]:
-        """Kind → value of those that are set."""
+        """Return the value of each condition that is set, by its name."""
         found = self.model_dump(by_alias=True)
         return {kind: value for kind, value in found.items() if value is not None}
 
 
 class RecommendRequest(_Body):
-    """What to recommend for."""
+    """A request for recommendations."""
 
     history: list[AnyItem] = Field(description="items by id or title, oldest first")
-    k: int = Field(10, ge=1)
-    exclude_seen: bool = True
-    allow: list[AnyItem] | None = Field(None, max_length=10_000, description="only these")
-    block: list[AnyItem] = Field(default=[], max_length=10_000, description="never these")
-    filters: dict[str, Filter] = Field(default={}, max_length=20)
-    explain: bool = Field(False, description="which items of the history moved each item")
+    k: int = Field(10, ge=1, description="number of recommendations")
+    exclude_seen: bool = Field(True, description="whether items of the history are left out")
+    allow: list[AnyItem] | None = Field(
+        None, max_length=10_000, description="recommend only these items"
+    )
+    block: list[AnyItem] = Field(
+        default=[], max_length=10_000, description="do not recommend these items"
+    )
+    filters: dict[str, Filter] = Field(
+        default={},
+        max_length=20,
+        description="conditions on columns of the item table, by the name of the column",
+    )
+    explain: bool = Field(
+        False, description="whether each recommendation gets reasons in `because`"
+    )
 
 
 class ProblemBody(BaseModel):
-    """RFC 9457's form of an error."""
+    """An error (RFC 9457)."""
 
     type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str
+    title: str = Field(description="phrase of the HTTP status")
+    status: int = Field(description="HTTP status")
+    detail: str = Field(description="what is wrong, in one sentence")
+    request_id: str = Field(description="id of the request, which is also in the service's log")
 
 
 class Item(BaseModel):
+    """An item of the catalogue."""
+
     item_id: str
     title: str
 
 
 class Reason(Item):
-    effect: float = Field(description="nats of log-probability that this item added")
+    """An item of the history and its effect on a recommendation."""
+
+    effect: float = Field(
+        description="change of the recommendation's log-probability by this item, in nats"
+    )
 
 
 class Recommended(Item):
-    rank: int
+    """A recommended item."""
+
+    rank: int = Field(description="position in the list, from 1")
     probability: float = Field(description="p(item | history) over the whole catalogue")
     because: list[Reason] | None = Field(
-        None, description="strongest first; null where nobody asked, or for all but the first ones"
+        None,
+        description="reasons, strongest first; null if `explain` was not set, and for all but the "
+        "first recommendations",
     )
 
 
 class Recommendations(BaseModel):
+    """Recommended items, best first."""
+
     items: list[Recommended]
-    history: list[Item]
+    history: list[Item] = Field(description="the history that was used, oldest first")
     unknown_items: list[str] = Field(
         default=[],
-        description="ids in the stored events of the user that the catalogue does not hold; they "
+        description="ids in the stored events of the user that are not in the catalogue; they "
         "were left out of the history",
     )
 
 
 class NewEvent(_Body):
-    """Something that a user did with an item, which is named in exactly one of three ways."""
+    """An action of a user on an item. Give exactly one of item_id, title and item."""
 
-    item_id: Entry | None = None
-    title: Entry | None = None
+    item_id: Entry | None = Field(None, description="id of the item")
+    title: Entry | None = Field(None, description="title of the item")
     item: Entry | None = Field(None, description="a title or an id; prefer item_id or title")
-    timestamp: float | None = Field(None, ge=0, le=1e11, description="seconds; now if not given")
-    kind: str = Field("view", min_length=1, max_length=64)
-    rating: float | None = Field(None, ge=-1e6, le=1e6)
-    event_id: str | None = Field(None, min_length=1, max_length=256)
+    timestamp: float | None = Field(
+        None, ge=0, le=1e11, description="seconds since 1970 (UTC); the current time if omitted"
+    )
+    kind: str = Field(
+        "view", min_length=1, max_length=64, description="kind of action, e.g. view or dislike"
+    )
+    rating: float | None = Field(None, ge=-1e6, le=1e6, description="rating of the item")
+    event_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="your id of the event; an event with a known id is stored only once",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -120,39 +159,53 @@ class NewEvent(_Body):
 
     @property
     def named(self) -> str | ItemRef:
-        """The item, as a history names one."""
+        """The item, in the form that a history uses."""
         return self.item or ItemRef(item_id=self.item_id, title=self.title)
 
 
 class NewEvents(_Body):
+    """Events of one user."""
+
     events: list[NewEvent] = Field(min_length=1)
 
 
 class Stored(BaseModel):
-    accepted: int
-    duplicates: int
+    """The result of storing events."""
+
+    accepted: int = Field(description="number of stored events")
+    duplicates: int = Field(description="number of events that were stored before")
 
 
 class StoredEvent(BaseModel):
+    """A stored event."""
+
     item_id: str
     title: str | None = Field(description="null if the item is no longer in the catalogue")
-    timestamp: float
+    timestamp: float = Field(description="seconds since 1970 (UTC)")
     kind: str
     rating: float | None
     event_id: str | None
 
 
 class Events(BaseModel):
+    """Stored events of one user, oldest first."""
+
     events: list[StoredEvent]
 
 
 class Items(BaseModel):
+    """Items of the catalogue."""
+
     items: list[Item]
 
 
 class NewItem(_Body):
-    title: Entry
+    """An item to add to the catalogue."""
+
+    title: Entry = Field(description="title of the item")
     item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="the title if not given"
+        None, description="id of the item; the title if omitted"
     )
-    like: AnyItem | None = Field(None, description="a known item that it resembles")
+    like: AnyItem | None = Field(
+        None, description="a known item that the new one resembles; the prior treats both alike"
+    )

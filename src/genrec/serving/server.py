@@ -1,4 +1,4 @@
-"""`genrec serve`: settings from the command line, one uvicorn, one or more processes."""
+"""The server behind `genrec serve`: uvicorn with one or more worker processes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,27 @@ def serve(
     workers: int = 1,
     limits: Mapping[str, Any] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; open requests are answered first.
+    """Serve a run until SIGTERM or SIGINT; open requests are answered before the server stops.
+
+    Args:
+        run: run folder.
+        host: address to listen on.
+        port: port to listen on.
+        store: SQLAlchemy URL of the event store; a SQLite file beside the run if ``None``.
+        api_keys: file with the hashes of the allowed API keys; no keys if ``None``.
+        workers: number of worker processes, each with its own model.
+        limits: further fields of :class:`~genrec.serving.config.ServeConfig`.
 
     Raises:
-        ConfigError: an address that others reach without keys, or a wrong setting.
-        RunError: the folder is no whole run.
-        StoreError: the event store cannot be used.
+        ConfigError: Other machines can reach the address and there are no API keys, or a setting is
+            invalid.
+        RunError: The folder holds no complete run.
+        StoreError: The event store cannot be used.
     """
     if api_keys is None and not is_loopback(host):
         raise ConfigError(
-            f"Others can reach {host}: give --api-keys FILE (make keys with `genrec keys`), or "
-            "bind to 127.0.0.1."
+            f"Other machines can reach {host}, so give --api-keys FILE (make keys with `genrec "
+            "keys`), or listen on 127.0.0.1."
         )
     beside = run.resolve()
     settings = {
@@ -47,20 +57,22 @@ def serve(
         "store": store or f"sqlite:///{beside}.events.db",
         "changes": f"{beside}.changes.jsonl",
         "key_hashes": () if api_keys is None else read_hashes(api_keys),
-        # Without keys a page from elsewhere must not reach this machine's address by another name.
+        # Without keys, only known host names are accepted, so that a web page cannot reach the
+        # service under a name of its own (DNS rebinding).
         "hosts": () if api_keys or ":" in host else (host, "localhost", "127.0.0.1"),
         **(limits or {}),
     }
     config = ServeConfig.create(**settings)
-    # What cannot work is said here, once, before any process starts.
+    # Load the run and open the store first, so that errors are reported once, before any worker
+    # process starts.
     model = load_model(config.run)
     EventStore(config.store).close()
-    os.environ[ENVIRONMENT] = config.model_dump_json()  # what further processes read
+    os.environ[ENVIRONMENT] = config.model_dump_json()  # worker processes read it
     log_to_stderr()
     print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
     alone = workers == 1
     app = create_app(config, model) if alone else "genrec.serving.app:from_environment"
-    del model  # a reload frees it, and processes have their own
+    del model  # no reference may remain here, so that a reload can free the old model
     uvicorn.run(
         app,
         factory=not alone,

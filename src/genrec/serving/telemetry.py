@@ -1,4 +1,4 @@
-"""What a service tells its operators: Prometheus metrics and one JSON line for each request."""
+"""Metrics for Prometheus, and logging with one JSON line per request."""
 
 from __future__ import annotations
 
@@ -15,49 +15,65 @@ log = logging.getLogger("genrec.serving")
 
 
 class Telemetry:
-    """The metrics of one process; labels are routes and statuses, never titles or users."""
+    """The metrics of one process. Labels never contain titles or user ids."""
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
         labels = ["method", "route", "status"]
-        self.requests = Counter("genrec_requests", "Requests answered.", labels, registry=own)
+        self.requests = Counter("genrec_requests", "Answered requests.", labels, registry=own)
         self.seconds = Histogram(
-            "genrec_request_seconds", "Time to answer.", ["route"], buckets=LATENCY, registry=own
+            "genrec_request_seconds",
+            "Time to answer a request, in seconds.",
+            ["route"],
+            buckets=LATENCY,
+            registry=own,
         )
-        self.queue = Gauge("genrec_queue_length", "Requests that wait.", registry=own)
+        self.queue = Gauge("genrec_queue_length", "Requests that wait for the model.", registry=own)
         self.batch = Histogram(
-            "genrec_batch_size", "Requests in one pass.", buckets=BATCHES, registry=own
+            "genrec_batch_size", "Requests per batch of the model.", buckets=BATCHES, registry=own
         )
         self.pass_seconds = Histogram(
-            "genrec_pass_seconds", "Time of one batch.", buckets=LATENCY, registry=own
+            "genrec_pass_seconds", "Time of one batch, in seconds.", buckets=LATENCY, registry=own
         )
-        self.tokens = Counter("genrec_search_tokens", "Tokens run for nodes.", registry=own)
+        self.tokens = Counter(
+            "genrec_search_tokens",
+            "Tokens that the model computed for nodes of the title trie.",
+            registry=own,
+        )
         self.cache = Counter(
             "genrec_history_cache",
-            "Histories whose start was known, or not.",
+            "Histories with a prefix in the cache of keys and values (found: yes or no).",
             ["found"],
             registry=own,
         )
         self.dropped = Counter(
-            "genrec_dropped", "Requests given up before the model ran.", ["why"], registry=own
+            "genrec_dropped",
+            "Requests that were cancelled or passed the deadline before the model ran.",
+            ["why"],
+            registry=own,
         )
-        self.events = Counter("genrec_events", "Events stored.", ["result"], registry=own)
+        self.events = Counter(
+            "genrec_events", "Events received (accepted or duplicate).", ["result"], registry=own
+        )
         self.unknown = Counter(
             "genrec_unknown_items",
-            "Ids in stored events that the catalogue does not hold.",
+            "Item ids in stored events that are not in the catalogue.",
             registry=own,
         )
         self.reloads = Counter(
-            "genrec_reloads", "Run folders read again.", ["result"], registry=own
+            "genrec_reloads",
+            "Reloads of the run folder (done or failed).",
+            ["result"],
+            registry=own,
         )
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text form."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON object."""
+    """A formatter that writes each log record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -72,7 +88,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Write this package's log lines as JSON to standard error."""
+    """Write the log of the service as JSON lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     log.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that the event store hands over."""
+"""Entry point of Alembic: runs the migrations on the connection of the event store."""
 
 from __future__ import annotations
 

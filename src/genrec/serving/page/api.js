@@ -1,4 +1,4 @@
-// Talks to /v1; the API key, if one is needed, stays in this tab.
+// Requests to the API under /v1. The API key, if the service needs one, is stored for this tab only.
 
 export class ApiError extends Error {
   constructor(status, detail) {
@@ -14,11 +14,11 @@ function read() {
   try {
     return sessionStorage.getItem(NAME);
   } catch {
-    return null; // a private window may refuse; the key is then kept until the next load
+    return null; // private windows may refuse storage; the key is then lost at the next page load
   }
 }
 
-// Keep a key; false if it cannot be one, as headers hold plain characters only.
+// Stores a key. Returns false for characters that an HTTP header cannot carry.
 export function useKey(key) {
   if (!/^[\x21-\x7e]+$/.test(key)) return false;
   known = key;
@@ -46,7 +46,7 @@ async function ask(path, { signal, body } = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The service cannot be reached.");
+    throw new ApiError(0, "The service cannot be reached. Check that it is running.");
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new ApiError(response.status, answer.detail || response.statusText);

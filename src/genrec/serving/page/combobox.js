@@ -2,14 +2,14 @@
 
 import { element } from "./dom.js";
 
-const PAUSE = 90; // milliseconds without a key before the service is asked
+const PAUSE = 90; // milliseconds after the last key stroke before a request is sent
 
 export function combobox(input, list, { find, onPick, onBackspace, onError }) {
   let items = [];
   let active = -1;
   let timer;
   let asking;
-  let stale = false; // the text has changed since the options were asked for
+  let stale = false; // whether the text has changed since the options were requested
 
   function close() {
     items = [];
@@ -20,7 +20,7 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
     input.removeAttribute("aria-activedescendant");
   }
 
-  function show(found, instead = "No title like this") {
+  function show(found, instead = "No matching titles") {
     items = found;
     active = found.length ? 0 : -1;
     const options = found.map((item, place) =>
@@ -73,7 +73,7 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
 
   async function enter() {
     if (stale) await ask();
-    if (!stale) pick(active); // else the text has changed again
+    if (!stale) pick(active); // if the text has changed meanwhile, the options do not match it
   }
 
   const keys = {

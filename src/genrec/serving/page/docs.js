@@ -1,4 +1,4 @@
-// The API's description as a page, made of /openapi.json.
+// Renders /openapi.json as a page that documents the API.
 
 import { description } from "./api.js";
 import { element } from "./dom.js";
@@ -15,11 +15,11 @@ function typeOf(schema = {}) {
 function limits(schema) {
   const signs = { minimum: "≥", maximum: "≤", minLength: "length ≥", maxLength: "length ≤",
     minItems: "entries ≥", maxItems: "entries ≤" };
-  const said = Object.keys(signs).filter((key) => key in schema).map((key) => `${signs[key]} ${schema[key]}`);
+  const parts = Object.keys(signs).filter((key) => key in schema).map((key) => `${signs[key]} ${schema[key]}`);
   if (schema.default !== undefined && schema.default !== null) {
-    said.push(`default ${JSON.stringify(schema.default)}`);
+    parts.push(`default ${JSON.stringify(schema.default)}`);
   }
-  return said.join(", ");
+  return parts.join(", ");
 }
 
 const table = (rows) => element("table", {}, element("tbody", {}, ...rows.map((cells) =>
@@ -46,7 +46,7 @@ function operation(path, method, each, forms) {
     element("summary", {}, element("code", {}, `${method.toUpperCase()} ${path}`),
       ` ${each.description ?? ""}`),
     ...(parameters.length ? [element("h4", {}, "Parameters"), table(parameters)] : []),
-    ...body(each, forms), element("h4", {}, "Answers"), table(answers));
+    ...body(each, forms), element("h4", {}, "Responses"), table(answers));
 }
 
 function panel(title, ...children) {
@@ -64,13 +64,13 @@ function show({ paths, components }) {
     element("summary", {}, element("code", {}, name), ` ${schema.description ?? ""}`), fields(schema)));
   document.getElementById("operations").replaceChildren(
     ...Object.entries(groups).map(([tag, operations]) => panel(tag, ...operations)),
-    panel("forms", ...forms));
+    panel("data types", ...forms));
 }
 
 try {
   show(await description());
 } catch (error) {
   const text = error.status === 401
-    ? "This service needs an API key: give it on the page of recommendations first." : error.message;
+    ? "This service needs an API key. Enter it on the recommendations page first." : error.message;
   document.getElementById("operations").replaceChildren(element("p", { role: "alert" }, text));
 }

@@ -1,4 +1,4 @@
-// Elements with attributes and text. Titles only ever become text nodes.
+// Creates elements with attributes and text. Titles become text nodes only, never HTML.
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);

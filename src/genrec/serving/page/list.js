@@ -1,4 +1,4 @@
-// The ranked list: probability bars, reasons, like and hide.
+// The ranked list with probability bars, reasons, and buttons to like or hide an item.
 
 import { drawing, element } from "./dom.js";
 
@@ -9,7 +9,8 @@ export function percent(share) {
   return `${value >= 0.1 ? value.toFixed(2) : value.toPrecision(2)} %`;
 }
 
-// One bar, to the right of `middle` (percent) for what speaks for an item, to its left against it.
+// One reason with its bar. A positive effect extends to the right of `middle` (percent of the
+// width), a negative one to its left.
 function reason(each, widest, middle) {
   const up = each.effect >= 0;
   const share = (up ? 100 - middle : middle) * Math.min(1, Math.abs(each.effect) / widest);
@@ -31,7 +32,7 @@ function why(item) {
   const best = shown.find((each) => each.effect > 0);
   const summary = best ? `Because of ${best.title}` : "Why?";
   return [element("details", {}, element("summary", {}, summary),
-    element("p", { class: "soft" }, "How many times more likely each of your titles makes it:"),
+    element("p", { class: "soft" }, "Each of your titles multiplies the probability by:"),
     element("ul", { class: "why" }, ...shown.map((each) => reason(each, widest, middle))))];
 }
 

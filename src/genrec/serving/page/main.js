@@ -1,4 +1,4 @@
-// Puts the page together: state → request → list.
+// Connects the parts of the page: the state, the request and the list.
 
 import { findItems, hasKey, recommend, runFacts, useKey } from "./api.js";
 import { combobox } from "./combobox.js";
@@ -17,7 +17,7 @@ function showChips({ history, hidden }) {
       onclick: () => { state.remove(item); $("query").focus(); } }, "✕"))));
   $("clear").hidden = !history.length;
   $("unhide").hidden = !hidden.length;
-  $("unhide").textContent = `Show ${hidden.length} hidden again`;
+  $("unhide").textContent = `Show hidden titles again (${hidden.length})`;
 }
 
 function showMessage(text, { bad = false } = {}) {
@@ -55,7 +55,7 @@ function showList({ items }, history) {
     if (details) details.open = open.has(each.querySelector(".title").textContent);
   }
   $("message").hidden = items.length > 0;
-  if (!items.length) showMessage("Nothing is left to recommend.");
+  if (!items.length) showMessage("There are no more items to recommend.");
   $("list-heading").textContent = history.length ? "Recommended next" : "Popular to start with";
   say(`${items.length} recommendations`);
 }
@@ -74,7 +74,7 @@ function showError(error) {
   const locked = error.status === 401;
   $("key-form").hidden = !locked;
   $("message").hidden = locked;
-  if (locked) return hasKey() ? refuseKey("This key is not known.") : undefined;
+  if (locked) return hasKey() ? refuseKey("The service does not accept this key.") : undefined;
   return showMessage(error.message, { bad: true });
 }
 
@@ -113,7 +113,7 @@ async function showRun() {
 }
 
 async function start() {
-  await showRun(); // it may find that what was kept belongs to other data
+  await showRun(); // first, because it clears stored titles that belong to other data
   await refresh();
 }
 
@@ -145,7 +145,7 @@ $("key-form").addEventListener("submit", (event) => {
   const fits = useKey($("key").value.trim());
   $("key").value = "";
   if (fits) start();
-  else refuseKey("A key has only letters, digits and signs of the Latin keyboard.");
+  else refuseKey("A key consists of Latin letters, digits and punctuation, without spaces.");
 });
 state.onChange(showChips);
 state.onChange(refresh);

@@ -1,4 +1,4 @@
-// What was chosen and hidden; kept over a reload.
+// The chosen and hidden titles, stored across page loads.
 
 const KEY = "genrec-state";
 const EMPTY = { history: [], hidden: [], k: 10, data: null };
@@ -7,7 +7,7 @@ export function recall(name) {
   try {
     return localStorage.getItem(name);
   } catch {
-    return null; // a private window may refuse; the page works without
+    return null; // private windows may refuse storage; the page works without it
   }
 }
 
@@ -51,7 +51,7 @@ export const add = (item) =>
 export const remove = (item) => change({ history: without(state.history, item) });
 export const hide = (item) => change({ hidden: [...without(state.hidden, item), item] });
 
-// Titles belong to the data that they were chosen from: other data, another start.
+// Clears the chosen titles if the service now serves another data set.
 export function belongTo(data) {
   if (state.data === data) return;
   if (state.data !== null) return change({ ...EMPTY, k: state.k, data });

@@ -1,4 +1,4 @@
-"""Events and idempotency keys."""
+"""Create the tables of events and idempotency keys."""
 
 from __future__ import annotations
 
