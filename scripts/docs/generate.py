@@ -139,6 +139,8 @@ def directive(found: Any) -> Lines:
     yield "    options:"
     yield f"      heading: {found.__name__}"
     yield f"      toc_label: {found.__name__}"
+    if found.__name__ == "GenRec":  # its base class has no entry of its own
+        yield "      inherited_members: true"
     if fields := getattr(found, "model_fields", {}):  # the page of settings has them
         methods = [name for name in vars(found) if name not in fields and not name.startswith("_")]
         yield f"      members: [{', '.join(name for name in methods if name in OWN_METHODS)}]"

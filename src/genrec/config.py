@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -327,3 +328,23 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
         settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return settings
+
+
+def constructor_signature(**own: Any) -> Signature:
+    """Return the signature of a constructor that takes the settings as keyword arguments.
+
+    Args:
+        own: the constructor's own parameters with their defaults; ``backbone`` is positional.
+    """
+    settings = {name: field.default for name, field in Config.model_fields.items()}
+    defaults = own | {name: value for name, value in settings.items() if name not in own}
+    return Signature(
+        [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD if name == "backbone" else Parameter.KEYWORD_ONLY,
+                default=default,
+            )
+            for name, default in defaults.items()
+        ]
+    )

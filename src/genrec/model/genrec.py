@@ -1,42 +1,32 @@
-"""GenRec, the estimator: it fits a ranker, recommends, changes the catalogue, saves and loads."""
+"""GenRec, the estimator: it fits a ranker, recommends with it and changes its catalogue."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import polars as pl
 
 from genrec.arrays import Floats, Items, Mask
-from genrec.config import Config, Settings
-from genrec.data.catalogue import By, Catalogue
+from genrec.config import Config, Settings, constructor_signature
+from genrec.data.catalogue import By
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
-from genrec.errors import ConfigError, DataError, NotFittedError
-from genrec.files import write_new_folder
+from genrec.errors import ConfigError, DataError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
-from genrec.model import hub
 from genrec.model.fitting import (
     mean_log_likelihood,
     train_ranker,
     training_info,
     untrained_ranker,
 )
+from genrec.model.pretrained import PretrainedModel
 from genrec.model.ranker import Ranker
-from genrec.model.run_folder import (
-    checkpoint_folder,
-    data_info,
-    load_ranker,
-    read_run,
-    replace_run,
-    write_run,
-)
+from genrec.model.run_folder import checkpoint_folder, data_info
 from genrec.model.session import KeyValueStore, Session
 from genrec.recommender import Influence, Recommendation, TopK, recommendations
 from genrec.search.frontier import SearchOptions
@@ -45,7 +35,7 @@ if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
-class GenRec:
+class GenRec(PretrainedModel):
     """A recommender that lets a language model generate titles of the catalogue, and only those.
 
     Any field of :class:`~genrec.Config` is a keyword argument, as in
@@ -87,13 +77,9 @@ class GenRec:
             given["backbone"] = backbone
         if config is not None and given:
             raise ConfigError(f"Give config=… or single settings ({', '.join(given)}), not both.")
-        self.name = name
-        self.config = config or Config.create(**given)
-        self.info: dict[str, Any] = {}
+        super().__init__(name, config or Config.create(**given))
         self.training: TrainingResult | None = None
-        self._ranker: Ranker | None = None
         self._store: KeyValueStore | None = None
-        self._folder: Path | None = None  # the folder that the model was saved to or loaded from
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -173,31 +159,7 @@ class GenRec:
         self._ranker, self._store, self._folder = ranker, None, None
         self.info = {"data": data}
 
-    @property
-    def fitted(self) -> bool:
-        """Whether the model was fitted or loaded."""
-        return self._ranker is not None
-
     # -- recommending ----------------------------------------------------------------------------
-
-    @property
-    def ranker(self) -> Ranker:
-        """The ranker: backbone, catalogue, title index, prompts, prior and likelihood.
-
-        Raises:
-            NotFittedError: The model is neither fitted nor loaded.
-        """
-        if self._ranker is None:
-            raise NotFittedError(
-                f"This {type(self).__name__} is not fitted yet: call fit(train), or load a run "
-                "with GenRec.from_pretrained(folder)."
-            )
-        return self._ranker
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The items this model can recommend."""
-        return self.ranker.catalogue
 
     @property
     def item_counts(self) -> Floats | None:
@@ -402,110 +364,8 @@ class GenRec:
         """Recommend removed items again; arguments and errors as in :meth:`remove_items`."""
         self._ranker = self.ranker.with_items_again(self.catalogue.indices(entries, by=by))
 
-    # -- saving ----------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a run folder with a model card.
-
-        The file ``genrec.json`` is written last and marks the folder as complete. An older run in
-        the folder is replaced.
-
-        Raises:
-            RunError: ``folder`` is a file, or a non-empty folder that holds no run.
-            NotFittedError: The model is neither fitted nor loaded.
-        """
-        replace_run(Path(folder), self._writer())
-        self._folder = Path(folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        commit_message: str = "Upload a GenRec run",
-    ) -> str:
-        """Upload the run, with its model card and metrics, to a repository of the Hugging Face Hub.
-
-        Args:
-            repo_id: ``"organisation/name"``; the repository is created if it is missing.
-            private: create a private repository.
-            token: access token; the one of ``hf auth login`` if ``None``.
-            commit_message: message of the commit.
-
-        Returns:
-            The URL of the commit.
-
-        Raises:
-            RunError: The Hub refuses the upload.
-            NotFittedError: The model is neither fitted nor loaded.
-        """
-        return hub.push(
-            repo_id,
-            self._writer(),
-            beside=self._folder,
-            private=private,
-            token=token,
-            commit_message=commit_message,
-        )
-
-    def _writer(self) -> Callable[[Path], None]:
-        """Return a function that writes the run into an empty folder and updates :attr:`info`."""
-        self.info |= {"name": self.name}
-        return partial(write_run, ranker=self.ranker, info=self.info)
-
-    def export(self, folder: str | Path) -> None:
-        """Write the language model with its adapter merged in, as a transformers checkpoint.
-
-        The prior and the residual are not exported, because transformers has no such parts.
-
-        Raises:
-            RunError: The folder exists and is not empty.
-            NotFittedError: The model is neither fitted nor loaded.
-        """
-        write_new_folder(Path(folder), self.ranker.backbone.export)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        dtype: str | None = None,
-    ) -> GenRec:
-        """Load a run from a folder or from the Hugging Face Hub.
-
-        Args:
-            folder: a run folder, or ``"organisation/name"`` on the Hub.
-            revision: branch, tag or commit on the Hub.
-            token: access token for a private repository.
-            dtype: number format of the weights, as in :class:`Config`. By default it is that of
-                training; but on a CPU a format other than float32 is replaced by the faster one of
-                float32 and bfloat16.
-
-        Raises:
-            RunError: The run is missing, incomplete, damaged or from an incompatible version.
-        """
-        folder = hub.local_folder(folder, revision=revision, token=token)
-        info, settings = read_run(folder)
-        model = cls(name=info.get("name", "genrec"), config=Config.create(**settings))
-        model._ranker = load_ranker(folder, info, model.config, dtype)
-        model.info, model._folder = info, folder
-        return model
-
 
 # help() and editors then show every setting with its default instead of **settings.
-GenRec.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [
-        inspect.Parameter("backbone", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None),
-        *(
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for key, default in {
-                "name": "genrec",
-                "config": None,
-                **{k: f.default for k, f in Config.model_fields.items() if k != "backbone"},
-            }.items()
-        ),
-    ]
+GenRec.__signature__ = constructor_signature(  # type: ignore[attr-defined]
+    backbone=None, name="genrec", config=None
 )

@@ -46,23 +46,7 @@ def serve(
         RunError: The folder holds no complete run.
         StoreError: The event store cannot be used.
     """
-    if api_keys is None and not is_loopback(host):
-        raise ConfigError(
-            f"Other machines can reach {host}, so give --api-keys FILE (make keys with `genrec "
-            "keys`), or listen on 127.0.0.1."
-        )
-    beside = run.resolve()
-    settings = {
-        "run": beside,
-        "store": store or f"sqlite:///{beside}.events.db",
-        "changes": f"{beside}.changes.jsonl",
-        "key_hashes": () if api_keys is None else read_hashes(api_keys),
-        # Without keys, only known host names are accepted, so that a web page cannot reach the
-        # service under a name of its own (DNS rebinding).
-        "hosts": () if api_keys or ":" in host else (host, "localhost", "127.0.0.1"),
-        **(limits or {}),
-    }
-    config = ServeConfig.create(**settings)
+    config = _config(run, host, store, api_keys, limits or {})
     # Load the run and open the store first, so that errors are reported once, before any worker
     # process starts.
     model = load_model(config.run)
@@ -83,3 +67,25 @@ def serve(
         log_level="warning",
         timeout_graceful_shutdown=config.drain,
     )
+
+
+def _config(
+    run: Path, host: str, store: str | None, api_keys: Path | None, limits: Mapping[str, Any]
+) -> ServeConfig:
+    """Build the settings of the service; files that it writes stand beside the run folder."""
+    if api_keys is None and not is_loopback(host):
+        raise ConfigError(
+            f"Other machines can reach {host}, so give --api-keys FILE (make keys with `genrec "
+            "keys`), or listen on 127.0.0.1."
+        )
+    beside = run.resolve()
+    settings = {
+        "run": beside,
+        "store": store or f"sqlite:///{beside}.events.db",
+        "changes": f"{beside}.changes.jsonl",
+        "key_hashes": () if api_keys is None else read_hashes(api_keys),
+        # Without keys, only known host names are accepted, so that a web page cannot reach the
+        # service under a name of its own (DNS rebinding).
+        "hosts": () if api_keys or ":" in host else (host, "localhost", "127.0.0.1"),
+    }
+    return ServeConfig.create(**settings, **limits)
