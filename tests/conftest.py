@@ -8,12 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
+
+# Machines differ in speed, and neighbours make them slower still: no example has a time limit.
+settings.register_profile("genrec", deadline=None)
+settings.load_profile("genrec")
 
 WORDS = ("Red", "Blue", "Green", "Moon", "Sun", "River", "Stone", "Night", "Storm", "Garden")
 

@@ -55,7 +55,7 @@ def test_a_cache_in_the_way_of_a_file_is_a_warning(
     (tmp_path / "file").touch()
     monkeypatch.setenv("GENREC_CACHE", str(tmp_path / "file"))
     diagnosis = doctor.diagnose()
-    assert any("cannot be written: set GENREC_CACHE" in text for text in diagnosis.warnings)
+    assert any("cannot be written. Set GENREC_CACHE" in text for text in diagnosis.warnings)
     assert "NOT writable" in printed(diagnosis)
 
 
@@ -69,7 +69,7 @@ def test_what_is_short_or_wrong_is_a_warning(monkeypatch: pytest.MonkeyPatch) ->
     assert "torch runs 10000 threads" in warnings
     assert "0.0 GiB are free" in warnings
     assert "0.5 GiB of memory are free" in warnings
-    assert "missing: no-such-package" in warnings
+    assert "Packages are missing: no-such-package" in warnings
 
 
 def test_a_missing_extra_says_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

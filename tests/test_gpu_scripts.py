@@ -13,6 +13,8 @@ from conftest import make_dataset
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "gpu"))
 import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Path:

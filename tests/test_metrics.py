@@ -137,7 +137,7 @@ def test_paired_difference_changes_sign_with_its_sides() -> None:
 
 
 def test_paired_difference_refuses_other_users() -> None:
-    with pytest.raises(DataError, match="same users; got 3 and 2"):
+    with pytest.raises(DataError, match="same users, got 3 and 2"):
         metrics.paired_difference(np.ones(3), np.ones(2))
 
 

@@ -1,4 +1,4 @@
-"""What this machine has and lacks: versions, devices, threads, memory, caches, missing extras."""
+"""Diagnosis of this machine: versions, devices, threads, memory, cache and missing extras."""
 
 from __future__ import annotations
 
@@ -38,19 +38,25 @@ _DISTRIBUTIONS = [
     "typer",
     "rich",
 ]
-# For each extra: one module that it brings, and what it is for.
+# For each extra: one module that it installs, and its purpose.
 _EXTRAS = {
-    "serve": ("fastapi", "the recommender service and its page"),
+    "serve": ("fastapi", "the recommendation service and its page"),
     "tracking": ("tensorboard", "training curves in TensorBoard"),
     "dev": ("pytest", "tests and checks of GenRec itself"),
 }
-_DISK_WANTED = 2 * _GIB  # the wheel, the converted backbone and some runs
-_MEMORY_WANTED = 4 * _GIB  # a 135M model in float32 with its training state and the data
+_DISK_WANTED = 2 * _GIB  # for the wheel, the converted backbone and some runs
+_MEMORY_WANTED = 4 * _GIB  # for a 135M model in float32 with its training state and the data
 
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator; `memory` in bytes, None where it shares the machine's."""
+    """One accelerator.
+
+    Attributes:
+        name: name of the hardware.
+        kind: torch device, such as "cuda:0".
+        memory: memory in bytes; ``None`` if it shares the machine's memory.
+    """
 
     name: str
     kind: str
@@ -59,10 +65,17 @@ class Device:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that `genrec doctor` tells; sizes in bytes.
+    """The result of ``genrec doctor``; sizes are in bytes.
 
-    `versions` has None for a package that is missing; `extras` maps each missing extra to its
-    use; `warnings` are sentences that say what is wrong and what to do.
+    Attributes:
+        versions: version of each package; ``None`` if it is missing.
+        system: operating system.
+        cpu: name, cores, threads and number formats of the processor.
+        memory: total and available memory.
+        devices: accelerators.
+        cache: folder, free space and assets of the cache.
+        extras: purpose of each missing extra, by name.
+        warnings: sentences that name a problem and its remedy.
     """
 
     versions: dict[str, str | None]
@@ -75,12 +88,12 @@ class Diagnosis:
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict that `json.dumps` takes."""
+        """Return a plain dict that ``json.dumps`` accepts."""
         return asdict(self)
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine; reads only, and fetches nothing. Takes the time to import torch."""
+    """Inspect this machine. This only reads and downloads nothing, but imports torch."""
     memory, cpu, cache = _memory(), _cpu(), _cache()
     versions = {"python": platform.python_version()}
     found = versions | {name: _version(name) for name in _DISTRIBUTIONS}
@@ -97,7 +110,7 @@ def diagnose() -> Diagnosis:
 
 
 def render(diagnosis: Diagnosis, console: Console | None = None) -> None:
-    """Print the diagnosis for a person."""
+    """Print a diagnosis for people."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -112,7 +125,7 @@ def render(diagnosis: Diagnosis, console: Console | None = None) -> None:
     for warning in diagnosis.warnings:
         console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
     if not diagnosis.warnings:
-        console.print("[green]Nothing is missing that GenRec needs.[/green]")
+        console.print("[green]No problem found: GenRec has everything it needs.[/green]")
 
 
 def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
@@ -120,7 +133,7 @@ def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     found = [f"{name} {version or 'missing'}" for name, version in diagnosis.versions.items()]
     bf16 = "no bfloat16"
     if cpu["bf16_speedup"]:
-        bf16 = f"bfloat16 at {cpu['bf16_speedup']:.1f} times float32's speed"
+        bf16 = f"bfloat16 at {cpu['bf16_speedup']:.1f} times the speed of float32"
     shown = [_device_line(device) for device in diagnosis.devices]
     missing = [f"{name}: for {use}" for name, use in diagnosis.extras.items()]
     writable = "" if cache["writable"] else ", NOT writable"
@@ -128,9 +141,9 @@ def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("versions", ", ".join(found)),
         ("system", diagnosis.system),
         ("processor", f"{cpu['name']}, {cpu['capability']}, {bf16}"),
-        ("threads", f"{cpu['threads']} of torch, on {cpu['cores']} usable cores"),
+        ("threads", f"{cpu['threads']} used by torch, on {cpu['cores']} usable cores"),
         ("memory", f"{_gib(memory['available'])} free of {_gib(memory['total'])}"),
-        ("devices", "\n".join(shown) or "no accelerator: the CPU is used"),
+        ("devices", "\n".join(shown) or "no accelerator; the CPU is used"),
         ("cache", f"{cache['folder']}{writable}, {_gib(cache['free'])} free on its disk"),
         ("cached", ", ".join(cache["assets"]) or "nothing yet"),
         ("not installed", "\n".join(missing) or "no extra is missing"),
@@ -187,7 +200,7 @@ def _cpu_name() -> str:
 
 
 def _usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine has."""
+    """Return the number of cores for this process; a container can have fewer than the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -216,7 +229,7 @@ def _devices() -> list[Device]:
 
 def _cache() -> dict[str, Any]:
     folder = cache_dir()
-    # The folder is made at the first download: until then its nearest parent decides.
+    # The first download creates the folder; until then, its nearest existing parent is checked.
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "folder": str(folder),
@@ -240,22 +253,22 @@ def _warnings(
 ) -> list[str]:
     missing = [name for name, version in versions.items() if version is None]
     idle_gpu = not devices and not cpu["cuda_build"] and shutil.which("nvidia-smi")
-    room = f"{_gib(cache['free'])} are free where {cache['folder']} lies"
+    room = f"Only {_gib(cache['free'])} are free on the disk of {cache['folder']}"
     checks = {
-        "Python is too old: use 3.11 or later": sys.version_info < (3, 11),
-        f"missing: {', '.join(missing)}; install GenRec anew with pip": missing,
-        f"{cache['folder']} cannot be written: set GENREC_CACHE to another folder": (
+        "Python is too old. Use 3.11 or later.": sys.version_info < (3, 11),
+        f"Packages are missing: {', '.join(missing)}. Reinstall GenRec with pip.": missing,
+        f"{cache['folder']} cannot be written. Set GENREC_CACHE to another folder.": (
             not cache["writable"]
         ),
-        f"{room}, the backbone and runs want {_gib(_DISK_WANTED)}: set GENREC_CACHE elsewhere": (
-            cache["free"] < _DISK_WANTED
+        f"{room}, but the backbone and runs need {_gib(_DISK_WANTED)}. Set GENREC_CACHE to a "
+        "folder on another disk.": cache["free"] < _DISK_WANTED,
+        f"Only {_gib(memory['available'])} of memory are free, but training needs "
+        f"{_gib(_MEMORY_WANTED)}. Close other programs, or set layers to use fewer layers.": (
+            memory["available"] < _MEMORY_WANTED
         ),
-        f"{_gib(memory['available'])} of memory are free, training wants {_gib(_MEMORY_WANTED)}:"
-        " close other programs, or take fewer layers": memory["available"] < _MEMORY_WANTED,
-        f"torch runs {cpu['threads']} threads on {cpu['cores']} cores, which is much slower:"
-        f" set OMP_NUM_THREADS={cpu['cores']}": cpu["threads"] > cpu["cores"],
-        "there is an NVIDIA driver but torch was built for the CPU only: install torch with CUDA": (
-            idle_gpu
-        ),
+        f"torch runs {cpu['threads']} threads on {cpu['cores']} cores, which is much slower."
+        f" Set OMP_NUM_THREADS={cpu['cores']}.": cpu["threads"] > cpu["cores"],
+        "There is an NVIDIA driver, but torch was built for the CPU only. Install torch with "
+        "CUDA.": idle_gpu,
     }
     return [text for text, applies in checks.items() if applies]

@@ -1,22 +1,25 @@
-"""Errors that are the caller's to mend; every message names what is wrong and what to do next."""
+"""Errors that the caller can fix. Each message names the problem and the remedy."""
 
 from __future__ import annotations
 
 
 class GenRecError(Exception):
-    """Base of every error GenRec raises on purpose. The command line prints it and exits with 2."""
+    """Base class of all errors that GenRec raises on purpose.
+
+    The command line prints the message and exits with status 2.
+    """
 
 
 class ConfigError(GenRecError):
-    """A setting is unknown or out of its range."""
+    """A setting is unknown or out of range."""
 
 
 class AssetError(GenRecError):
-    """A backbone or data set could not be fetched, verified or converted."""
+    """A backbone or data set could not be downloaded, verified or converted."""
 
 
 class DataError(GenRecError):
-    """A log, item table or prepared data set is missing, malformed or inconsistent."""
+    """Interactions, an item table or a prepared data set are missing, malformed or inconsistent."""
 
 
 class UnknownItemError(DataError):
@@ -24,12 +27,12 @@ class UnknownItemError(DataError):
 
 
 class RunError(GenRecError):
-    """A run folder is missing, incomplete or made by an incompatible version."""
+    """A run folder is missing, incomplete, or from an incompatible version."""
 
 
 class NotFittedError(RunError):
-    """A model is asked for something before it is fitted or loaded."""
+    """A model was used before it was fitted or loaded."""
 
 
 class BackboneError(GenRecError):
-    """A language model cannot be loaded, does not fit, or lacks what the search needs."""
+    """A language model cannot be loaded, does not fit, or lacks a feature that the search needs."""

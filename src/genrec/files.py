@@ -1,6 +1,7 @@
-"""The one way to write files and folders whole, and to store arrays.
+"""Functions that write files and folders atomically, and that store arrays.
 
-A reader never meets a half-written file: everything is written beside its place and moved there.
+Everything is written beside its destination and then moved there, so that no reader sees an
+incomplete file.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from genrec.arrays import Arrays
 from genrec.errors import RunError
 
 CHECKPOINTS = "checkpoints"
+"""Folder of training checkpoints in a run folder."""
 LOGS = "logs"
+"""Folder of TensorBoard logs in a run folder."""
 
 UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError),
     *(RuntimeError, BadZipFile, zlib.error),
 )
-"""What reading a damaged file can raise."""
+"""Errors that reading a damaged file can raise."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; the file moves to ``path`` when the block ends well."""
+    """Yield a temporary path beside ``path``; the file is moved to ``path`` on success."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial
@@ -44,13 +47,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, with the line breaks that the text has."""
+    """Write a text file in UTF-8, with the line breaks of the text."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
 def write_arrays(path: Path, arrays: Arrays, head: Mapping[str, Any] | None = None) -> None:
-    """Write arrays, and a head that JSON can hold, as one ``.npz`` file without pickled objects."""
+    """Write arrays, and a JSON-serialisable head, to one ``.npz`` file without pickled objects."""
     named: dict[str, Any] = {**arrays}
     if head is not None:
         named["head"] = np.array(json.dumps(head))
@@ -59,10 +62,11 @@ def write_arrays(path: Path, arrays: Arrays, head: Mapping[str, Any] | None = No
 
 
 def read_arrays(path: Path) -> tuple[Arrays, Any]:
-    """The arrays and the head (or ``None``) that :func:`write_arrays` wrote.
+    """Return the arrays and the head (or ``None``) that :func:`write_arrays` wrote.
 
     Raises:
-        OSError: or another error of :data:`UNREADABLE`, if the file is missing or damaged.
+        OSError: the file is missing or damaged; damage can also raise another error of
+            :data:`UNREADABLE`.
     """
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -71,23 +75,26 @@ def read_arrays(path: Path) -> tuple[Arrays, Any]:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing is there, or an empty folder."""
+    """Return whether the path does not exist or is an empty folder."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def write_new_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a folder beside its place, and move it there.
+    """Let ``write`` create a folder beside its destination, then move it there.
 
     Raises:
-        RunError: something is there already.
+        RunError: the destination exists and is not an empty folder.
     """
     if not is_free(folder):
-        raise RunError(f"{folder} exists; name a new folder.")
+        raise RunError(f"{folder} already exists. Choose a new folder.")
     replace_folder(folder, write)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a folder beside its place, and move it there; an older one goes then."""
+    """Let ``write`` create a folder beside its destination, then move it there.
+
+    An older folder is replaced; if the move fails, it is restored.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -105,10 +112,10 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def follow_umask(folder: Path) -> None:
-    """Give the files in a folder the mode that the umask asks for.
+    """Give the files in a folder the mode of newly created files, according to the umask.
 
-    safetensors writes files that only their owner can read: a service under another user could not
-    load them.
+    safetensors writes files that only their owner can read, so a service under another user could
+    not load them.
     """
     probe = folder / f".{uuid.uuid4().hex}"
     probe.touch()

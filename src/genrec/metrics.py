@@ -1,8 +1,8 @@
-"""HR@k, NDCG@k, MRR@k on full rankings with one target per user, what the lists cover, intervals.
+"""Ranking metrics with one target per user, beyond-accuracy metrics, and bootstrap intervals.
 
-Everything works on ranks: the 1-based position of a user's target in the list made for that user,
-0 where the list lacks it. The metrics return one value per user; their mean is the number in a
-table, and the per-user values are what intervals and paired comparisons need.
+HR@k, NDCG@k and MRR@k work on ranks: the 1-based position of a user's target in the user's list, or
+0 if the list lacks it. They return one value per user. Tables show the mean; intervals and paired
+comparisons need the values of each user.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ import numpy as np
 from genrec.arrays import Floats, Integers, Items, Mask
 from genrec.errors import ConfigError, DataError
 
-_BLOCK = 1 << 22  # resampled counts held at once: 32 MiB
+_BLOCK = 1 << 22  # most resampled counts in memory at once: 32 MiB
 
 
 class PairedDifference(NamedTuple):
-    """Mean of `a - b` over the same users, with the ends of its bootstrap interval."""
+    """Mean of ``a - b`` over the same users, with its bootstrap interval.
+
+    Attributes:
+        difference: the mean.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     difference: float
     low: float
@@ -26,49 +32,92 @@ class PairedDifference(NamedTuple):
 
 
 def target_ranks(items: Integers, targets: Integers) -> Items:
-    """Find each target in its list.
+    """Find the rank of each target in its list.
 
-    items: [users, k] item indices, best first, -1 where a list ends. targets: [users], >= 0.
-    Returns int32 [users]: the 1-based position of the first match, 0 where there is none.
+    Args:
+        items: item indices, best first, shape [users, k], padded with -1.
+        targets: target items, >= 0, shape [users].
+
+    Returns:
+        1-based position of the first match, or 0 if there is none, int32 [users].
+
+    Raises:
+        DataError: lists and targets have different numbers of users.
     """
     if items.ndim != 2 or targets.shape != items.shape[:1]:
-        raise DataError(f"Lists {items.shape} and targets {targets.shape} differ in their users.")
+        raise DataError(
+            f"Lists {items.shape} and targets {targets.shape} differ in their users. Pass one list "
+            "per target."
+        )
     matches = items == targets[:, None]
     found = matches.any(axis=1)
-    if not found.any():  # also the only case in which k may be 0, where argmax has no answer
+    if not found.any():  # covers k = 0, for which argmax is undefined
         return np.zeros(len(targets), np.int32)
     return np.where(found, matches.argmax(axis=1) + 1, 0).astype(np.int32)
 
 
 def hit_rate(ranks: Integers, k: int) -> Floats:
-    """HR@k per user: 1 if the target is among the first `k`, else 0. Equals Recall@k here."""
+    """Return HR@k per user: 1 if the target is among the first ``k``, else 0.
+
+    With one target per user it equals Recall@k.
+
+    Args:
+        ranks: 1-based ranks, 0 if not in the list, any shape.
+        k: cut-off.
+
+    Raises:
+        ConfigError: ``k`` is below 1.
+    """
     return _within(ranks, k).astype(np.float64)
 
 
 def ndcg(ranks: Integers, k: int) -> Floats:
-    """NDCG@k per user: 1 / log2(rank + 1) within the first `k`, else 0.
+    """Return NDCG@k per user: 1 / log2(rank + 1) within the first ``k``, else 0.
 
-    There is one relevant item, so the ideal DCG is 1 and nothing is left to divide by.
+    There is one relevant item, so the ideal DCG is 1 and needs no division.
+
+    Args:
+        ranks: 1-based ranks, 0 if not in the list, any shape.
+        k: cut-off.
+
+    Raises:
+        ConfigError: ``k`` is below 1.
     """
     return np.where(_within(ranks, k), 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
 
 
 def mrr(ranks: Integers, k: int) -> Floats:
-    """MRR@k per user: 1 / rank within the first `k`, else 0."""
+    """Return MRR@k per user: 1 / rank within the first ``k``, else 0.
+
+    Args:
+        ranks: 1-based ranks, 0 if not in the list, any shape.
+        k: cut-off.
+
+    Raises:
+        ConfigError: ``k`` is below 1.
+    """
     return np.where(_within(ranks, k), 1.0 / np.maximum(ranks, 1), 0.0)
 
 
 def coverage(items: Integers, n_items: int) -> float:
-    """Share of the catalogue's `n_items` items that stand in at least one list (-1 is ignored)."""
+    """Return the share of the catalogue's items that occur in at least one list (-1 is ignored).
+
+    Raises:
+        DataError: the catalogue is empty.
+    """
     if n_items < 1:
-        raise DataError("Coverage needs a catalogue with at least one item.")
+        raise DataError(f"Coverage needs a catalogue with at least one item, got {n_items}.")
     return float(np.unique(items[items >= 0]).size / n_items)
 
 
 def gini(items: Integers, n_items: int) -> float:
-    """Gini coefficient of how often each of the `n_items` items is recommended (-1 is ignored).
+    """Return the Gini coefficient of how often each item is recommended (-1 is ignored).
 
-    0: all equally often; towards 1: the same few for everybody. Items that nobody gets count.
+    It is 0 if all items are recommended equally often, and close to 1 if all users get the same
+    few. Items that are never recommended count.
+
+    Raises:
+        DataError: no item is recommended.
     """
     counts = np.sort(np.bincount(items[items >= 0], minlength=n_items))
     if not counts.sum():
@@ -78,10 +127,15 @@ def gini(items: Integers, n_items: int) -> float:
 
 
 def novelty(items: Integers, counts: Integers) -> float:
-    """Mean surprise of the recommended items, in bits: -log2 of an item's share of interactions.
+    """Return the mean surprise of the recommended items, in bits.
 
-    counts: [items] training interactions, of which each item gets one more, so that items without
-    any have a surprise, too. Source: the mean self-information of doi 10.1145/2043932.2043955.
+    The surprise of an item is -log2 of its share of the interactions. Source: the mean
+    self-information of doi 10.1145/2043932.2043955.
+
+    Args:
+        items: item indices, any shape; -1 is ignored.
+        counts: training interactions of each item, shape [items]. One is added to each, so that
+            items without interactions have a surprise, too.
     """
     shares = (counts + 1.0) / (counts.sum() + len(counts))
     return float(-np.log2(shares[items[items >= 0]]).mean())
@@ -90,17 +144,29 @@ def novelty(items: Integers, counts: Integers) -> float:
 def bootstrap_interval(
     values: Floats, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the mean under a bootstrap over users.
+    """Return the percentile interval of a mean under a bootstrap over users.
 
-    values: one finite number per user. The order of the users does not matter. Drawing users with
-    replacement is drawing how often each distinct value comes up, and a metric at k has at most
-    k + 1 of those: so the multinomial counts are drawn, which is the same law at a fraction of
-    the cost.
+    Drawing users with replacement is equivalent to drawing how often each distinct value occurs. A
+    metric at k has at most k + 1 distinct values, so drawing multinomial counts gives the same
+    distribution at a fraction of the cost.
+
+    Args:
+        values: one finite number per user; the order does not matter.
+        seed: random seed.
+        resamples: number of resamples.
+        level: confidence level.
+
+    Raises:
+        DataError: there is no user.
+        ConfigError: ``resamples`` or ``level`` is out of range.
     """
     if not values.size:
         raise DataError("A bootstrap interval needs at least one user.")
     if resamples < 1 or not 0.0 < level < 1.0:
-        raise ConfigError("A bootstrap needs resamples >= 1 and 0 < level < 1.")
+        raise ConfigError(
+            f"A bootstrap needs resamples >= 1 and 0 < level < 1, got resamples={resamples} and "
+            f"level={level}."
+        )
     means = _resampled_means(values, np.random.default_rng(seed), resamples)
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
@@ -109,13 +175,27 @@ def bootstrap_interval(
 def paired_difference(
     a: Floats, b: Floats, seed: int = 0, resamples: int = 1000, level: float = 0.95
 ) -> PairedDifference:
-    """Mean of `a - b`, both for the same users in the same order, with its bootstrap interval.
+    """Return the mean of ``a - b`` over the same users, with its bootstrap interval.
 
-    Users differ far more from each other than two models do on one user, so this interval is much
-    narrower than the two models' own: it, not their overlap, says whether one is better.
+    Users differ far more from each other than two models do on one user. This interval is therefore
+    much narrower than those of the two models. Use it, and not their overlap, to decide whether one
+    model is better.
+
+    Args:
+        a: values of the first model, shape [users].
+        b: values of the second model, same users in the same order.
+        seed: random seed.
+        resamples: number of resamples.
+        level: confidence level.
+
+    Raises:
+        DataError: the numbers of users differ.
     """
     if a.shape != b.shape:
-        raise DataError(f"Paired values need the same users; got {a.size} and {b.size}.")
+        raise DataError(
+            f"Paired values need the same users, got {a.size} and {b.size}. Pass one value per "
+            "user of the same holdout."
+        )
     differences = a - b
     low, high = bootstrap_interval(differences, seed, resamples, level)
     return PairedDifference(float(differences.mean()), low, high)

@@ -1,6 +1,6 @@
-"""Several processes train one model (torchrun, accelerate launch): who writes, what they share.
+"""Training in several processes (torchrun, accelerate launch): roles and exchanged values.
 
-Alone, a process is the main one and agrees with itself.
+Without a launcher there is one process, which is the main one and exchanges values with itself.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ T = TypeVar("T")
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Return whether this process is the main one, which writes files and prints."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def process_count() -> int:
-    """Processes that train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def init_processes(*, cpu: bool) -> None:
-    """Let the processes know of each other, if there are several.
+    """Connect the processes with each other, if there are several.
+
+    Args:
+        cpu: whether training runs on CPUs.
 
     Raises:
-        ConfigError: accelerate was told to shard the model itself.
+        ConfigError: accelerate was configured to shard the model itself.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise ConfigError(
-            "accelerate's own FSDP would shard what GenRec reads whole: launch without it, "
+            "accelerate's own FSDP shards weights that GenRec reads in full. Launch without it "
             "and set fsdp=true."
         )
     if process_count() > 1:
@@ -42,7 +45,7 @@ def init_processes(*, cpu: bool) -> None:
 
 
 def broadcast_from_main(value: T) -> T:
-    """The main process's value, in all processes."""
+    """Return the main process's value in all processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return value
     shared = [value]
@@ -51,7 +54,7 @@ def broadcast_from_main(value: T) -> T:
 
 
 def sum_over_processes(value: int) -> int:
-    """The sum over all processes."""
+    """Return the sum of a value over all processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return value
     values = [0] * process_count()

@@ -1,4 +1,4 @@
-"""What every model and baseline obeys, and the one rule by which scores become a list."""
+"""The interface of all models and baselines, and the rule that turns scores into lists."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from genrec.errors import ConfigError, DataError
 class TopK:
     """Lists for a batch of histories, best item first.
 
-    items: int32 [rows, k] catalogue indices, -1 where fewer than k items could be recommended.
-    scores: float64 [rows, k], never rising along a row, -inf where items is -1. Their meaning is
-    the recommender's own (GenRec: log-probabilities).
+    Attributes:
+        items: catalogue indices, int32 [rows, k]; -1 where fewer than k items could be recommended.
+        scores: float64 [rows, k], descending along each row; -inf where items is -1. Their meaning
+            depends on the recommender (GenRec: log-probabilities).
     """
 
     items: Items
@@ -41,8 +42,11 @@ class Recommendation:
     """One recommended item.
 
     Attributes:
-        probability: p(item | history) over the whole catalogue; ``None`` from a recommender whose
-            scores are no probabilities.
+        rank: 1-based rank in the list.
+        item_id: the item's id.
+        title: the item's title.
+        probability: p(item | history) over the whole catalogue; ``None`` if the recommender's
+            scores are not probabilities.
     """
 
     rank: int
@@ -53,7 +57,13 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Influence:
-    """What one item of the history did for an item: log p with it minus log p without it, nats."""
+    """The effect of one history item on a recommended item.
+
+    Attributes:
+        item_id: id of the history item.
+        title: title of the history item.
+        effect: log p with the history item minus log p without it, in nats.
+    """
 
     item_id: str
     title: str
@@ -63,11 +73,12 @@ class Influence:
 def recommendations(
     catalogue: Catalogue, items: Items, log_probs: Floats | None
 ) -> list[Recommendation]:
-    """One list for people to read.
+    """Convert one list of item indices for display.
 
     Args:
-        items: item indices, best first, -1 where the list ends.
-        log_probs: log p(item | history) of each, or ``None``.
+        catalogue: the catalogue.
+        items: item indices, best first, padded with -1.
+        log_probs: log p(item | history) of each item, or ``None``.
     """
     known = items[items >= 0]
     probabilities = [None] * len(known) if log_probs is None else np.exp(log_probs).tolist()
@@ -81,7 +92,7 @@ def recommendations(
 
 @runtime_checkable
 class Recommender(Protocol):
-    """A named thing that learns from a data set and answers histories with lists."""
+    """A named model that learns from a data set and recommends items for histories."""
 
     @property
     def name(self) -> str:
@@ -89,28 +100,47 @@ class Recommender(Protocol):
         ...
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Learn from `train`; `valid` may steer choices such as when to stop. Returns itself."""
+        """Learn from the training split.
+
+        Args:
+            train: the training split.
+            valid: held-out targets, for choices such as early stopping.
+
+        Returns:
+            The recommender itself.
+        """
         ...
 
     def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """Return the `k` best next items for each history; rows do not influence each other.
+        """Return the k best next items for each history; rows do not influence each other.
 
-        With `exclude_seen`, items of a row's own history are never in its list.
+        Args:
+            histories: one history per row.
+            k: length of the lists.
+            exclude_seen: leave out items of a row's own history.
         """
         ...
 
 
 def top_k(scores: NDArray[np.floating[Any]], k: int, seen: Histories | None = None) -> TopK:
-    """Turn a score for every item into lists: highest first, equal scores by ascending item index.
+    """Turn a score for every item into lists, highest score first.
 
-    scores: [rows, items], left unchanged; -inf means "never recommend". seen: histories row-aligned
-    with scores, whose items are left out. Rows with fewer than `k` items left are padded.
+    Equal scores are ordered by ascending item index. Rows with fewer than ``k`` items are padded.
+
+    Args:
+        scores: shape [rows, items]; left unchanged. -inf means that an item is never recommended.
+        k: length of the lists.
+        seen: histories, one per row of the scores, whose items are left out.
+
+    Raises:
+        ConfigError: ``k`` is below 1.
+        DataError: scores contain NaN, or the numbers of rows differ.
     """
     if k < 1:
         raise ConfigError(f"k must be at least 1, got {k}.")
     keys = -scores  # ascending keys, so that NumPy's stable sort keeps lower indices first
-    if keys.size and np.isnan(keys.min()):  # a minimum hands NaN on, without a mask of its own
-        raise DataError("Scores contain NaN, so the items cannot be ordered; check the model.")
+    if keys.size and np.isnan(keys.min()):  # min propagates NaN and needs no mask of its own
+        raise DataError("Scores contain NaN, so the items cannot be ordered. Check the model.")
     if seen is not None:
         _mask_seen(keys, seen)
     best = _smallest(keys, min(k, keys.shape[1]))
@@ -119,20 +149,23 @@ def top_k(scores: NDArray[np.floating[Any]], k: int, seen: Histories | None = No
 
 def _mask_seen(keys: NDArray[np.floating[Any]], seen: Histories) -> None:
     if len(seen) != len(keys):
-        raise DataError(f"{len(keys)} rows of scores need as many histories, got {len(seen)}.")
+        raise DataError(
+            f"{len(keys)} rows of scores need as many histories, got {len(seen)}. Pass one history "
+            "per row."
+        )
     rows = np.repeat(np.arange(len(keys)), np.diff(seen.offsets))
     keys[rows, seen.items] = np.inf
 
 
 def _smallest(keys: NDArray[np.floating[Any]], k: int) -> NDArray[np.intp]:
-    """Columns of each row's k smallest keys in (key, column) order, for 0 <= k <= columns."""
+    """Return the columns of each row's k smallest keys in (key, column) order, for k <= columns."""
     if k == 0:
         return np.empty((len(keys), 0), np.intp)
     limit = np.partition(keys, k - 1, axis=1)[:, k - 1 : k]
     chosen = keys < limit
     tied = keys == limit
     room = k - np.count_nonzero(chosen, axis=1)
-    # A partition keeps *some* of the items tied at the limit; the rule wants the lowest indices.
+    # np.partition keeps arbitrary items tied at the limit; the rule requires the lowest indices.
     crowded = np.flatnonzero(np.count_nonzero(tied, axis=1) > room)
     places = np.cumsum(tied[crowded], axis=1, dtype=np.int32)
     tied[crowded] &= places <= room[crowded, None]

@@ -183,6 +183,7 @@ def test_words_are_counted_from_the_end(tiny: P5) -> None:
     assert pieces[3:] == [*tiny._words[3], *tiny._words[4], tiny._pieces.end]
 
 
+@pytest.mark.slow
 def test_it_learns_what_follows_what(split: Split) -> None:
     settings = P5Settings(d_model=64, layers=1, batch=16, epochs=16, learning_rate=3e-3)
     model = P5("sequential", settings=settings).fit(split.train, split.valid)

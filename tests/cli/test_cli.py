@@ -197,13 +197,13 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("split", "train", "DATA", "--out", "OUT", "--split", "random", says="'random'"),
         wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
         wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
-        wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="known are auto"),
+        wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="Use one of auto"),
         wrong(
             "patience", "train", "DATA", "--out", "OUT", "--set", "patience=0", says="'patience'"
         ),
         wrong("4 bits", "train", "DATA", "--out", "OUT", *FOUR_BITS, says="tuning=lora"),
         wrong("no run to export", "export", "nowhere", "--out", "OUT", says="not a run folder"),
-        wrong("export over it", "export", "RUN", "--out", "DATA", says="exists; name a new"),
+        wrong("export over it", "export", "RUN", "--out", "DATA", says="Choose a new"),
         wrong("users", "evaluate", "RUN", "--users", 0, says="users must be at least 1"),
         wrong("clash", "train", "DATA", "--out", "OUT", "--set", "split=x", says="'split'"),
         wrong("yaml", "train", "DATA", "--out", "OUT", "--set", "titles=[a", says="titles"),

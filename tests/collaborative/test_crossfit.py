@@ -85,6 +85,7 @@ def test_fitting_sasrec_draws_from_nobodys_seed(monkeypatch: pytest.MonkeyPatch)
     assert torch.rand(1) == expected
 
 
+@pytest.mark.slow
 def test_sasrec_learns_the_walk() -> None:
     """Users walk along the catalogue: the next items are the likeliest, and it stops in time."""
     prior = SASRecPrior().fit(make_dataset(users=60).histories, 30)

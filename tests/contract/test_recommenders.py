@@ -39,7 +39,11 @@ RECOMMENDERS: dict[str, Make] = {
 }
 
 
-@pytest.fixture(scope="module", params=list(RECOMMENDERS))
+SLOW = pytest.param("p5-shuffled", marks=pytest.mark.slow)
+NAMES = [SLOW if name == "p5-shuffled" else name for name in RECOMMENDERS]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def fitted(request: pytest.FixtureRequest, tiny_backbone: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SASRecScorer, "epochs", 3)
@@ -124,7 +128,7 @@ def test_titles_and_ids_are_answered_with_titles(fitted: Recommender, histories:
 
 @pytest.mark.parametrize("name", list(RECOMMENDERS))
 def test_what_is_not_fitted_names_the_call_to_make(name: str, tiny_backbone: str) -> None:
-    with pytest.raises(NotFittedError, match="call fit"):
+    with pytest.raises(NotFittedError, match=r"[Cc]all fit"):
         RECOMMENDERS[name](tiny_backbone).recommend(["Red"])
-    with pytest.raises(NotFittedError, match="call fit"):
+    with pytest.raises(NotFittedError, match=r"[Cc]all fit"):
         RECOMMENDERS[name](tiny_backbone).recommend_batch(Histories.from_lists([[1]]), 3)

@@ -76,7 +76,7 @@ def test_removed_items_are_gone_until_restored(tiny_backbone: str) -> None:
     assert np.exp(rest.scores).sum() == pytest.approx(1, abs=1e-4)  # over what is left
     with pytest.raises(GenRecError, match="was removed"):
         model.log_likelihood(histories, np.array([best], np.int32))
-    with pytest.raises(GenRecError, match="At least one item has to stay"):
+    with pytest.raises(GenRecError, match="At least one item must stay"):
         model.remove_items(data.catalogue.titles)
     model.restore_items([data.catalogue.titles[best]])
     assert_same_lists(model.recommend_batch(histories, 30, exclude_seen=False), whole)

@@ -315,7 +315,7 @@ def test_an_exported_model_is_a_plain_one(
     torch.testing.assert_close(
         logits, hidden @ model.ranker.backbone.output_weight.T, atol=1e-4, rtol=1e-4
     )
-    with pytest.raises(GenRecError, match="exists; name a new folder"):
+    with pytest.raises(GenRecError, match="Choose a new folder"):
         model.export(tmp_path / "plain")
 
 

@@ -196,7 +196,7 @@ def test_everything_but_the_results_may_be_missing(tmp_path: Path) -> None:
     empty: dict[str, Any] = {"dataset_info": {}, "config": {}, "environment": {}}
     source = write(tmp_path, **empty, training_log=[], samples=[], evaluations=[BASE])
     text = Page(source).text
-    for heading in ("Training", "User by user", "recommends", "Configuration"):
+    for heading in ("Training", "Paired differences", "recommends", "Configuration"):
         assert heading not in text
     with pytest.raises(ConfigError, match="at least one evaluation"):
         write(tmp_path, evaluations=[])

@@ -32,7 +32,7 @@ for number in range(1000):
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'deep' / 'events.db'}"
@@ -135,6 +135,7 @@ def test_an_export_is_prepared_again(tmp_path: Path, suffix: str) -> None:
         store.export(tmp_path / "log.xlsx")
 
 
+@pytest.mark.slow
 def test_acknowledged_events_survive_a_kill(url: str, user: str) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, url, user], stdout=subprocess.PIPE, text=True
@@ -156,6 +157,7 @@ def test_acknowledged_events_survive_a_kill(url: str, user: str) -> None:
     assert len(kept) <= len(acknowledged) + 1  # the one that was under way
 
 
+@pytest.mark.slow
 def test_acknowledged_events_survive_a_crash_of_postgresql(postgres: Any, user: str) -> None:
     store = EventStore(postgres.url)
     store.append([Event(user, "a", 1.0)])
@@ -167,6 +169,7 @@ def test_acknowledged_events_survive_a_crash_of_postgresql(postgres: Any, user: 
     store.close()
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_make_one_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'events.db'}"
     make = "import sys; from genrec.serving.events import EventStore; EventStore(sys.argv[1])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ EXAMPLES = 40
 """Requests to each operation."""
 
 
+@pytest.mark.slow
 def test_no_request_makes_the_service_fail(run: Path) -> None:
     config = ServeConfig.create(run=run, store="sqlite://", rate=1e6, burst=10**6)
     app = create_app(config)

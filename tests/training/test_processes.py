@@ -12,6 +12,8 @@ from conftest import make_dataset
 from genrec import GenRec, leave_last_out
 from genrec.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "dtype=float32",
     "lora_rank=4",

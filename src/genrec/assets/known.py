@@ -1,4 +1,4 @@
-"""The backbones and data sets that GenRec knows by name, and how a name becomes local files."""
+"""The backbones and data sets that GenRec knows by name, and their local files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from genrec.errors import AssetError
 
 @dataclass(frozen=True)
 class AssetInfo:
-    """What `genrec data list` shows of one asset.
+    """One asset as ``genrec data list`` shows it.
 
-    `size` is the download in bytes, None where it is not known beforehand; `source` is a URL or a
-    requirement on the package index; `licence` says what one may do with it.
+    Attributes:
+        name: name of the asset.
+        kind: backbone or data set.
+        cached: whether it is in the cache.
+        size: size of the download in bytes; ``None`` if unknown.
+        source: a URL, or a requirement on the package index.
+        licence: the publisher's terms.
     """
 
     name: str
@@ -30,12 +35,17 @@ class AssetInfo:
 
 
 def backbone_folder(name: str) -> str:
-    """What `from_pretrained` of transformers can load for this name.
+    """Return what ``from_pretrained`` of transformers can load for a backbone's name.
 
-    A known name (see `list_assets`) gives its local folder, fetched and converted if need be. An
-    existing folder or a Hub id `org/name` comes back unchanged; nothing is fetched for it here.
+    Args:
+        name: a known name (see :func:`list_assets`), an existing folder, or a Hub id ``org/name``.
 
-    Raises AssetError for any other name, or when the asset cannot be had.
+    Returns:
+        The local folder of a known name, downloaded and converted if needed. Folders and Hub ids
+        are returned unchanged, without a download.
+
+    Raises:
+        AssetError: the name is none of these, or the asset cannot be downloaded.
     """
     backbones = _catalogue("backbone")
     if name in backbones:
@@ -45,14 +55,17 @@ def backbone_folder(name: str) -> str:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         return name
     known = ", ".join(backbones)
-    forms = "an existing folder with a model of transformers, or a Hub id of the form org/name"
-    raise AssetError(f"unknown backbone {name!r}; give a known name ({known}), {forms}")
+    forms = "an existing folder with a transformers model, or a Hub id of the form org/name"
+    raise AssetError(f"Unknown backbone {name!r}. Use a known name ({known}), {forms}.")
 
 
 def dataset_files(name: str) -> Path:
-    """Folder with the raw files of a known data set, for `read_interactions`; fetched if need be.
+    """Return the folder with the raw files of a known data set, downloaded if needed.
 
-    Raises AssetError for an unknown name, or when the data set cannot be had.
+    :func:`.read_interactions` reads them.
+
+    Raises:
+        AssetError: the name is unknown, or the data set cannot be downloaded.
     """
     datasets = _catalogue("dataset")
     if name in datasets:
@@ -62,12 +75,12 @@ def dataset_files(name: str) -> Path:
     plain = [known for known in datasets if "/" not in known]
     known = ", ".join(members or [*plain, *(f"{release}/CATEGORY" for release in _AMAZON)])
     close = difflib.get_close_matches(name, members or plain, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise AssetError(f"unknown data set {name!r}{hint}; give one of: {known}")
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise AssetError(f"Unknown data set {name!r}.{hint} Use one of: {known}.")
 
 
 def list_assets() -> list[AssetInfo]:
-    """Every known asset, backbones first, and whether it is in the cache; fetches nothing."""
+    """Return every known asset, backbones first, and whether it is cached; downloads nothing."""
     return [
         AssetInfo(asset.name, asset.kind, is_complete(asset), asset.size, source, asset.licence)
         for asset in (_catalogue("backbone") | _catalogue("dataset")).values()
@@ -75,7 +88,7 @@ def list_assets() -> list[AssetInfo]:
     ]
 
 
-# ---- what is known --------------------------------------------------------------------------
+# ---- known assets ---------------------------------------------------------------------------
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 
@@ -92,7 +105,7 @@ _MCAULEY = "https://mcauleylab.ucsd.edu/public_datasets/data"
 _AMAZON_TERMS = "no licence stated by the publisher; research use with citation"
 
 
-# For each release: URL of the 5-core log, URL of the item metadata, the categories.
+# For each release: URL of the 5-core interactions, URL of the item metadata, categories.
 _AMAZON: Mapping[str, tuple[str, str, str]] = {
     "amazon-2014": (
         f"{_SNAP}/reviews_{{}}_5.json.gz",
@@ -155,7 +168,7 @@ def _movielens() -> Iterator[Asset]:
     digest = "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
     part = Part("recbole==1.2.1", digest, members)
     yield Asset("ml-100k", "dataset", (part,), _GROUPLENS_TERMS, 2_130_151)
-    # GroupLens publishes md5 only, in a file beside each archive.
+    # GroupLens publishes only MD5 checksums, in a file beside each archive.
     for name, md5, size, suffix in (
         ("ml-1m", "c4d9eecfca2ab87c1945afe126590906", 5_917_549, "dat"),
         ("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", 261_978_986, "csv"),

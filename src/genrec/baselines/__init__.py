@@ -1,4 +1,4 @@
-"""Recommenders without a language model, under the same contract as GenRec."""
+"""Recommenders without a language model, with the same interface as GenRec."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ __all__ = [
 
 
 def baselines(n_items: int) -> list[Recommender]:
-    """What a run on a catalogue of this size is compared with; the default prior comes last."""
+    """Return the baselines for a catalogue of this size; the default prior comes last."""
     small: list[Recommender] = [Popularity(), Cooccurrence(), Transitions()]
     return [*small, EASE(), Pooled()] if n_items <= MAX_DENSE_ITEMS else small

@@ -1,4 +1,4 @@
-"""Item-based neighbours and random walks, on sparse matrices."""
+"""Item-based nearest neighbours and random walks, on sparse matrices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genrec.data.splits import Holdout
 
 @dataclass(eq=False)
 class ItemKNN(ItemToItem):
-    """Cosine of two items' users, for the nearest neighbours of each item of the history.
+    """Cosine similarity of two items' users, limited to each item's nearest neighbours.
 
     Source: Deshpande and Karypis, Item-based top-N recommendation algorithms (ACM TOIS, 2004).
     """
@@ -24,9 +24,9 @@ class ItemKNN(ItemToItem):
     name = "itemknn"
 
     neighbours: int = 50
-    """Items that an item speaks for, the most similar ones."""
+    """Number of most similar items that an item gives a weight to."""
     shrinkage: float = 0.0
-    """Added to the product of the two norms: pairs of rare items count less."""
+    """Added to the product of the two norms, which lowers the similarity of rare items."""
 
     def __post_init__(self) -> None:
         check_setting("neighbours", self.neighbours, least=1)
@@ -40,23 +40,24 @@ class ItemKNN(ItemToItem):
         self.item_weights = strongest(without_diagonal(similar), self.neighbours)
 
     def _weighted(self, x: sp.csr_array[Any]) -> sp.csr_array[Any]:
-        """What each interaction counts, shape [users, items]."""
+        """Return the weight of each interaction, shape [users, items]."""
         return x
 
 
 @dataclass(eq=False)
 class ItemKNNBM25(ItemKNN):
-    """:class:`ItemKNN` on interactions that BM25 weighs, users as documents and items as words.
+    """:class:`ItemKNN` on BM25 weights, with users as documents and items as words.
 
-    An item's rarity is the same for all its users, and the cosine takes it out again; what BM25
-    changes is that a user of many items says less about each pair of them.
+    An item's rarity (IDF) is the same for all its users, so the cosine cancels it. The effect of
+    BM25 is that a user with many items adds less to the similarity of each pair of them.
     """
 
     name = "itemknn-bm25"
 
     k1: float = 1.2
+    """Saturation of repeated words in BM25."""
     b: float = 0.75
-    """From 0, all users alike, to 1, a user's say falls with the full number of items."""
+    """Length normalisation: 0 treats all users alike, 1 normalises by a user's number of items."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,17 +70,19 @@ class ItemKNNBM25(ItemKNN):
 
 @dataclass(eq=False)
 class P3Alpha(ItemToItem):
-    """Where a walk of two further steps ends: from the history's items to their users to items.
+    """Random walks of two steps: from the history's items to their users and on to items.
 
-    Each step's probability, one over the number of its choices, is raised to ``alpha``. Source:
-    Cooper et al., Random walks in recommender systems (WWW companion, 2014).
+    The probability of each step is one over the number of choices, raised to the power ``alpha``.
+
+    Source: Cooper et al., Random walks in recommender systems (WWW companion, 2014).
     """
 
     name = "p3alpha"
 
     alpha: float = 1.0
+    """Exponent of the step probabilities."""
     neighbours: int = 50
-    """Items that speak for an item, those from which most walks end at it."""
+    """Number of items with a weight for an item: those from which most walks end at it."""
 
     def __post_init__(self) -> None:
         check_setting("alpha", self.alpha, above=0.0)
@@ -93,7 +96,7 @@ class P3Alpha(ItemToItem):
 
 
 def _cosine(x: sp.csr_array[Any], shrinkage: float) -> sp.csr_array[Any]:
-    """Of the columns, with ``shrinkage`` added to the product of their norms."""
+    """Return the cosine of all column pairs, with ``shrinkage`` added to the product of norms."""
     products = sp.csr_array(x.T @ x)
     norms = np.sqrt(products.diagonal())
     row, column = products.tocoo().coords
@@ -102,7 +105,15 @@ def _cosine(x: sp.csr_array[Any], shrinkage: float) -> sp.csr_array[Any]:
 
 
 def bm25(documents: sp.csr_array[Any], k1: float, b: float) -> sp.csr_array[Any]:
-    """Weights of the words in each document, from their counts, shape [documents, words].
+    """Return the BM25 weight of each word in each document.
+
+    Args:
+        documents: word counts, shape [documents, words].
+        k1: saturation of repeated words.
+        b: length normalisation, from 0 (none) to 1 (full).
+
+    Returns:
+        Shape [documents, words].
 
     Source: Robertson and Zaragoza, The probabilistic relevance framework (2009).
     """
@@ -117,7 +128,7 @@ def bm25(documents: sp.csr_array[Any], k1: float, b: float) -> sp.csr_array[Any]
 
 
 def _step(x: sp.csr_array[Any], alpha: float) -> sp.csr_array[Any]:
-    """Probabilities of one step from each row, all choices alike, raised to a power."""
+    """Return the probabilities of one uniform step from each row, raised to the power ``alpha``."""
     choices = np.diff(x.indptr)
     data = np.repeat(np.maximum(choices, 1.0) ** -alpha, choices)
     return sp.csr_array((data, x.indices, x.indptr), shape=x.shape)

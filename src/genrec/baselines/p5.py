@@ -1,14 +1,16 @@
-"""P5: recommendation as text to text, with a T5 that reads item numbers and writes one.
+"""P5: recommendation as text-to-text generation with a T5 that reads and writes item numbers.
 
-Source: arXiv 2203.13366, the sequential-recommendation family; numbering after arXiv 2305.06569.
-Lists are exact: every number of the catalogue is scored, in one pass over the tree of their
-pieces, where the published P5 decodes with beams.
+Source: arXiv 2203.13366, its sequential recommendation task; item numbering after arXiv 2305.06569.
+Lists are exact: every item number of the catalogue is scored in one pass over the tree of number
+tokens, where the published P5 uses beam search.
 
 **The published numbering leaks the answers.** Items are numbered in the order in which a walk
-through the users' whole sequences meets them, held-out items included. A user's held-out item that
-nobody before has had is therefore "my largest number plus one", and no recommender is needed to
-find it. ``P5("sequential", order=data.histories)`` reproduces that; ``P5("shuffled")`` is what the
-method does without it.
+through the users' whole sequences first meets them, held-out items included. If no earlier user has
+a user's held-out item, its number is "the user's largest number plus one", and no recommender is
+needed to find it. ``P5("sequential", order=data.histories)`` reproduces the leak.
+``P5("shuffled")`` is the method without it.
+
+Here, a *word* is a space-separated part of a prompt, such as an item number; a *piece* is a token.
 """
 
 from __future__ import annotations
@@ -57,36 +59,39 @@ from genrec.metrics import ndcg, target_ranks
 from genrec.recommender import top_k
 
 Example = tuple[list[int], list[int], Pieces]
-"""Pieces of the prompt, the word that each belongs to, pieces of the answer."""
+"""Tokens of the prompt, the index of each token's word, and tokens of the answer."""
 
 
 WARM_UP = 0.05
-"""Share of the budget in which the learning rate rises; after it, it falls to zero."""
+"""Share of the budget in which the learning rate rises; afterwards it falls to zero."""
 
 
 COPIED = 8
-"""Most items in a list to be copied from."""
+"""Most items in a list for the copying task."""
 
 
-POOL = 50
-"""Batches that are sorted by length together."""
+POOLED_BATCHES = 50
+"""Number of batches that are sorted by length together."""
 
 
-POSITIONS = 8192
-"""Places of the decoder that are scored at once."""
+DECODER_POSITIONS = 8192
+"""Most decoder positions that are scored at once."""
 
 
 class P5(FromScores):
-    """P5's sequential recommendation under the contract of :class:`.Recommender`.
+    """P5's sequential recommendation with the interface of :class:`.Recommender`.
 
     Args:
-        indexing: "sequential" for the numbering of the publication, "shuffled" for the same numbers
-            permuted by the seed.
-        order: the histories that are walked through to number items and users. The whole log's
-            (``data.histories``) give the **leak** that the published numbers contain: held-out
-            items are often "last number plus one". None walks through the training histories
-            alone; items that they lack get the remaining numbers at random.
+        indexing: "sequential" is the published numbering; "shuffled" permutes the same numbers
+            with the seed.
+        order: the histories that are walked through to number items and users. The histories of
+            the whole data set (``data.histories``) reproduce the **leak** of the published
+            numbers: held-out items are often "last number plus one". ``None`` walks through the
+            training histories alone; items outside them get the remaining numbers at random.
         settings: sizes, budget, seed and device.
+
+    Raises:
+        ConfigError: the indexing is unknown.
     """
 
     def __init__(
@@ -96,14 +101,14 @@ class P5(FromScores):
         settings: P5Settings | None = None,
     ) -> None:
         if indexing not in get_args(Indexing):
-            raise ConfigError(f"indexing is {indexing!r}; give 'sequential' or 'shuffled'.")
+            raise ConfigError(f"indexing must be 'sequential' or 'shuffled', got {indexing!r}.")
         self.indexing: Indexing = indexing
         self.settings = settings or P5Settings()
         self._order = order
 
     @property
     def name(self) -> str:
-        """Either "p5-sequential" or "p5-shuffled"."""
+        """The name "p5-sequential" or "p5-shuffled"."""
         return f"p5-{self.indexing}"
 
     @property
@@ -113,7 +118,7 @@ class P5(FromScores):
 
     @property
     def note(self) -> str:
-        """What a table has to say about it: pretrained or not, and how large."""
+        """Remark for result tables: pretrained or from scratch, and the size."""
         own = self.settings
         if own.backbone is not None:
             return f"pretrained {own.backbone}"
@@ -126,13 +131,13 @@ class P5(FromScores):
             number_items(walked, len(train.catalogue), self.indexing, settings.seed),
             walked.user_ids,
         )
-        with torch.random.fork_rng():  # whoever calls has a seed of their own
+        with torch.random.fork_rng():  # leaves the caller's random state unchanged
             torch.manual_seed(settings.seed)
             self._network = self._untrained()
             self._train(histories, valid and valid.sample(settings.eval_users, settings.seed))
 
     def _build(self, numbers: Ints, user_ids: Sequence[str]) -> None:
-        """Everything that follows from the numbers and is not learnt."""
+        """Set up everything that follows from the numbers and is not learned."""
         self._numbers, self._user_ids = numbers, list(user_ids)
         self._users = {user: place for place, user in enumerate(user_ids, start=1)}
         self._pieces = self._pieces_up_to(max(len(numbers) + FIRST, len(user_ids)))
@@ -173,11 +178,13 @@ class P5(FromScores):
             validation.keep_best()
 
     def _budgeted(self, histories: Histories) -> Iterator[tuple[float, list[Example]]]:
-        """Batches until a budget ends, each with the share of the budget that is gone."""
+        """Yield batches until a budget ends, each with the share of the budget used so far."""
         settings, random = self.settings, np.random.default_rng(self.settings.seed)
         targets = _targets(histories, settings.last)
         if not len(targets):
-            raise DataError("P5 has nothing to learn from: no history has two items; use more.")
+            raise DataError(
+                "P5 has nothing to learn from: no history has two items. Train on more data."
+            )
         copying = 0.0 if settings.backbone else settings.copying
         steps = settings.epochs * -(-len(targets) // settings.batch)
         began, minutes = time.monotonic(), settings.minutes or np.inf
@@ -201,7 +208,7 @@ class P5(FromScores):
         return *prompt, self._tree.ids[history[place]]
 
     def _copies(self, rows: int, random: np.random.Generator) -> list[Example]:
-        """Random lists, each with its last item for an answer."""
+        """Return examples of the copying task: random lists whose last item is the answer."""
         found = []
         for length in random.integers(1, 1 + min(COPIED, self.settings.history), rows):
             items = random.integers(len(self._words), size=length)
@@ -211,9 +218,10 @@ class P5(FromScores):
         return found
 
     def _prompt(self, wording: str, user: str, history: Integers) -> tuple[list[int], list[int]]:
-        """Pieces, closed by the end token, and the word that each belongs to.
+        """Return the prompt's tokens, closed by the end token, and the index of each token's word.
 
-        Words are counted from the end, unlike P5's: what was bought last has then about one number.
+        Words are counted from the end, unlike in the published P5. The most recent item therefore
+        has about the same index in every prompt.
         """
         words: list[Pieces] = []
         for word in wording.split():
@@ -230,17 +238,17 @@ class P5(FromScores):
         return list(chain.from_iterable(words)), owner
 
     def _tensors(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
-        """Pieces, words and answers, padded on the right (by -1) to the longest row."""
+        """Return tokens, word indices and answers, right-padded with -1 to the longest row."""
         columns = ([torch.tensor(row) for row in column] for column in zip(*batch, strict=True))
         padded = (pad_sequence(rows, batch_first=True, padding_value=-1) for rows in columns)
         return tuple(table.to(self.settings.device) for table in padded)
 
     def scores(self, histories: Histories) -> Floats32:
-        """Log-probability of each item's pieces after each history, shape [rows, items]."""
+        """Return log-probabilities of each item's number after each history, [rows, items]."""
         self._network.eval()
         found = np.empty((len(histories), len(self._words)), np.float32)
         by_length = np.argsort(histories.lengths, kind="stable")
-        for rows in _split(by_length, max(1, POSITIONS // len(self._tree))):
+        for rows in _split(by_length, max(1, DECODER_POSITIONS // len(self._tree))):
             batch = [(*self._question(histories, row), ()) for row in rows.tolist()]
             pieces, words, _ = self._tensors(batch)
             found[rows] = self._network.item_scores(pieces, words, self._tree).cpu().numpy()
@@ -252,11 +260,11 @@ class P5(FromScores):
         return self._prompt(wording, user, histories[row])
 
     def arguments(self) -> dict[str, Any]:
-        """What makes another one like this; the arrays hold the rest."""
+        """Return the constructor arguments; :meth:`arrays` holds the rest."""
         return {"indexing": self.indexing}
 
     def arrays(self) -> Arrays:
-        """Settings, numbers, users and weights, for one ``.npz``."""
+        """Return settings, numbers, users and weights, for one ``.npz`` file."""
         settings = {"indexing": self.indexing, **asdict(self.settings)}
         own = {"numbers": self._numbers, "user_ids": np.array(self._user_ids, dtype=np.str_)}
         weights = {
@@ -266,7 +274,7 @@ class P5(FromScores):
         return {"settings": np.array(json.dumps(settings)), **own, **weights}
 
     def restore(self, arrays: Arrays) -> Self:
-        """Inverse of :meth:`arrays`; the device stays this recommender's own."""
+        """Load the state that :meth:`arrays` returned; the device stays this recommender's own."""
         settings = json.loads(str(arrays["settings"]))
         self.indexing = settings.pop("indexing")
         self.settings = replace(P5Settings(**settings), device=self.settings.device)
@@ -279,18 +287,22 @@ class P5(FromScores):
 
 
 class _Validation:
-    """Asks the validation users now and then, and keeps the best weights."""
+    """Early stopping: evaluates on the validation users at intervals and keeps the best weights."""
 
     def __init__(self, model: P5, holdout: Holdout) -> None:
         self._model, self._holdout = model, holdout
         self._best, self._since = -1.0, 0
-        own = model.settings  # while copying fades, the validation users tell nothing
+        own = model.settings  # validation means little while batches still contain copying
         self._next = max(1 / own.evaluations, 0.0 if own.backbone else own.copying)
         self._kept: dict[str, torch.Tensor] = {}
         self.curve: list[float] = []
 
     def __call__(self, share: float) -> bool:
-        """Look if it is time to; whether patience has come to an end."""
+        """Evaluate if an evaluation step is due.
+
+        Returns:
+            Whether training should stop because patience is exhausted.
+        """
         if share < self._next:
             return False
         self._next += 1 / self._model.settings.evaluations
@@ -307,13 +319,13 @@ class _Validation:
             self._kept = deepcopy(self._model._network.state_dict())
 
     def keep_best(self) -> None:
-        """Look a last time and put back the best weights."""
+        """Evaluate once more, then restore the best weights."""
         self._evaluate()
         self._model._network.load_state_dict(self._kept)
 
 
 def _targets(histories: Histories, last: int | None) -> Ints:
-    """Rows and places of all items that have a history, shape [targets, 2]."""
+    """Return row and place of every item with a non-empty history before it, shape [targets, 2]."""
     lengths = histories.lengths
     rows = np.repeat(np.arange(len(histories)), lengths)
     places = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
@@ -323,8 +335,8 @@ def _targets(histories: Histories, last: int | None) -> Ints:
 
 
 def _batches(targets: Ints, size: int, random: np.random.Generator) -> Iterator[list[list[int]]]:
-    """All targets in random order, each batch of histories of about one length."""
-    for pool in _split(random.permutation(targets), size * POOL):
+    """Yield all targets in random order, in batches with histories of similar length."""
+    for pool in _split(random.permutation(targets), size * POOLED_BATCHES):
         by_length = pool[np.argsort(pool[:, 1], kind="stable")]
         batches = list(_split(by_length, size))
         for place in random.permutation(len(batches)):

@@ -1,4 +1,4 @@
-"""What P5 runs: pieces of words, the tree of item ids, and a T5 that scores all of them at once."""
+"""P5's tokenizers, the tree of item numbers, and a T5 that scores all item numbers at once."""
 
 from __future__ import annotations
 
@@ -15,29 +15,36 @@ from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 from genrec.errors import BackboneError
 
 Pieces = tuple[int, ...]
+"""Token ids of a word or an item number."""
 MOST_WORDS = 512
+"""Number of word-index embeddings; later words share the last one."""
 PAD, END = 0, 1
+"""Token ids of padding and end of sequence in T5."""
 
 
 def closed(words: Sequence[Pieces], end: int = END) -> list[Pieces]:
-    """The words' pieces, with an end token where one word would be the beginning of another.
+    """Append the end token to each word that is a prefix of another word.
 
-    Elsewhere the last piece already says which word it is.
+    For all others, the last token already determines the word.
+
+    Args:
+        words: token ids of each word.
+        end: id of the end token.
     """
     beginnings = {word[:cut] for word in words for cut in range(len(word))}
     return [(*word, end) if word in beginnings else word for word in words]
 
 
 class IdTree:
-    """All proper beginnings of the items' ids: what a decoder has to read to score every item.
+    """All proper prefixes of the items' ids: what a decoder reads to score every item.
 
     Attributes:
-        ids: pieces of each item's id; none is the beginning of another.
-        token: last piece of each beginning, shape [nodes]; node 0 is the empty one.
-        depth: its length.
-        sees: whether a node's beginning starts with another's, shape [nodes, nodes].
-        at, piece: the nodes that an item's id passes and the piece it takes at each, shape [items,
-            longest id]; -1 behind an id's end.
+        ids: tokens of each item's id; no id is a prefix of another.
+        token: last token of each prefix, shape [nodes]; node 0 is the empty prefix.
+        depth: length of each prefix, shape [nodes].
+        sees: whether one node's prefix starts with another's, shape [nodes, nodes].
+        at: nodes on the path of each item's id, shape [items, longest id]; -1 after an id's end.
+        piece: token that the id takes at each of these nodes, of the same shape.
     """
 
     def __init__(self, ids: Sequence[Pieces], start: int) -> None:
@@ -62,7 +69,14 @@ class IdTree:
         return len(self.token)
 
     def scores(self, log_probabilities: torch.Tensor) -> torch.Tensor:
-        """Sums along each id, shape [rows, items], of [rows, nodes, vocabulary]."""
+        """Sum log-probabilities along each id.
+
+        Args:
+            log_probabilities: shape [rows, nodes, vocabulary].
+
+        Returns:
+            Shape [rows, items].
+        """
         total = log_probabilities.new_zeros(len(log_probabilities), len(self.ids))
         for at, piece in zip(self.at.T, self.piece.T, strict=True):
             total += torch.where(at >= 0, log_probabilities[:, at, piece], 0.0)
@@ -70,10 +84,10 @@ class IdTree:
 
 
 class Network(nn.Module):
-    """A T5 whose encoder also hears which pieces make one word."""
+    """A T5 whose encoder also gets an embedding of each token's word index."""
 
     def __init__(self, t5: T5ForConditionalGeneration, *, spread: float) -> None:
-        """Add the words; their embeddings start with a standard deviation of ``spread``."""
+        """Add the word-index embeddings, initialised with standard deviation ``spread``."""
         super().__init__()
         self.t5 = t5
         self.words = nn.Embedding(MOST_WORDS, t5.config.d_model)
@@ -82,7 +96,7 @@ class Network(nn.Module):
     def loss(
         self, pieces: torch.Tensor, words: torch.Tensor, answers: torch.Tensor
     ) -> torch.Tensor:
-        """Cross-entropy of a batch's answers, each piece given those before it."""
+        """Return the cross-entropy of a batch's answers, each token given those before it."""
         labels = answers.masked_fill(answers < 0, -100)
         embedded, mask = self._embedded(pieces, words)
         logits = self.t5(inputs_embeds=embedded, attention_mask=mask, labels=labels).logits
@@ -90,9 +104,10 @@ class Network(nn.Module):
 
     @torch.inference_mode()
     def item_scores(self, pieces: torch.Tensor, words: torch.Tensor, tree: IdTree) -> torch.Tensor:
-        """Log-probabilities of all ids, shape [rows, items].
+        """Return log-probabilities of all ids, shape [rows, items].
 
-        The tree's nodes are one decoder input: each sees its ancestors, at their distance in depth.
+        The tree's nodes form one decoder input. Each node attends to its ancestors, at their
+        distance in depth.
         """
         embedded, mask = self._embedded(pieces, words)
         read = self.t5.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
@@ -107,7 +122,7 @@ class Network(nn.Module):
         return tree.scores(self.t5.lm_head(states).log_softmax(-1))
 
     def _tree_bias(self, tree: IdTree, device: torch.device) -> torch.Tensor:
-        """T5's bias for the distance of two nodes in depth, shape [1, heads, nodes, nodes]."""
+        """Return T5's bias for two nodes' difference in depth, shape [1, heads, nodes, nodes]."""
         first: Any = self.t5.decoder.block[0]
         depth = tree.depth.to(device)
         levels = int(depth.max()) + 1
@@ -123,14 +138,14 @@ class Network(nn.Module):
 
 
 def _hidden(seen: torch.Tensor) -> torch.Tensor:
-    """A mask of what is seen, as a number to add to attention's logits."""
+    """Turn a mask of visible positions into a term that is added to the attention logits."""
     return torch.zeros(seen.shape, device=seen.device).masked_fill(
         ~seen, torch.finfo(torch.float32).min
     )
 
 
 def from_scratch(vocabulary: int, d_model: int, layers: int, dropout: float) -> Network:
-    """A T5 of random weights, heads of 32 dimensions and feed-forward layers of four widths."""
+    """Create a randomly initialised T5: 32 dimensions per head, feed-forward of four widths."""
     config = T5Config(
         vocab_size=vocabulary,
         d_model=d_model,
@@ -148,10 +163,10 @@ def from_scratch(vocabulary: int, d_model: int, layers: int, dropout: float) -> 
 
 
 def pretrained(backbone: str, dropout: float) -> Network:
-    """A T5 by its Hub id or folder.
+    """Load a T5 by its Hub id or folder.
 
     Raises:
-        BackboneError: none can be loaded there.
+        BackboneError: no T5 can be loaded from there.
     """
     try:
         t5 = T5ForConditionalGeneration.from_pretrained(
@@ -163,20 +178,23 @@ def pretrained(backbone: str, dropout: float) -> Network:
 
 
 def _unloaded(backbone: str, error: Exception) -> BackboneError:
-    return BackboneError(f"{backbone}: no T5 could be loaded ({error}); give a T5's id or folder.")
+    return BackboneError(
+        f"No T5 could be loaded from {backbone} ({error}). Give the Hub id or folder of a T5."
+    )
 
 
 class OwnPieces:
-    """Words of the prompts, and numbers by two digits, of one length each.
+    """Tokens for the words of the prompts, and for numbers as pairs of digits.
 
-    The same digits in another place of the number are another piece. SentencePiece tells only the
-    first one apart; a pretrained T5 hears the rest from its neighbours, which takes long to learn.
+    All numbers have the same length, and the same digits at another place in the number are a
+    different token. SentencePiece makes that distinction only for the first token of a number. A
+    pretrained T5 has to infer the others' place from their neighbours, which takes long to learn.
     """
 
     start, end = PAD, END
 
     def __init__(self, names: Iterable[str], most: int) -> None:
-        """Give pieces to names without digits, and to numbers up to ``most``."""
+        """Assign tokens to names without digits, and to numbers up to ``most``."""
         self._pairs = -(-len(str(most)) // 2)
         self._ids = {name: at for at, name in enumerate(names, start=2)}
         self._digits = len(self._ids) + 2
@@ -192,12 +210,12 @@ class OwnPieces:
 
 
 class PretrainedPieces:
-    """A pretrained T5's own pieces of each word."""
+    """The tokens that a pretrained T5's tokenizer gives each word."""
 
     start = PAD
 
     def __init__(self, backbone: str) -> None:
-        """Take the tokenizer of a T5 by its Hub id or folder."""
+        """Load the tokenizer of a T5 by its Hub id or folder."""
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(backbone)
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Baselines by name, and their files."""
+"""The registry of baselines by name, and functions that save and load them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.recommender import Recommender
 
 OLD_NAMES = {"kernel": "transitions", "forward": "trend"}
-"""Former names of baselines, which still work in this version."""
+"""Former names of baselines, which this version still accepts."""
 COUNTS = "item_counts"
+"""Key of the item counts in a saved file."""
 
 
 @runtime_checkable
@@ -33,24 +34,28 @@ class Storable(Protocol):
 
     @property
     def name(self) -> str:
-        """Its key in :data:`BASELINES`."""
+        """Key in :data:`BASELINES`."""
         ...
 
     @property
     def item_counts(self) -> Floats | None:
-        """Interactions of each item that it was fitted on, if they are known."""
+        """Training interactions of each item, shape [items]; ``None`` if unknown."""
         ...
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of its class, as JSON can hold them."""
+        """Return the constructor arguments, as JSON values."""
         ...
 
     def arrays(self) -> Arrays:
-        """What it has learnt."""
+        """Return the fitted state."""
         ...
 
     def restore(self, arrays: Arrays) -> Self:
-        """Inverse of :meth:`arrays`; returns itself."""
+        """Load the state that :meth:`arrays` returned.
+
+        Returns:
+            The recommender itself.
+        """
         ...
 
 
@@ -86,41 +91,49 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "p5-shuffled": lambda seed: _p5("shuffled", seed),
     }
 )
-"""From a name to what makes that baseline, unfitted, given a seed; in the order of a table."""
+"""Functions from a seed to an unfitted baseline, by name, in the order of result tables."""
 
 
 def make_baseline(name: str, seed: int = 0) -> Recommender:
-    """An unfitted baseline with its default settings; most of them draw nothing from the seed.
+    """Create an unfitted baseline with its default settings.
+
+    Args:
+        name: a key of :data:`BASELINES` or a former name.
+        seed: random seed; most baselines are deterministic and ignore it.
 
     Raises:
-        ConfigError: no baseline of that name.
+        ConfigError: there is no baseline of that name.
     """
     name = OLD_NAMES.get(name, name)
     if name not in BASELINES:
         close = difflib.get_close_matches(name, BASELINES, n=1)
-        meant = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"Unknown baseline {name!r}; {meant}known are {', '.join(BASELINES)}.")
+        meant = f"Did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"Unknown baseline {name!r}. {meant}Use one of {', '.join(BASELINES)}.")
     return BASELINES[name](seed)
 
 
 def save_baseline(recommender: Recommender, path: str | Path) -> None:
-    """Write a fitted baseline as one ``.npz`` without pickles; the file appears only when whole.
+    """Write a fitted baseline to one ``.npz`` file without pickled objects.
+
+    The file is written whole: readers never see a part of it.
 
     Raises:
-        ConfigError: the recommender is no baseline of :data:`BASELINES`.
+        ConfigError: the recommender is not one of :data:`BASELINES`.
     """
     if not (isinstance(recommender, Storable) and recommender.name in BASELINES):
-        raise ConfigError(f"{recommender.name} is no baseline; save it with its own method.")
+        raise ConfigError(
+            f"{recommender.name} is not a baseline. Save it with its own method instead."
+        )
     head = {"kind": recommender.name, "settings": recommender.arguments()}
     counts = {} if recommender.item_counts is None else {COUNTS: recommender.item_counts}
     write_arrays(Path(path), {**recommender.arrays(), **counts}, head)
 
 
 def load_baseline(path: str | Path) -> Recommender:
-    """Read what :func:`save_baseline` wrote.
+    """Read a baseline that :func:`save_baseline` wrote.
 
     Raises:
-        RunError: the file is missing, damaged or holds something else.
+        RunError: the file is missing, damaged, or holds something else.
     """
     try:
         arrays, head = read_arrays(Path(path))
@@ -129,5 +142,7 @@ def load_baseline(path: str | Path) -> Recommender:
         restored = kind(**head["settings"]).restore(arrays)
         restored._item_counts, restored.fitted = counts, True
     except (*UNREADABLE, ConfigError) as error:
-        raise RunError(f"{path}: no readable baseline ({error}); fit and save it again.") from None
+        raise RunError(
+            f"{path} holds no readable baseline ({error}). Fit the baseline and save it again."
+        ) from None
     return cast(Recommender, restored)

@@ -1,4 +1,4 @@
-"""SLIM: sparse item-to-item weights, none below zero, by an elastic net for each item."""
+"""SLIM: sparse, non-negative item-to-item weights from one elastic net per item."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from genrec.data.splits import Holdout
 
 @dataclass(eq=False)
 class SLIM(ItemToItem):
-    """SLIM (Ning and Karypis, ICDM 2011), which hears a history as a set.
+    """SLIM; it treats a history as a set.
 
-    With X the users x items matrix of ones, the weights W minimise
-    ``|X - X W|² / 2 + l2 |W|² / 2 + l1 |W|₁`` with W >= 0 and nothing on the diagonal.
+    With the binary users x items matrix X, the weights W minimise
+    ``|X - X W|² / 2 + l2 |W|² / 2 + l1 |W|₁`` subject to W >= 0 and a zero diagonal.
+
+    Source: Ning and Karypis, SLIM: Sparse linear methods for top-N recommender systems (ICDM 2011).
     """
 
     name = "slim"
 
     l1: float = 1.0
-    """In interactions: an item says nothing to another that it shares fewer users with."""
+    """L1 penalty, in interactions; items that share fewer users than this have weight 0."""
     l2: float = 50.0
-    """In interactions, as the ridge of EASE."""
+    """L2 penalty, in interactions, like the ridge of EASE."""
     tolerance: float = 1e-3
-    """A weight is not moved by less; the fit ends when none is."""
+    """Smallest change of a weight; the fit ends when no weight changes by more."""
     sweeps: int = 100
-    """Rounds over all weights at most."""
+    """Most passes over all weights."""
 
     def __post_init__(self) -> None:
         check_setting("l1", self.l1)
@@ -49,11 +51,19 @@ class SLIM(ItemToItem):
 def elastic_net(
     gram: sp.csr_array[Any], l1: float, l2: float, tolerance: float, sweeps: int
 ) -> sp.csr_array[Any]:
-    """Coordinate descent on the Gram matrix, one history item for all columns at a time.
+    """Fit the weights by coordinate descent on the Gram matrix.
 
-    A weight can only rise above zero where two items share more than ``l1`` users: the others' say,
-    none of it below zero, only lowers the gradient. So the weights live on the Gram matrix's own
-    places, and a step touches no others; the answer is the same as without.
+    Each step updates the weights from one history item to all columns. A weight can rise above zero
+    only where two items share more than ``l1`` users, because the other weights are non-negative
+    and only lower the gradient. The weights are therefore stored at the Gram matrix's non-zero
+    entries, and a step touches no others. The result is the same as without this restriction.
+
+    Args:
+        gram: ``X.T @ X``, shape [items, items].
+        l1: L1 penalty.
+        l2: L2 penalty.
+        tolerance: smallest change of a weight.
+        sweeps: most passes over all weights.
 
     Returns:
         W, shape [items, items].
@@ -66,20 +76,24 @@ def elastic_net(
 
 
 class _Descent:
-    """The weights on the places of the Gram matrix, and what they leave of it."""
+    """The weights at the Gram matrix's non-zero entries, and the residual of the Gram matrix."""
 
     def __init__(self, gram: sp.csr_array[Any], l1: float, l2: float, tolerance: float) -> None:
         self.gram, self.l1, self.l2, self.tolerance = gram, l1, l2, tolerance
         self.weights = np.zeros(gram.nnz, np.float32)
-        # The Gram matrix less its product with W, transposed: a step then changes whole rows.
+        # The Gram matrix minus its product with W. Transposed, so that a step changes whole rows.
         self.left = gram.toarray().astype(np.float32)
 
     def step(self, item: int) -> bool:
-        """Give one item its best weights for all others, all else fixed; whether any moved."""
+        """Set one item's weights for all others to their optimum, with all other weights fixed.
+
+        Returns:
+            Whether any weight changed by more than the tolerance.
+        """
         places = slice(self.gram.indptr[item], self.gram.indptr[item + 1])
         near, shared = self.gram.indices[places], self.gram.data[places]
         count, weights = shared[near == item], self.weights[places]
-        if not len(count):  # nobody has it
+        if not len(count):  # no user has the item
             return False
         rest = self.left[near, item] + count * weights
         best = np.maximum(rest - self.l1, 0.0) / (count + self.l2)
@@ -91,7 +105,7 @@ class _Descent:
         return bool(moved.any())
 
     def matrix(self) -> sp.csr_array[Any]:
-        """W, shape [items, items]."""
+        """Return W, shape [items, items]."""
         found = self.weights > 0
         row = np.repeat(np.arange(len(self.left)), np.diff(self.gram.indptr))[found]
         parts = (self.weights[found], (row, self.gram.indices[found]))

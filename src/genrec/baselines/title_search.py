@@ -1,4 +1,4 @@
-"""What a search for the last title finds: the baseline that knows titles and nobody's taste."""
+"""Title search: a baseline that knows only the titles and no interactions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from genrec.errors import GenRecError
 
 @dataclass(eq=False)
 class TitleSearch(Scoring):
-    """BM25 over the catalogue's titles, asked with the titles of the last items."""
+    """BM25 over the catalogue's titles; the query is the titles of the last items."""
 
     name = "title-search"
 
     last: int = 1
-    """Most recent items whose titles are the query."""
+    """Number of most recent items whose titles form the query."""
     k1: float = 1.2
+    """Saturation of repeated words in BM25."""
     b: float = 0.75
+    """Length normalisation of BM25, from 0 (none) to 1 (full)."""
 
     def __post_init__(self) -> None:
         check_setting("last", self.last, least=1)
@@ -39,11 +41,11 @@ class TitleSearch(Scoring):
 
     def scores(self, histories: Histories) -> Scores:
         last = histories.tail(self.last)
-        asked, column = np.unique(last.items, return_inverse=True)
-        found = np.array([self._search(item) for item in asked.tolist()])
-        found = found.reshape(len(asked), len(self._titles))
+        queries, column = np.unique(last.items, return_inverse=True)
+        found = np.array([self._search(item) for item in queries.tolist()])
+        found = found.reshape(len(queries), len(self._titles))
         parts = (np.ones(len(column)), column, last.offsets)
-        return cast(Scores, sp.csr_array(parts, shape=(len(last), len(asked))) @ found)
+        return cast(Scores, sp.csr_array(parts, shape=(len(last), len(queries))) @ found)
 
     def arrays(self) -> Arrays:
         return {"titles": np.frombuffer(json.dumps(self._titles).encode(), np.uint8)}
@@ -63,7 +65,7 @@ class TitleSearch(Scoring):
         return self
 
     def _search(self, item: int) -> Floats32:
-        """Each title's score for one title, shape [items]."""
+        """Return each title's BM25 score for one item's title as the query, shape [items]."""
         if not self._words[item]:
             return np.zeros(len(self._titles), np.float32)
         return cast(Floats32, self._searcher.get_scores(self._words[item]))
@@ -74,6 +76,6 @@ def _bm25s() -> Any:
         import bm25s
     except ImportError:
         raise GenRecError(
-            'title-search needs the extra "compare": pip install "genrec[compare]".'
+            'title-search needs the package bm25s. Install it with: pip install "genrec[compare]".'
         ) from None
     return bm25s

@@ -1,8 +1,9 @@
-"""What comes next in time: transitions and the trend of popularity, weighed by what came later.
+"""Trend: transitions and popularity trends, with weights fitted to what came later in time.
 
-Leave-last-out lets a model learn from other users' future; weights fitted that way trust what used
-to go together. Here they are fitted forward: experts learn from the log up to a point in time and
-are asked for each user's first item after it, as a global-time split (and tomorrow) asks.
+With a leave-last-out split, a model can learn from other users' future, and its weights rely on
+what used to occur together. Here the weights are fitted forward in time. The experts learn from the
+interactions up to a point in time, and the weights are fitted to each user's first item after it.
+This is the situation of a global-time split, and of a service in use.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ import numpy as np
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import PriorRecommender
 from genrec.collaborative.counts import ages, smoothed_popularity
-from genrec.collaborative.pool import CELLS, POSITIONS, fit_pool, pooled
+from genrec.collaborative.pool import POOL_CELLS, POOL_POSITIONS, fit_pool, pooled
 from genrec.collaborative.transitions import TransitionPrior
 from genrec.data.histories import Histories, common_clock, count_before
 
 PAST = 0.9
 """Share of the interactions, oldest first, that the experts learn from while weights are fitted."""
 HALF_LIVES = (0.02, 0.1)
-"""Of recent popularity, as shares of the log's time span."""
+"""Half-lives of recent popularity, as shares of the data's time span."""
 
 
 class Trend(PriorRecommender):
-    """Transitions, popularity and recent popularity, pooled with weights fitted forward.
+    """Transitions, popularity and recent popularity, pooled with weights fitted forward in time.
 
-    Two popularities with weights of opposite sign are a trend: what rises is recommended. Where
-    timestamps are no common time, or nobody comes back, it is transitions alone.
+    Two popularities with weights of opposite sign express a trend: items whose popularity rises are
+    recommended. Where timestamps share no common clock, or no user returns, only transitions are
+    used.
     """
 
     name = "trend"
@@ -40,7 +42,7 @@ class Trend(PriorRecommender):
 class _TrendPool:
     transitions: TransitionPrior
     recent: Floats
-    """Shares of recent popularity, shape [len(HALF_LIVES), items]."""
+    """Recent popularity for each half-life, shape [len(HALF_LIVES), items]; rows sum to 1."""
     weights: Floats
 
     def fit(self, histories: Histories, n_items: int) -> Self:
@@ -55,16 +57,16 @@ class _TrendPool:
         targets = histories.items[histories.offsets[back] + known[back]]
         before = histories.head(back, known[back])
         new = [item not in row for row, item in zip(before, targets, strict=True)]
-        asked = np.random.default_rng(0).permutation(np.flatnonzero(new))
-        asked = asked[: min(POSITIONS, CELLS // n_items)]
-        if not len(asked):
+        drawn = np.random.default_rng(0).permutation(np.flatnonzero(new))
+        drawn = drawn[: min(POOL_POSITIONS, POOL_CELLS // n_items)]
+        if not len(drawn):
             return
         past = np.flatnonzero(known)
         self._count(histories.head(past, known[past]), n_items)
-        rows = before.select(asked)
+        rows = before.select(drawn)
         experts = self._experts(rows)
         scores = np.array([np.broadcast_to(each, experts[0].shape) for each in experts], np.float32)
-        self.weights = fit_pool(scores, targets[asked].astype(np.int64), ~rows.seen(n_items))
+        self.weights = fit_pool(scores, targets[drawn].astype(np.int64), ~rows.seen(n_items))
 
     def _count(self, histories: Histories, n_items: int) -> Self:
         self.transitions = TransitionPrior().fit(histories, n_items)

@@ -4,94 +4,103 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genrec.cli.options import Json, Nll, Seed, Users
 from genrec.cli.output import numbers, print_comparison, print_json, progress_bar
 
+if TYPE_CHECKING:
+    from genrec.evaluation.comparison import Comparison
+
+Dataset = Annotated[
+    str,
+    typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
+]
+Models = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated models: names of baselines, variants of GenRec, run folders; "
+        "or `all`."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Output folder; an interrupted comparison resumes from it. Default: a folder "
+        "under runs/ named after data set and split."
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="How to split the data: leave-last-out, global-time, or a folder with the "
+        "tables train, valid and test."
+    ),
+]
+TrainOn = Annotated[
+    str,
+    typer.Option(help="Training data: train+valid (everything before the test targets) or train."),
+]
+EvaluateOn = Annotated[
+    str,
+    typer.Option(
+        help="Targets to predict: test, or valid to choose models and settings without using "
+        "the test targets."
+    ),
+]
+Seeds = Annotated[int, typer.Option(help="Number of seeds for each model that depends on one.")]
+Minutes = Annotated[
+    float, typer.Option(help="Training time in minutes for each variant of GenRec and P5.")
+]
+Cutoffs = Annotated[str, typer.Option("--k", help="Comma-separated cut-offs k of HR@k and NDCG@k.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Setting for all variants of GenRec as key=value; repeatable."),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        help="Model that the others are compared with user by user; default: the best one."
+    ),
+]
+HourlyCost = Annotated[
+    float | None,
+    typer.Option(
+        help="Price of one hour on this machine, to report the cost of 1,000 recommendation lists."
+    ),
+]
+AllowLeaks = Annotated[
+    bool,
+    typer.Option(
+        "--allow-leaks", help="Continue if a check finds a leak; the report names the leak."
+    ),
+]
+
 
 def compare(
-    dataset: Annotated[
-        str,
-        typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
-    ],
-    models: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated models: names of baselines, variants of GenRec, run folders; "
-            "or `all`."
-        ),
-    ] = "popularity,itemknn,ease,cooccurrence,pooled,sasrec,genrec",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Output folder; an interrupted comparison resumes from it. Default: a folder "
-            "under runs/ named after data set and split."
-        ),
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            help="How to split the data: leave-last-out, global-time, or a folder with the "
-            "tables train, valid and test."
-        ),
-    ] = "leave-last-out",
-    train_on: Annotated[
-        str,
-        typer.Option(
-            help="Training data: train+valid (everything before the test targets) or train."
-        ),
-    ] = "train+valid",
-    evaluate_on: Annotated[
-        str,
-        typer.Option(
-            help="Targets to predict: test, or valid to choose models and settings without using "
-            "the test targets."
-        ),
-    ] = "test",
+    dataset: Dataset,
+    models: Models = "popularity,itemknn,ease,cooccurrence,pooled,sasrec,genrec",
+    out: Out = None,
+    split: Split = "leave-last-out",
+    train_on: TrainOn = "train+valid",
+    evaluate_on: EvaluateOn = "test",
     users: Users = None,
-    seeds: Annotated[
-        int, typer.Option(help="Number of seeds for each model that depends on one.")
-    ] = 1,
-    minutes: Annotated[
-        float, typer.Option(help="Training time in minutes for each variant of GenRec and P5.")
-    ] = 5.0,
-    cutoffs: Annotated[
-        str, typer.Option("--k", help="Comma-separated cut-offs k of HR@k and NDCG@k.")
-    ] = "5,10",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting for all variants of GenRec as key=value; repeatable."),
-    ] = None,
+    seeds: Seeds = 1,
+    minutes: Minutes = 5.0,
+    cutoffs: Cutoffs = "5,10",
+    assignments: Assignments = None,
     nll: Nll = False,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Model that the others are compared with user by user; default: the best one."
-        ),
-    ] = None,
-    hourly_cost: Annotated[
-        float | None,
-        typer.Option(
-            help="Price of one hour on this machine, to report the cost of 1,000 recommendation "
-            "lists."
-        ),
-    ] = None,
-    allow_leaks: Annotated[
-        bool,
-        typer.Option(
-            "--allow-leaks", help="Continue if a check finds a leak; the report names the leak."
-        ),
-    ] = False,
+    reference: Reference = None,
+    hourly_cost: HourlyCost = None,
+    allow_leaks: AllowLeaks = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Compare models on one split and write a report with intervals, leak checks and costs."""
     from genrec.config import parse_assignments
-    from genrec.workflows.compare import notes
-    from genrec.workflows.compare import run_comparison as run
+    from genrec.workflows.compare import run_comparison
     from genrec.workflows.named_models import ALL
     from genrec.workflows.plan import ComparisonConfig
 
@@ -111,20 +120,27 @@ def compare(
         hourly_cost=hourly_cost,
         allow_leaks=allow_leaks,
     )
-    asked = "" if evaluate_on == "test" else f"-{evaluate_on}"
-    out = out or Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{asked}"
-    progress = progress_bar("evaluating")
-    found = run(
-        dataset,
-        plan,
-        out,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-        progress=progress,
-    )
+    out = out or _default_folder(dataset, split, evaluate_on)
+    found = run_comparison(dataset, plan, out, say=_say, progress=progress_bar("evaluating"))
     if as_json:
-        return print_json(found.to_json())
-    print_comparison([each.evaluation for each in found.entries])
-    for line in notes(found):
+        print_json(found.to_json())
+    else:
+        _show(found, out)
+
+
+def _show(comparison: Comparison, out: Path) -> None:
+    from genrec.workflows.compare import notes
+
+    print_comparison([each.evaluation for each in comparison.entries])
+    for line in notes(comparison):
         print(f"note: {line}")
     print(f"full report: {out / 'report.html'}")
-    return None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _default_folder(dataset: str, split: str, evaluate_on: str) -> Path:
+    suffix = "" if evaluate_on == "test" else f"-{evaluate_on}"
+    return Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{suffix}"

@@ -51,46 +51,56 @@ def data_get(
     print(backbone_folder(name) if kinds.get(name) == "backbone" else dataset_files(name))
 
 
+Log = Annotated[
+    Path,
+    typer.Argument(
+        help="Interaction log: a CSV, TSV, Parquet, JSON lines (.gz allowed) or RecBole "
+        ".inter file, or a folder that holds one."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Data set folder to write.")]
+Items = Annotated[Path | None, typer.Option(help="Table of the items with their ids and titles.")]
+User = Annotated[str | None, typer.Option(help="Name of the user id column.")]
+Item = Annotated[str | None, typer.Option(help="Name of the item id column.")]
+Timestamp = Annotated[
+    str | None, typer.Option(help="Name of the timestamp column, which orders the log.")
+]
+Rating = Annotated[str | None, typer.Option(help="Name of the rating column.")]
+Review = Annotated[str | None, typer.Option(help="Name of the review text column.")]
+Title = Annotated[str | None, typer.Option(help="Name of the item title column.")]
+MinUser = Annotated[int, typer.Option(help="Minimum number of interactions per user (k-core).")]
+MinItem = Annotated[int, typer.Option(help="Minimum number of interactions per item (k-core).")]
+MinRating = Annotated[
+    float | None,
+    typer.Option(help="Minimum rating; lower and missing ratings are dropped."),
+]
+MaxUsers = Annotated[
+    int | None, typer.Option(help="Maximum number of users, drawn at random with --seed.")
+]
+ShuffleTies = Annotated[
+    bool,
+    typer.Option(
+        help="Order interactions with equal timestamps at random instead of by their row in "
+        "the log, to measure how much that order matters."
+    ),
+]
+
+
 def prepare(
-    log: Annotated[
-        Path,
-        typer.Argument(
-            help="Interaction log: a CSV, TSV, Parquet, JSON lines (.gz allowed) or RecBole "
-            ".inter file, or a folder that holds one."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Data set folder to write.")],
-    items: Annotated[
-        Path | None, typer.Option(help="Table of the items with their ids and titles.")
-    ] = None,
-    user: Annotated[str | None, typer.Option(help="Name of the user id column.")] = None,
-    item: Annotated[str | None, typer.Option(help="Name of the item id column.")] = None,
-    timestamp: Annotated[
-        str | None, typer.Option(help="Name of the timestamp column, which orders the log.")
-    ] = None,
-    rating: Annotated[str | None, typer.Option(help="Name of the rating column.")] = None,
-    review: Annotated[str | None, typer.Option(help="Name of the review text column.")] = None,
-    title: Annotated[str | None, typer.Option(help="Name of the item title column.")] = None,
-    min_user: Annotated[
-        int, typer.Option(help="Minimum number of interactions per user (k-core).")
-    ] = 1,
-    min_item: Annotated[
-        int, typer.Option(help="Minimum number of interactions per item (k-core).")
-    ] = 1,
-    min_rating: Annotated[
-        float | None,
-        typer.Option(help="Minimum rating; lower and missing ratings are dropped."),
-    ] = None,
-    max_users: Annotated[
-        int | None, typer.Option(help="Maximum number of users, drawn at random with --seed.")
-    ] = None,
-    shuffle_ties: Annotated[
-        bool,
-        typer.Option(
-            help="Order interactions with equal timestamps at random instead of by their row in "
-            "the log, to measure how much that order matters."
-        ),
-    ] = False,
+    log: Log,
+    out: Out,
+    items: Items = None,
+    user: User = None,
+    item: Item = None,
+    timestamp: Timestamp = None,
+    rating: Rating = None,
+    review: Review = None,
+    title: Title = None,
+    min_user: MinUser = 1,
+    min_item: MinItem = 1,
+    min_rating: MinRating = None,
+    max_users: MaxUsers = None,
+    shuffle_ties: ShuffleTies = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -13,68 +13,86 @@ from genrec.cli.output import print_json, print_recommendations
 from genrec.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genrec.arrays import Mask
     from genrec.data.catalogue import By, Catalogue
+    from genrec.model.genrec import GenRec
+    from genrec.recommender import Influence, Recommendation
+
+
+Run = Annotated[
+    str, typer.Argument(help="Run folder, or ORG/NAME of a run on the Hugging Face Hub.")
+]
+History = Annotated[
+    list[str] | None,
+    typer.Option(help="Title or id of an item in the history, oldest first; repeatable."),
+]
+HistoryId = Annotated[
+    list[str] | None,
+    typer.Option(help="Id of an item in the history, oldest first; repeatable."),
+]
+User = Annotated[
+    str | None,
+    typer.Option(help="Id of a user in the run's data set, whose history is used."),
+]
+K = Annotated[int, typer.Option("-k", help="Number of recommendations.")]
+IncludeSeen = Annotated[bool, typer.Option(help="Also recommend items that are in the history.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Recommend only items with this title or id; repeatable."),
+]
+AllowId = Annotated[
+    list[str] | None, typer.Option(help="Recommend only items with this id; repeatable.")
+]
+Block = Annotated[
+    list[str] | None,
+    typer.Option(help="Never recommend the item with this title or id; repeatable."),
+]
+BlockId = Annotated[
+    list[str] | None, typer.Option(help="Never recommend the item with this id; repeatable.")
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help="Recommend only items that meet this SQL condition on the item table, e.g. "
+        "\"genres LIKE '%Comedy%'\"."
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Show the history items that changed the log-probability of each "
+        "recommendation most, in nats.",
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        help="Replace the exact search by a beam search that keeps this many nodes per level."
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a run on the Hugging Face Hub.")
+]
 
 
 def recommend(
-    run: Annotated[
-        str, typer.Argument(help="Run folder, or ORG/NAME of a run on the Hugging Face Hub.")
-    ],
-    history: Annotated[
-        list[str] | None,
-        typer.Option(help="Title or id of an item in the history, oldest first; repeatable."),
-    ] = None,
-    history_id: Annotated[
-        list[str] | None,
-        typer.Option(help="Id of an item in the history, oldest first; repeatable."),
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(help="Id of a user in the run's data set, whose history is used."),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of recommendations.")] = 10,
-    include_seen: Annotated[
-        bool, typer.Option(help="Also recommend items that are in the history.")
-    ] = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(help="Recommend only items with this title or id; repeatable."),
-    ] = None,
-    allow_id: Annotated[
-        list[str] | None, typer.Option(help="Recommend only items with this id; repeatable.")
-    ] = None,
-    block: Annotated[
-        list[str] | None,
-        typer.Option(help="Never recommend the item with this title or id; repeatable."),
-    ] = None,
-    block_id: Annotated[
-        list[str] | None, typer.Option(help="Never recommend the item with this id; repeatable.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            help="Recommend only items that meet this SQL condition on the item table, e.g. "
-            "\"genres LIKE '%Comedy%'\"."
-        ),
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Show the history items that changed the log-probability of each "
-            "recommendation most, in nats.",
-        ),
-    ] = False,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            help="Replace the exact search by a beam search that keeps this many nodes per level."
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a run on the Hugging Face Hub.")
-    ] = None,
+    run: Run,
+    history: History = None,
+    history_id: HistoryId = None,
+    user: User = None,
+    k: K = 10,
+    include_seen: IncludeSeen = False,
+    allow: Allow = None,
+    allow_id: AllowId = None,
+    block: Block = None,
+    block_id: BlockId = None,
+    where: Where = None,
+    explain: Explain = False,
+    width: Width = None,
+    revision: Revision = None,
     as_json: Json = False,
 ) -> None:
     """Recommend the next items for a given history or for a user of the run's data set."""
@@ -101,17 +119,21 @@ def recommend(
         exact=width is None,
         width=0 if width is None else width,
     )
-    reasons = None
-    if explain:
-        known = model.catalogue
-        wanted = known.indices((each.item_id for each in found), by="id")
-        reasons = model.ranker.influences(known.indices(entries, by=by), wanted)
+    reasons = _reasons(model, entries, by, found) if explain else None
     if as_json:
         rows = [asdict(each) for each in found]
         for row, influences in zip(rows, reasons or [], strict=False):
             row["because"] = [asdict(each) for each in influences]
         return print_json(rows)
     return print_recommendations(found, reasons)
+
+
+def _reasons(
+    model: GenRec, entries: Sequence[str], by: By, found: Sequence[Recommendation]
+) -> list[list[Influence]]:
+    known = model.catalogue
+    wanted = known.indices((each.item_id for each in found), by="id")
+    return model.ranker.influences(known.indices(entries, by=by), wanted)
 
 
 def _candidates(

@@ -17,45 +17,49 @@ from genrec.cli.output import (
     progress_bar,
 )
 
+Dataset = Annotated[
+    str,
+    typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
+]
+Out = Annotated[Path, typer.Option(help="Run folder to write; an interrupted run resumes from it.")]
+Recipe = Annotated[
+    str,
+    typer.Option(help="Default settings: default, or paper for the settings of arXiv 2307.00457."),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        help="Prior that the language model corrects: auto, pooled, transitions, "
+        "cooccurrence, popularity, sasrec or none."
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Language model: a known name, a Hugging Face Hub id or a folder."),
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Maximum training time in minutes (wall clock).")
+]
+Epochs = Annotated[
+    float | None, typer.Option(help="Maximum number of passes over the training data.")
+]
+Split = Annotated[str, typer.Option(help="How to split the data: leave-last-out or global-time.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting of the model as key=value; repeatable."),
+]
+
 
 def train(
-    dataset: Annotated[
-        str,
-        typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="Run folder to write; an interrupted run resumes from it.")
-    ],
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="Default settings: default, or paper for the settings of arXiv 2307.00457."
-        ),
-    ] = "default",
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            help="Prior that the language model corrects: auto, pooled, transitions, "
-            "cooccurrence, popularity, sasrec or none."
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="Language model: a known name, a Hugging Face Hub id or a folder."),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Maximum training time in minutes (wall clock).")
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="Maximum number of passes over the training data.")
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="How to split the data: leave-last-out or global-time.")
-    ] = "leave-last-out",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting of the model as key=value; repeatable."),
-    ] = None,
+    dataset: Dataset,
+    out: Out,
+    recipe: Recipe = "default",
+    prior: Prior = None,
+    backbone: Backbone = None,
+    minutes: Minutes = None,
+    epochs: Epochs = None,
+    split: Split = "leave-last-out",
+    assignments: Assignments = None,
     restart: Restart = False,
     seed: Seed = 0,
     as_json: Json = False,

@@ -14,29 +14,36 @@ if TYPE_CHECKING:
     from genrec.serving.events import EventStore
 
 
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+ServedStore = Annotated[
+    str | None,
+    typer.Option(
+        help="SQLAlchemy URL of the event store; default: a SQLite file beside the run folder."
+    ),
+]
+ApiKeys = Annotated[
+    Path | None,
+    typer.Option(help="File with the hashes of the allowed API keys (see `genrec keys`)."),
+]
+Workers = Annotated[
+    int, typer.Option(help="Number of worker processes; each one loads its own model.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any limit of the service as key=value, e.g. max_k=50; repeatable."),
+]
+
+
 def serve(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="SQLAlchemy URL of the event store; default: a SQLite file beside the run folder."
-        ),
-    ] = None,
-    api_keys: Annotated[
-        Path | None,
-        typer.Option(help="File with the hashes of the allowed API keys (see `genrec keys`)."),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Number of worker processes; each one loads its own model.")
-    ] = 1,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any limit of the service as key=value, e.g. max_k=50; repeatable."
-        ),
-    ] = None,
+    run: Run,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    store: ServedStore = None,
+    api_keys: ApiKeys = None,
+    workers: Workers = 1,
+    assignments: Assignments = None,
 ) -> None:
     """Serve a run over HTTP: a page at /, the API under /v1 and its documentation at /docs."""
     try:

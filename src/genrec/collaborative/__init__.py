@@ -1,1 +1,1 @@
-"""Item distributions from counts: what can stand beside the language model as its prior."""
+"""Item distributions from interaction counts, which serve as the language model's prior."""

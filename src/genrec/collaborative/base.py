@@ -1,4 +1,7 @@
-"""What recommenders without a language model share: lists out of scores, settings, arrays."""
+"""Base classes of recommenders without a language model.
+
+They turn scores into lists, check settings, and convert the fitted state to and from arrays.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +27,26 @@ Scores = npt.NDArray[np.floating[Any]]
 
 
 class FromScores(ABC):
-    """A :class:`.Recommender` whose lists come from a score for every item."""
+    """A :class:`.Recommender` that ranks items by a score for every item."""
 
     is_distribution: ClassVar[bool] = False
     """Whether the scores are log p(item | history)."""
     fitted = False
-    """Whether it was fitted or loaded."""
+    """Whether the recommender was fitted or loaded."""
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        """Learn from the training split.
+        """Fit the recommender to the training split.
 
         Args:
-            valid: used only by recommenders that choose by it when to stop.
+            train: the training split.
+            valid: held-out targets; only recommenders with early stopping use them.
+
+        Returns:
+            The recommender itself.
 
         Raises:
-            ConfigError: the settings do not fit the data, e.g. a catalogue that is too large.
+            ConfigError: the settings do not fit the data, for example because the catalogue is too
+                large.
         """
         self.learn_from(train)
         self._fit(train, valid)
@@ -46,7 +54,7 @@ class FromScores(ABC):
         return self
 
     def learn_from(self, train: Dataset) -> None:
-        """Note the catalogue, and how often each item was learnt from."""
+        """Store the catalogue and the number of training interactions of each item."""
         self._catalogue = train.catalogue
         self._item_counts: Floats | None = np.bincount(
             train.histories.items, minlength=len(train.catalogue)
@@ -59,27 +67,28 @@ class FromScores(ABC):
 
     @abstractmethod
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
-        """Learn; :meth:`fit` without what all have in common."""
+        """Fit the model; :meth:`fit` does what all recommenders share."""
 
     @abstractmethod
     def scores(self, histories: Histories) -> Scores:
-        """Any real numbers, higher for better items, shape [rows, items]."""
+        """Return real-valued scores, higher for better items, shape [rows, items]."""
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items that it was fitted on.
+        """The catalogue that the recommender was fitted on.
 
         Raises:
-            NotFittedError: it is not fitted, or was loaded from a file, which holds no titles.
+            NotFittedError: the recommender is not fitted, or it was loaded from a file, which
+                stores no titles.
         """
         found = getattr(self, "_catalogue", None)
         if found is None:
-            raise NotFittedError(f"{self.name} knows no catalogue yet: call fit(train) first.")
+            raise NotFittedError(f"{self.name} has no catalogue yet. Call fit(train) first.")
         return cast(Catalogue, found)
 
     @property
     def item_counts(self) -> Floats | None:
-        """Interactions of each item that it was fitted on, shape [items]; ``None`` if unknown."""
+        """Training interactions of each item, shape [items]; ``None`` if unknown."""
         return getattr(self, "_item_counts", None)
 
     def recommend(
@@ -90,10 +99,16 @@ class FromScores(ABC):
         by: By = "either",
         exclude_seen: bool = True,
     ) -> list[Recommendation]:
-        """The k best next items after titles or item ids, oldest first.
+        """Return the k best next items for one history.
 
         Args:
-            by: read the history as titles, as ids, or as either.
+            history: titles or item ids, oldest first.
+            k: length of the list.
+            by: whether the history holds titles, ids, or either.
+            exclude_seen: leave out items of the history.
+
+        Returns:
+            The items, best first. Scores are log-probabilities where the model has a distribution.
         """
         rows = Histories.from_lists([self.catalogue.indices(history, by=by)])
         top = self.recommend_batch(rows, k, exclude_seen=exclude_seen)
@@ -101,36 +116,40 @@ class FromScores(ABC):
         return recommendations(self.catalogue, top.items[0], scores)
 
     def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
-        """The k items with the highest scores for each history; see :class:`.Recommender`."""
+        """Return the k best-scored items for each history; see :class:`.Recommender`."""
         if not self.fitted:
-            raise NotFittedError(f"{self.name} is not fitted yet: call fit(train) first.")
+            raise NotFittedError(f"{self.name} is not fitted yet. Call fit(train) first.")
         return top_k(self.scores(histories), k, histories if exclude_seen else None)
 
 
 @dataclass(eq=False)
 class Scoring(FromScores):
-    """A recommender from scores that a file can hold; fields of subclasses are settings."""
+    """A score-based recommender that a file can store; a subclass's fields are its settings."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """All that was learnt, as :func:`.save_baseline` writes it."""
+        """Return the fitted state as the arrays that :func:`.save_baseline` writes."""
 
     @abstractmethod
     def restore(self, arrays: Arrays) -> Self:
-        """Inverse of :meth:`arrays`; returns itself."""
+        """Load the state that :meth:`arrays` returned.
+
+        Returns:
+            The recommender itself.
+        """
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments that make another one like this, unfitted."""
+        """Return the constructor arguments that create an unfitted copy."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class ItemToItem(Scoring):
-    """An item's score is the sum of what the items of a history, heard as a set, say for it."""
+    """Scores an item by the sum of its weights from the distinct items of the history."""
 
     item_weights: sp.csr_array[Any]
-    """Weight of a history's item (row) for every other item (column), shape [items, items]."""
+    """Weight from a history's item (row) to every other item (column), shape [items, items]."""
 
     def scores(self, histories: Histories) -> Scores:
         x = interaction_matrix(histories, self.item_weights.shape[0])
@@ -147,10 +166,16 @@ class ItemToItem(Scoring):
 
 
 def check_setting(name: str, value: float, *, above: float | None = None, least: float = 0) -> None:
-    """Refuse a number that is below ``least``, or not ``above`` a limit, or NaN.
+    """Refuse a number that is NaN, below ``least``, or not ``above`` a limit.
+
+    Args:
+        name: the setting, for the message.
+        value: the number to check.
+        above: exclusive lower limit; replaces ``least`` if given.
+        least: inclusive lower limit.
 
     Raises:
-        ConfigError: says which setting it is and what it may be.
+        ConfigError: the value is not allowed; the message names the setting and its limit.
     """
     allowed = value > above if above is not None else value >= least
     if not allowed:
@@ -158,12 +183,12 @@ def check_setting(name: str, value: float, *, above: float | None = None, least:
         raise ConfigError(f"{name} must be {limit}, got {value}.")
 
 
-BLOCK = 1024
-"""Histories whose distributions are held at once."""
+ROW_BLOCK = 1024
+"""Number of histories whose distributions are held in memory at once."""
 
 
 class Distribution(Protocol):
-    """What a prior needs to be a recommender of its own; see :class:`.Prior`."""
+    """The part of :class:`.Prior` that makes it a recommender of its own."""
 
     def fit(self, histories: Histories, n_items: int) -> Self: ...
 
@@ -175,7 +200,7 @@ class Distribution(Protocol):
 
 
 class PriorRecommender(Scoring):
-    """Ranks items by a prior's probabilities; scores are their logarithms."""
+    """Ranks items by the probabilities of a prior; the scores are their logarithms."""
 
     is_distribution = True
     _prior: Distribution
@@ -187,10 +212,18 @@ class PriorRecommender(Scoring):
         return np.log(self._prior.probabilities(histories))
 
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
-        """log p(target | history) over the whole catalogue, one value per row, in nats."""
+        """Return log p(target | history), normalised over the whole catalogue.
+
+        Args:
+            histories: one history per row.
+            targets: one item per row.
+
+        Returns:
+            One value per row, in nats.
+        """
         blocks = [
-            np.arange(len(targets))[start : start + BLOCK]
-            for start in range(0, len(targets), BLOCK)
+            np.arange(len(targets))[start : start + ROW_BLOCK]
+            for start in range(0, len(targets), ROW_BLOCK)
         ]
         parts = [
             np.log(self._prior.probabilities(histories.select(rows)))[

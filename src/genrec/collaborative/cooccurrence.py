@@ -1,8 +1,9 @@
-"""Directed co-occurrence: transition counts by gap, and the votes that they give.
+"""Directed co-occurrence: transition counts by gap, and the votes derived from them.
 
-``C_g[i, j]`` counts how often j followed i at a gap in group g; its transpose is the backward
-direction. Weights for gap groups, directions and the ages of history items turn the counts into
-votes: ``w[d, g, a] = gap[d, g] * recency[d, a]``.
+``C_g[i, j]`` counts how often item j followed item i at a gap in group g; its transpose is the
+backward direction. Each recent item of a history votes for other items in proportion to its counts.
+A vote has the weight ``w[d, g, a] = gap[d, g] * recency[d, a]`` for direction d, gap group g and
+the age a of the voting item.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from genrec.collaborative.sparse import SparseDistributions, changed_shares
 from genrec.data.histories import Histories
 
 GAPS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 10))
-"""Groups of gaps between two interactions of a history, first and last gap of each."""
+"""Groups of gaps between two interactions of a history, as (first gap, last gap)."""
 
 
 MAX_AGE = 20
-"""Most recent history items that vote."""
+"""Number of most recent history items that vote."""
 
 
 SHRINKAGE = 5.0
-"""Added to an item's count when its row is normalised: rare items say little."""
+"""Added to an item's count when its row is normalised, so that rare items have small votes."""
 
 
 @dataclass(frozen=True)
 class TransitionWeights:
-    """Weights of the directions (forward, backward).
+    """Weights of the votes in each direction (forward, backward).
 
     Attributes:
         gap: weight of each group of gaps, shape [directions, len(GAPS)].
         recency: weight of a history item by its age, the last item first, shape
             [directions, MAX_AGE].
-        popularity: weight of popularity beside the votes.
+        popularity: weight of popularity, which is added to the votes.
     """
 
     gap: Floats
@@ -60,11 +61,15 @@ FIXED_WEIGHTS = TransitionWeights(
     recency=np.array([[0.8**age for age in range(MAX_AGE)]]),
     popularity=1.0,
 )
-"""Directed co-occurrence as a baseline: forward only, gaps up to 5, both decays .8."""
+"""Weights of the directed co-occurrence baseline: forward only, gaps up to 5, both decays 0.8."""
 
 
 def count_by_gap(histories: Histories, n_items: int) -> list[sp.csr_array[Any]]:
-    """For each group of gaps, how often one item followed another, shape [items, items]."""
+    """Count for each group of gaps how often one item followed another.
+
+    Returns:
+        One matrix per group of :data:`GAPS`, each of shape [items, items].
+    """
     items = histories.items
     row = np.repeat(np.arange(len(histories)), histories.lengths)
     counted = []
@@ -81,7 +86,7 @@ def count_by_gap(histories: Histories, n_items: int) -> list[sp.csr_array[Any]]:
 def weighted_transitions(
     by_gap: Sequence[sp.csr_array[Any]], weights: TransitionWeights
 ) -> list[sp.csr_array[Any]]:
-    """One weighted matrix for each direction."""
+    """Combine the counts of all gaps into one weighted matrix per direction."""
     combined = []
     for direction, by_group in enumerate(weights.gap):
         total = sp.csr_array(by_gap[0].shape, dtype=np.float64)
@@ -93,7 +98,11 @@ def weighted_transitions(
 
 
 def gap_pairs(length: int) -> tuple[Ints, Ints, Ints]:
-    """Places of each two interactions of a history that count, and the group of their gap."""
+    """Return all pairs of places in a history whose gap is in a group of :data:`GAPS`.
+
+    Returns:
+        The earlier place, the later place and the gap's group of each pair.
+    """
     group = np.repeat(np.arange(len(GAPS)), [last - first + 1 for first, last in GAPS])
     gaps = np.arange(1, len(group) + 1)
     counts = np.maximum(length - gaps, 0)
@@ -104,7 +113,7 @@ def gap_pairs(length: int) -> tuple[Ints, Ints, Ints]:
 def own_transitions(
     history: Integers, weights: TransitionWeights, n_items: int
 ) -> list[sp.csr_array[Any]]:
-    """What one history adds to the combined matrices."""
+    """Return what one history contributes to the weighted matrices, one per direction."""
     earlier, later, group = gap_pairs(len(history))
     both = history[earlier], history[later]
     own = []
@@ -115,12 +124,12 @@ def own_transitions(
 
 
 class CooccurrencePrior:
-    """Directed co-occurrence: what followed the last items within a few steps, in other histories.
+    """Directed co-occurrence: items that followed the last items in other histories.
 
     ``votes(j) = sum over history items i of recency[age(i)] * C[i, j] / (count(i) + SHRINKAGE)``
     where ``C[i, j]`` sums ``gap[g]`` over every time j followed i at gap g. The distribution is the
-    votes plus a little popularity; items already in the history keep only the share of repeats that
-    the log shows. The weights are fixed: gaps up to 5, both decays .8.
+    normalised sum of votes and a little popularity. Items already in the history are scaled by the
+    repeat rate of the training data. The weights are fixed: gaps up to 5, both decays 0.8.
     """
 
     kind: ClassVar[str] = "cooccurrence"
@@ -147,7 +156,7 @@ class CooccurrencePrior:
         return FIXED_WEIGHTS
 
     def votes(self, histories: Histories) -> sp.csr_array[Any]:
-        """Votes of each history's last items for every item, sparse, shape [rows, items]."""
+        """Return the votes of each history's last items, sparse, shape [rows, items]."""
         recent = histories.tail(MAX_AGE)
         lengths = np.diff(recent.offsets)
         rows = np.repeat(np.arange(len(recent)), lengths)
@@ -160,7 +169,7 @@ class CooccurrencePrior:
         return sp.csr_array(total)
 
     def all_votes(self, histories: Histories) -> Floats:
-        """Votes and popularity, dense, shape [rows, items]."""
+        """Return votes plus weighted popularity, dense, shape [rows, items]."""
         return cast(
             Floats,
             self.votes(histories).toarray()
@@ -177,10 +186,16 @@ class CooccurrencePrior:
         return votes
 
     def training_votes(self, history: Items, start: int, stop: int, repeats: float = 1.0) -> Floats:
-        """Votes and popularity at positions of a training history, the user's own left out.
+        """Return votes plus popularity at positions of a training history, without its own counts.
 
         Args:
-            repeats: factor for the items that a position has behind it.
+            history: a training history.
+            start: first position.
+            stop: end of the positions, exclusive.
+            repeats: factor for items that precede the position.
+
+        Returns:
+            Shape [stop - start, items].
         """
         votes, items, known = self._training_votes(history, start, stop, repeats, sparse=False)
         votes += self.counts + 1.0
@@ -194,9 +209,9 @@ class CooccurrencePrior:
     def _training_votes(
         self, history: Items, start: int, stop: int, repeats: float, *, sparse: bool
     ) -> tuple[Any, Items, Floats]:
-        """Everybody's votes; the history's items; what these have less the user's own votes.
+        """Return all users' votes, the history's items, and those items' votes without this user.
 
-        The unit is one interaction's share of the popularity, which is in the last part alone.
+        The unit is one interaction's share of popularity. Only the third part includes popularity.
         """
         items, first_at, place = np.unique(history, return_index=True, return_inverse=True)
         first = max(0, start - MAX_AGE)
@@ -217,7 +232,7 @@ class CooccurrencePrior:
             votes = votes + (sp.csr_array(weight) @ rows if sparse else weight @ rows.toarray())
             known -= weight @ mine[place[voters]].toarray()
         known += votes[:, items].toarray() if sparse else votes[:, items]
-        known = np.maximum(known, 0.0) + others + 1.0  # rounding may leave less than no votes
+        known = np.maximum(known, 0.0) + others + 1.0  # rounding may leave negative votes
         known[first_at < np.arange(start, stop)[:, None]] *= repeats
         return votes, items, known
 
@@ -257,7 +272,7 @@ class CooccurrencePrior:
 
 
 class Cooccurrence(PriorRecommender):
-    """Directed co-occurrence with the last items of the history; see the prior for the formula."""
+    """Directed co-occurrence as a recommender; :class:`CooccurrencePrior` has the formula."""
 
     name = "cooccurrence"
 

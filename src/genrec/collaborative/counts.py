@@ -1,4 +1,4 @@
-"""What several experts count alike: popularity, repeats, and what lies behind a position."""
+"""Statistics that several experts need: popularity, repeats, and items seen before a position."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from genrec.data.histories import Histories, common_clock
 
 
 def smoothed_popularity(counts: Floats) -> Floats:
-    """Popularity with one pseudo-count for each item."""
+    """Return each item's share of the interactions, with one pseudo-count per item."""
     return cast(Floats, (counts + 1.0) / (counts + 1.0).sum())
 
 
 def seen_before(history: Items, start: int, stop: int, n_items: int) -> Mask:
-    """Which items each position in ``start:stop`` has behind it, shape [stop - start, items]."""
+    """Return which items precede each position of ``start:stop`` in a history.
+
+    Returns:
+        Shape [stop - start, items].
+    """
     seen = np.zeros((stop - start, n_items), dtype=bool)
     seen[0, history[:start]] = True
     seen[np.arange(1, stop - start), history[start : stop - 1]] = True
@@ -26,27 +30,45 @@ def seen_before(history: Items, start: int, stop: int, n_items: int) -> Mask:
 
 
 def repeat_rate(histories: Histories) -> float:
-    """Share of interactions with an item the user had before, with one pseudo-count each way."""
+    """Return the share of interactions that repeat an earlier item of the same user.
+
+    One pseudo-count is added to repeats and one to first-time interactions.
+    """
     row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets)).astype(np.int64)
     distinct = len(np.unique(row << 32 | histories.items))
     return (len(row) - distinct + 1) / (len(row) + 2)
 
 
 def discount_repeats(votes: Floats, seen: Mask, repeat_rate: float) -> Floats:
-    """Votes as a distribution in which items of the history keep the log's share of repeats."""
+    """Turn votes into a distribution and scale items of the history by the repeat rate, in place.
+
+    Args:
+        votes: positive weights, shape [rows, items]; overwritten.
+        seen: items that each row's history holds, shape [rows, items].
+        repeat_rate: factor for these items; see :func:`repeat_rate`.
+
+    Returns:
+        ``votes``, whose rows now sum to 1.
+    """
     votes[seen] *= repeat_rate
     votes /= votes.sum(axis=1, keepdims=True)
     return votes
 
 
 def extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
-    """Counts for further items too; one like nothing known gets the mean."""
+    """Return counts with further items at the end.
+
+    A new item gets the count of the item it is ``like``, or the mean count for ``None``.
+    """
     mean = float(counts.mean())
     return np.append(counts, [mean if item is None else counts[item] for item in like])
 
 
 def extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp.csr_array[Any]:
-    """Rows and columns for further items, those of the items they are like, or empty ones."""
+    """Return an item-to-item matrix with rows and columns for further items.
+
+    A new item gets the row and column of the item it is ``like``, or empty ones for ``None``.
+    """
     nothing = matrix.shape[0]
     source = [*range(nothing), *(nothing if item is None else item for item in like)]
     parts = (matrix.data, matrix.indices, np.append(matrix.indptr, matrix.nnz))
@@ -55,7 +77,10 @@ def extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp
 
 
 def ages(histories: Histories) -> Floats:
-    """Ages of all interactions from 0, the newest, to 1; see :class:`RecentPopularity`."""
+    """Return the age of every interaction, from 0 (newest) to 1 (oldest).
+
+    :class:`.RecentPopularity` defines the age.
+    """
     times = histories.timestamps
     if len(times) and common_clock(histories):
         span = max(float(np.ptp(times)), np.finfo(float).tiny)

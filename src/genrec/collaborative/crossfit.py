@@ -1,8 +1,8 @@
-"""Any recommender that scores all items as a prior: cross-fitted, so that no target is known.
+"""Cross-fitting: any recommender that scores all items becomes a prior.
 
-The users are put into folds; in training, a user's scores come from a model that was fitted on the
-other folds. They and popularity are pooled with fitted weights, which also turns scores of any
-scale into a distribution.
+The users are divided into folds. In training, a user's scores come from a model that was fitted on
+the other folds, so that it has not seen the user's targets. These scores and popularity enter a
+log-linear pool with fitted weights, which turns scores of any scale into a distribution.
 """
 
 from __future__ import annotations
@@ -26,22 +26,32 @@ from genrec.collaborative.pool import fit_weights, pooled
 from genrec.data.histories import Histories
 
 FOLDS = 4
+"""Number of folds of users."""
 
 
 class Scorer(Protocol):
     """A recommender that gives every item a score."""
 
     epochs: int
-    """How long it trains; :meth:`fit` with a loss sets it."""
+    """Number of training epochs; :meth:`fit` with a loss sets it by early stopping."""
 
     def fit(
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
     ) -> Self:
-        """Learn from histories; ``loss`` of the model on users kept out may end it early."""
+        """Learn from histories.
+
+        Args:
+            histories: the training histories.
+            n_items: size of the catalogue.
+            loss: evaluates the model on held-out users after each epoch, for early stopping.
+
+        Returns:
+            The scorer itself.
+        """
         ...
 
     def scores(self, histories: Histories) -> Floats:
-        """Any real numbers, higher for likelier items, shape [rows, items]."""
+        """Return real-valued scores, higher for likelier items, shape [rows, items]."""
         ...
 
     def arrays(self) -> Arrays: ...
@@ -50,7 +60,13 @@ class Scorer(Protocol):
 
 
 class CrossFittedPrior:
-    """A :class:`Scorer` as a prior; a subclass names the two."""
+    """A :class:`Scorer` as a prior; a subclass sets ``kind`` and creates the scorer.
+
+    Attributes:
+        kind: name of the prior.
+        parts: one scorer per fold, each fitted without that fold's users; empty once loaded.
+        counts: training interactions of each item, shape [items].
+    """
 
     kind: ClassVar[str]
     parts: list[Scorer]
@@ -61,7 +77,7 @@ class CrossFittedPrior:
         return self.counts
 
     def scorer(self) -> Scorer:
-        """A new one, not yet fitted."""
+        """Create an unfitted scorer."""
         raise NotImplementedError
 
     def fit(self, histories: Histories, n_items: int) -> Self:
@@ -91,7 +107,7 @@ class CrossFittedPrior:
         return pooled(self.weights, experts, seen, self.repeat_rate)
 
     def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
-        assert self.parts, "a loaded prior cannot be trained with"
+        assert self.parts, "a loaded or extended prior has no training distribution"
         before = Histories.from_lists([history[:t].tolist() for t in range(start, stop)])
         others = self.counts - np.bincount(history, minlength=len(self.counts))
         return [
@@ -100,7 +116,11 @@ class CrossFittedPrior:
         ]
 
     def _scores(self, histories: Histories) -> Floats:
-        """Of the model of all users; a later item is to it what it is like, or nothing."""
+        """Return scores of the model that was fitted on all users.
+
+        A later item is replaced by the item it is like. One like ``None`` is left out of the
+        histories and gets the mean score.
+        """
         known = [self.source[history] for history in histories]
         rows = Histories.from_lists([items[items >= 0].tolist() for items in known])
         scores = self.whole.scores(rows)
@@ -133,12 +153,12 @@ class CrossFittedPrior:
 
 
 def _fold(history: Items) -> int:
-    """Which users are kept out together; it follows from the history alone."""
+    """Return the fold of a user, which depends on the history alone."""
     return zlib.crc32(history.astype(np.int32).tobytes()) % FOLDS
 
 
 def _loss(scorer: Scorer, histories: Histories) -> float:
-    """Nats of each history's last item, given the others."""
+    """Return the mean negative log-likelihood (nats) of each history's last item given the rest."""
     rows = [row for row in range(len(histories)) if len(histories[row]) > 1]
     if not rows:
         return 0.0

@@ -1,9 +1,9 @@
 """EASE: item-to-item weights by least squares in closed form.
 
-Source: arXiv 1905.03375. With X the users x items matrix of ones and P the inverse of its Gram
-matrix plus a ridge, the weight of item i for item j is ``-P[i, j] / P[j, j]``. Leaving a user out
-changes the Gram matrix by a product of one vector, hence P by another, so that the scores without
-that user cost one product with P instead of a fit (Sherman and Morrison).
+Source: arXiv 1905.03375. X is the binary users x items matrix, and P is the inverse of its Gram
+matrix plus a ridge. The weight from item i to item j is ``-P[i, j] / P[j, j]``. Leaving out one
+user changes the Gram matrix by a rank-one term, and so P (Sherman-Morrison). Scores without
+that user therefore cost one product with P instead of a new fit.
 """
 
 from __future__ import annotations
@@ -23,50 +23,59 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 
-RIDGE = 300.0
+EASE_RIDGE = 300.0
 """Added to each item's count; better than 100 on MovieLens-100K's validation users."""
 
 
-BLOCK = 1024
-"""Columns that are cut down at once."""
+COLUMN_BLOCK = 1024
+"""Number of columns that are pruned at once."""
 
 
 NEIGHBOURS = 512
-"""Strongest entries of each column that the prior keeps for inference."""
+"""Number of strongest entries per column that the prior keeps for inference."""
 
 
-def gram_inverse(histories: Histories, n_items: int, ridge: float = RIDGE) -> Floats32:
-    """P for the histories, shape [items, items]."""
+def gram_inverse(histories: Histories, n_items: int, ridge: float = EASE_RIDGE) -> Floats32:
+    """Return P, the inverse of the regularised Gram matrix, shape [items, items]."""
     x = interaction_matrix(histories, n_items)
     gram = (x.T @ x).toarray()
     gram[np.diag_indices(n_items)] += ridge
-    # By Cholesky: a fifth of the time of numpy's inverse, which knows nothing of the matrix.
+    # Cholesky takes a fifth of the time of numpy's inverse, which cannot use positive definiteness.
     return cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
 
 
 def item_weights(inverse: Floats32) -> Floats32:
-    """What each item (row) says for every other (column), written over the inverse."""
+    """Turn P into the weights from each item (row) to every other item (column), in place."""
     inverse /= -np.diag(inverse).copy()
     np.fill_diagonal(inverse, 0.0)
     return inverse
 
 
 def top_weights(inverse: Floats32, neighbours: int = NEIGHBOURS) -> sp.csr_array[Any]:
-    """:func:`item_weights` of a copy, only the strongest ``neighbours`` entries of each column."""
+    """Return :func:`item_weights` of a copy, with only the strongest entries of each column.
+
+    Args:
+        inverse: P, shape [items, items]; left unchanged.
+        neighbours: number of entries to keep per column, by absolute value.
+    """
     size, blocks = len(inverse), []
-    for start in range(0, size, BLOCK):
-        columns = np.arange(start, min(start + BLOCK, size))
-        says = -inverse[:, columns] / np.diag(inverse)[columns]
-        says[columns, columns - start] = 0.0
+    for start in range(0, size, COLUMN_BLOCK):
+        columns = np.arange(start, min(start + COLUMN_BLOCK, size))
+        block = -inverse[:, columns] / np.diag(inverse)[columns]
+        block[columns, columns - start] = 0.0
         if (weak := size - neighbours) > 0:
-            weaker = np.argpartition(np.abs(says), weak, axis=0)[:weak]
-            np.put_along_axis(says, weaker, 0.0, axis=0)
-        blocks.append(sp.csc_array(says))
+            weaker = np.argpartition(np.abs(block), weak, axis=0)[:weak]
+            np.put_along_axis(block, weaker, 0.0, axis=0)
+        blocks.append(sp.csc_array(block))
     return sp.csr_array(sp.hstack(blocks))
 
 
 def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats]:
-    """What a history's items say to others, had this user not been counted.
+    """Return a function that scores items as if one user had not been counted.
+
+    Args:
+        inverse: P, shape [items, items].
+        history: the user's history.
 
     Returns:
         A function from weights of the history's items, shape [positions, items of the history], to
@@ -80,7 +89,7 @@ def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floa
     def scores(weights: Floats) -> Floats:
         dense = weights @ inverse[history] + factor * np.outer(weights @ moved[history], moved)
         found = -dense / diagonal
-        for column, item in enumerate(history):  # an item says nothing to itself
+        for column, item in enumerate(history):  # the diagonal of the weights is zero
             found[:, item] += weights[:, column]
         return cast(Floats, found)
 
@@ -89,9 +98,9 @@ def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floa
 
 @dataclass(eq=False)
 class EASE(Scoring):
-    """EASE (arXiv 1905.03375), which hears a history as a set; exact, with all its weights.
+    """EASE (arXiv 1905.03375) with all its weights; it treats a history as a set.
 
-    A catalogue of n items takes n² weights of four bytes: .57 GB for 12,000 items.
+    A catalogue of n items takes n² weights of four bytes: 0.57 GB for 12,000 items.
     """
 
     name = "ease"

@@ -1,4 +1,4 @@
-"""The user x item matrix and what is done with item x item matrices."""
+"""The user-item matrix, and operations on item-to-item matrices."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
 MAX_DENSE_ITEMS = 15_000
-"""Larger catalogues have no EASE: P has the square of their size, here .9 GB, thrice in the fit."""
+"""Largest catalogue for EASE, whose weights have the size of the catalogue squared.
+
+At this size the matrix takes 0.9 GB, and fitting holds three such matrices.
+"""
 
 
 def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_array[Any]:
-    """Which items each history holds, as ones, shape [rows, items]."""
+    """Return the binary matrix of which items each history holds, shape [rows, items]."""
     row = np.repeat(np.arange(len(histories)), histories.lengths)
     shape = (len(histories), n_items)
     x = sp.csr_array((np.ones(len(row), np.float32), (row, histories.items)), shape=shape)
@@ -25,7 +28,7 @@ def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_array[Any]:
 
 
 def without_diagonal(matrix: sp.csr_array[Any]) -> sp.csr_array[Any]:
-    """The matrix with nothing on its diagonal: an item is no reason for itself."""
+    """Return the matrix without its diagonal, so that no item recommends itself."""
     found = matrix.tocoo()
     row, column = found.coords
     off = row != column
@@ -33,7 +36,7 @@ def without_diagonal(matrix: sp.csr_array[Any]) -> sp.csr_array[Any]:
 
 
 def strongest(matrix: sp.csr_array[Any], count: int) -> sp.csr_array[Any]:
-    """The ``count`` largest entries of each row; of equal ones those with the lowest column."""
+    """Keep the ``count`` largest entries of each row; ties go to the lowest column."""
     lengths = np.diff(matrix.indptr)
     row = np.repeat(np.arange(matrix.shape[0]), lengths)
     order = np.lexsort((matrix.indices, -matrix.data, row))
@@ -46,10 +49,11 @@ def check_size(name: str, n_items: int) -> None:
     """Refuse a catalogue whose square does not fit the memory of an ordinary machine.
 
     Raises:
-        ConfigError: says what to compare with instead.
+        ConfigError: the catalogue has more than :data:`MAX_DENSE_ITEMS` items; the message names
+            alternatives.
     """
     if n_items > MAX_DENSE_ITEMS:
         raise ConfigError(
             f"{name} needs an items x items matrix: {n_items} items are too many (at most "
-            f"{MAX_DENSE_ITEMS}); leave it out, or take itemknn, p3alpha or transitions."
+            f"{MAX_DENSE_ITEMS}). Leave {name} out, or use itemknn, p3alpha or transitions."
         )

@@ -1,4 +1,7 @@
-"""Several experts as one distribution, by a log-linear pool: ``log q = weights . scores``."""
+"""A log-linear pool: several experts combined into one distribution.
+
+The pool's logits are a weighted sum of the experts' scores, ``log q = weights . scores + const``.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +27,35 @@ from genrec.collaborative.transitions import POSITIONS_PER_USER, TransitionPrior
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
-POSITIONS, PER_USER, CELLS = 3000, 4, 2**24
-"""Training positions for the fit, in all and of each user; positions x items at most."""
+POOL_POSITIONS, POSITIONS_OF_USER, POOL_CELLS = 3000, 4, 2**24
+"""Training positions for fitting the weights, in total and per user, and the most table cells.
+
+``POOL_CELLS`` bounds positions x items.
+"""
 
 
-RIDGE = 1e-4
-"""Pull towards the first expert alone; it only matters where the data say nothing."""
+POOL_RIDGE = 1e-4
+"""L2 penalty that pulls the weights towards the first expert alone.
+
+It only matters where the data do not determine the weights.
+"""
 
 
 FLOOR = -60.0
-"""Lowest log-odds beside the likeliest item: none is impossible."""
+"""Lowest logit relative to the likeliest item, so that no item is impossible."""
 
 
 def pooled(weights: Floats, experts: Sequence[Floats], seen: Mask, repeat_rate: float) -> Floats:
-    """The pool's distribution, in which items that a row has ``seen`` keep the share of repeats.
+    """Return the pool's distribution, with items of the history scaled by the repeat rate.
 
     Args:
+        weights: one weight per expert.
         experts: scores, each of shape [rows or 1, items].
-        seen: shape [rows, items].
+        seen: items that each row's history holds, shape [rows, items].
+        repeat_rate: factor for these items.
+
+    Returns:
+        Shape [rows, items]; rows sum to 1.
     """
     logits = np.zeros(seen.shape)
     for weight, scores in zip(weights, experts, strict=True):
@@ -53,16 +67,23 @@ def pooled(weights: Floats, experts: Sequence[Floats], seen: Mask, repeat_rate: 
 def fit_weights(
     histories: Histories, n_items: int, experts: Callable[[Items, int, int], list[Floats]]
 ) -> Floats:
-    """Weights that fit late positions of users drawn at random.
+    """Fit the pool's weights on late positions of randomly drawn users.
 
     Args:
-        experts: scores at positions ``start:stop`` of a training history, from experts that have
-            not seen its user, each of shape [positions or 1, items].
+        histories: the training histories.
+        n_items: size of the catalogue.
+        experts: function of (history, start, stop) that returns the experts' scores at positions
+            ``start:stop`` of a training history, each of shape [positions or 1, items]. The
+            experts must not have counted that history's user.
+
+    Returns:
+        One weight per expert. Without any usable position the first expert gets weight 1 and all
+        others 0.
     """
     scores: list[Floats32] = []
     targets: list[int] = []
     unseen: list[Mask] = []
-    room = min(POSITIONS, CELLS // n_items)
+    room = min(POOL_POSITIONS, POOL_CELLS // n_items)
     random = np.random.default_rng(0)
     for user in random.permutation(len(histories)):
         history = histories[int(user)]
@@ -73,7 +94,7 @@ def fit_weights(
             continue
         seen = seen_before(history, start, stop, n_items)
         new = np.flatnonzero(~seen[np.arange(stop - start), history[start:]])
-        drawn = random.permutation(new)[:PER_USER]
+        drawn = random.permutation(new)[:POSITIONS_OF_USER]
         if not len(drawn):
             continue
         rows = [np.broadcast_to(each, seen.shape)[drawn] for each in experts(history, start, stop)]
@@ -87,16 +108,19 @@ def fit_weights(
 
 
 def fit_pool(scores: Floats32, target: Ints, open_: Mask) -> Floats:
-    """Maximum-likelihood weights, a concave problem.
+    """Fit the weights by maximum likelihood; the problem is concave.
 
     Args:
         scores: each expert's score of each item, shape [experts, positions, items].
         target: the item chosen at each position, shape [positions].
         open_: items that could have been chosen, shape [positions, items].
+
+    Returns:
+        One weight per expert.
     """
     positions = np.arange(len(target))
     chosen = scores[:, positions, target]
-    flat = scores.reshape(len(scores), -1)  # one product with a vector each way
+    flat = scores.reshape(len(scores), -1)  # loss and gradient each take one matrix-vector product
     first = np.eye(len(scores))[0]
 
     def loss(weights: Floats) -> tuple[float, Floats]:
@@ -108,21 +132,22 @@ def fit_pool(scores: Floats32, target: Ints, open_: Mask) -> Floats:
         value = np.mean(top[:, 0] + np.log(total[:, 0]) - weights @ chosen)
         slope = flat @ (odds / total).ravel() / len(target) - chosen.mean(axis=1)
         away = weights - first
-        return float(value + RIDGE * away @ away), slope + 2 * RIDGE * away
+        return float(value + POOL_RIDGE * away @ away), slope + 2 * POOL_RIDGE * away
 
     return np.asarray(minimize(loss, first, jac=True, method="L-BFGS-B").x, np.float64)
 
 
 EASE_DECAYS = (1.0, 0.9)
-"""What a step back in the history takes from an item's say in EASE."""
+"""Decay of an item's weight per step back in the history; one EASE expert for each."""
 
 
 class PooledPrior:
-    """Transitions' votes, EASE's and popularity, pooled log-linearly with fitted weights.
+    """Log-linear pool of transitions, EASE and popularity, with fitted weights.
 
-    Transitions know order and time, EASE which items go together and which exclude each other;
-    EASE hears the whole history twice, evenly and with its end louder. Popularity, which all of
-    them contain, gets a weight of its own, mostly below zero.
+    Transitions capture order and time. EASE captures which items occur together and which exclude
+    each other. It enters twice: once with equal weights for the whole history, and once with more
+    weight on its end. All of these experts contain popularity, so popularity itself gets a weight
+    of its own, which is mostly negative.
     """
 
     kind: ClassVar[str] = "pooled"
@@ -158,7 +183,7 @@ class PooledPrior:
         return pooled(self.weights, experts, seen, self.transitions.repeat_rate)
 
     def _training_experts(self, history: Items, start: int, stop: int) -> list[Floats]:
-        assert self.inverse is not None, "a loaded prior cannot be trained with"
+        assert self.inverse is not None, "a loaded or extended prior has no training distribution"
         age = np.arange(start, stop)[:, None] - 1 - np.arange(len(history))
         ease = leave_user_out(self.inverse, history)
         experts = [np.log(self.transitions.training_votes(history, start, stop))]
@@ -192,7 +217,7 @@ class PooledPrior:
 
 
 def _decayed(histories: Histories, decay: float, matrix: sp.csr_array[Any]) -> Floats:
-    """What the items of each history say, an item at age a with weight ``decay ** a``."""
+    """Return EASE scores in which an item at age a has weight ``decay ** a``."""
     lengths = histories.lengths
     row = np.repeat(np.arange(len(histories)), lengths)
     age = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
@@ -202,7 +227,7 @@ def _decayed(histories: Histories, decay: float, matrix: sp.csr_array[Any]) -> F
 
 
 class Pooled(PriorRecommender):
-    """Transitions, EASE and popularity in a log-linear pool; GenRec's default prior by itself."""
+    """GenRec's default prior as a recommender: a pool of transitions, EASE and popularity."""
 
     name = "pooled"
 

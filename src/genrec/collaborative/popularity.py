@@ -19,7 +19,7 @@ from genrec.data.splits import Holdout
 
 
 class PopularityPrior:
-    """q is the share of interactions, with one pseudo-count per item; it ignores the history."""
+    """q is each item's share of the interactions plus one pseudo-count; it ignores the history."""
 
     kind: ClassVar[str] = "popularity"
     counts: Floats
@@ -60,7 +60,7 @@ class PopularityPrior:
 
 
 class Popularity(PriorRecommender):
-    """Most popular items first."""
+    """Recommends the most popular items."""
 
     name = "popularity"
 
@@ -70,17 +70,17 @@ class Popularity(PriorRecommender):
 
 @dataclass(eq=False)
 class RecentPopularity(Scoring):
-    """Popularity in which an interaction counts less the older it is.
+    """Popularity in which older interactions count less.
 
-    An interaction of age a weighs ``0.5 ** (a / half_life)``, where a is the share of the log's
-    time span that lies after it. Where timestamps are no common time but count each user's items, a
-    is the share of the user's own history that lies after it.
+    An interaction of age a has weight ``0.5 ** (a / half_life)``. The age is the share of the
+    data's time span that lies after the interaction. Where timestamps only number each user's
+    items, the age is the share of the user's own history that lies after it.
     """
 
     name = "popularity-recent"
 
     half_life: float = 0.02
-    """Age at which an interaction weighs half, as a share of the time span."""
+    """Age at which an interaction has weight 0.5, as a share of the time span."""
 
     def __post_init__(self) -> None:
         check_setting("half_life", self.half_life, above=0.0)

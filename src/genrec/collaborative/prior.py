@@ -1,7 +1,8 @@
-"""What a prior is: an item distribution that needs no language model.
+"""The prior protocol: an item distribution that needs no language model.
 
-A prior gives every item a probability q(item | history). The trie turns it into a mass for each
-child by a prefix-sum difference, which the language model's logits then correct.
+A prior gives every item a probability q(item | history). The title trie turns these probabilities
+into a mass for each child of a node (a difference of prefix sums). The language model's logits then
+correct that mass.
 """
 
 from __future__ import annotations
@@ -15,53 +16,81 @@ from genrec.data.histories import Histories
 
 
 class Prior(Protocol):
-    """A distribution over the catalogue that no language model is needed for."""
+    """A distribution over the catalogue that needs no language model.
+
+    Attributes:
+        kind: name of the prior in the registry and in saved files.
+    """
 
     kind: ClassVar[str]
 
     @property
     def item_counts(self) -> Floats:
-        """Interactions of each item that it was fitted on, shape [items]."""
+        """Training interactions of each item, shape [items]."""
         ...
 
     def fit(self, histories: Histories, n_items: int) -> Self:
-        """Count interactions of the training split; returns itself."""
+        """Fit the prior to the histories of the training split.
+
+        Args:
+            histories: one history per training user.
+            n_items: size of the catalogue.
+
+        Returns:
+            The prior itself.
+        """
         ...
 
     def probabilities(self, histories: Histories) -> Floats:
-        """q(item | history) for each row, shape [rows, items]; rows sum to 1, all positive."""
+        """Return q(item | history) for each history.
+
+        Returns:
+            Shape [rows, items]. Every entry is positive and each row sums to 1.
+        """
         ...
 
     def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
-        """q at positions of one training history, as if that user had not been counted.
+        """Return q at positions of one training history, without that user's own counts.
 
-        Without the subtraction the counts would leak each target to the model in training.
+        If the user's counts stayed in, they would reveal each target to the model in training.
+
+        Args:
+            history: a training history, oldest item first.
+            start: first position.
+            stop: end of the positions, exclusive.
 
         Returns:
-            Shape [stop - start, items]; the row of position ``t`` is given ``history[:t]``.
+            Shape [stop - start, items]. The row of position ``t`` is conditioned on
+            ``history[:t]``.
         """
         ...
 
     def extended(self, like: Sequence[int | None]) -> Self:
-        """The prior with further items at its end, each as an item it is ``like``.
+        """Return a copy of the prior with further items at its end.
 
-        An item that is like ``None`` gets the mean number of interactions and no transitions.
+        Args:
+            like: one entry per new item, the existing item whose statistics it takes over. An item
+                with ``None`` gets the mean number of interactions and no transitions.
         """
         ...
 
     def arrays(self) -> Arrays:
-        """What :func:`save_prior` writes."""
+        """Return the fitted state as the arrays that :func:`save_prior` writes."""
         ...
 
     def restore(self, arrays: Arrays) -> Self:
-        """Inverse of :meth:`arrays`; returns itself."""
+        """Load the state that :meth:`arrays` returned.
+
+        Returns:
+            The prior itself.
+        """
         ...
 
 
 @runtime_checkable
 class SparsePrior(Prior, Protocol):
-    """A prior whose training distributions differ from one another in few items."""
+    """A prior whose training distributions share one base and differ from it in few items."""
 
     def training_shares(self, history: Items, start: int, stop: int) -> SparseDistributions:
-        """:meth:`Prior.training_probabilities`, sparse; the base is that of every history."""
+        """Return :meth:`Prior.training_probabilities` as sparse changes to one shared base."""
         ...

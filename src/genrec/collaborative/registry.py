@@ -1,4 +1,4 @@
-"""Priors by name, and their files."""
+"""The registry of priors by name, and functions that save and load them."""
 
 from __future__ import annotations
 
@@ -24,48 +24,56 @@ PRIORS: dict[str, type[Prior]] = {
     "pooled": PooledPrior,
     "sasrec": SASRecPrior,
 }
-"""Priors by the name that ``Config.prior`` and a saved prior carry; another one may be put here."""
+"""Priors by name, for ``Config.prior`` and saved files; add an entry to register another."""
 
 
 OLD_NAMES = {"kernel": "transitions"}
-"""Former names of priors, which saved runs and ``--prior`` may still use."""
+"""Former names of priors that saved runs and ``--prior`` may still use."""
 
 
 def choose_prior(kind: str, n_items: int) -> str:
-    """Resolve ``"auto"``: the pool, or transitions where the catalogue is too large for EASE.
+    """Resolve a prior's name, including ``"auto"`` and former names.
+
+    Args:
+        kind: a name, ``"none"`` or ``"auto"``. ``"auto"`` becomes ``"pooled"``, or
+            ``"transitions"`` where the catalogue is too large for EASE.
+        n_items: size of the catalogue.
 
     Raises:
-        ConfigError: no prior of that name.
+        ConfigError: there is no prior of that name.
     """
     kind = OLD_NAMES.get(kind, kind)
     if kind in PRIORS or kind == "none":
         return kind
     if kind != "auto":
-        raise ConfigError(f"Unknown prior {kind!r}; known are auto, none, {', '.join(PRIORS)}.")
+        raise ConfigError(f"Unknown prior {kind!r}. Use one of auto, none, {', '.join(PRIORS)}.")
     return "pooled" if n_items <= MAX_DENSE_ITEMS else "transitions"
 
 
 def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
-    """Fit the named prior, or return ``None`` for ``"none"``."""
+    """Fit the named prior; return ``None`` for ``"none"``."""
     if kind == "none":
         return None
     return PRIORS[kind]().fit(histories, n_items)
 
 
 def save_prior(prior: Prior, path: Path) -> None:
-    """Write a prior as one ``.npz`` without pickled objects; the file appears only when whole."""
+    """Write a prior to one ``.npz`` file without pickled objects.
+
+    The file is written whole: readers never see a part of it.
+    """
     write_arrays(path, {"kind": np.array(prior.kind), **prior.arrays()})
 
 
 def load_prior(path: Path) -> Prior:
-    """Read what :func:`save_prior` wrote.
+    """Read a prior that :func:`save_prior` wrote.
 
     Raises:
-        RunError: the file is missing, damaged or holds an unknown kind of prior.
+        RunError: the file is missing, damaged, or holds an unknown kind of prior.
     """
     try:
         arrays, _ = read_arrays(path)
         kind = str(arrays.pop("kind"))
         return PRIORS[OLD_NAMES.get(kind, kind)]().restore(arrays)
     except UNREADABLE as error:
-        raise RunError(f"{path}: no readable prior ({error}); train the run again.") from None
+        raise RunError(f"{path} holds no readable prior ({error}). Train the run again.") from None

@@ -1,8 +1,8 @@
 """SASRec: a small causal transformer over item ids, trained with a softmax over all items.
 
-Source: arXiv 1808.09781; the full softmax in the place of sampled negatives follows
-arXiv 2309.07602, which found it to be much of what later models gained. Where a catalogue is large,
-each step takes the softmax over its targets and a uniform sample of the other items.
+Source: arXiv 1808.09781. The full softmax replaces sampled negatives, following arXiv 2309.07602,
+which found that it accounts for much of what later models gained. For a large catalogue, each
+step's softmax covers its targets and a uniform sample of the other items.
 """
 
 from __future__ import annotations
@@ -27,43 +27,47 @@ from genrec.errors import ConfigError
 from genrec.recommender import top_k
 
 MOST_EPOCHS = 80
+"""Most training epochs of the prior's models."""
 
 
-PARTS = 4
-"""Into which a step's sequences are cut by length."""
+LENGTH_GROUPS = 4
+"""Number of parts, by length, into which a step's sequences are divided."""
 
 
 SCORED = 128
-"""Histories that are scored at once."""
+"""Number of histories that are scored at once."""
 
 
 @dataclass(frozen=True)
 class SASRecConfig:
-    """Size and training of the transformer; the defaults are those of the prior."""
+    """Size and training settings of the transformer; the defaults are those of the prior."""
 
     width: int = 64
-    """Of embeddings and states."""
+    """Dimension of embeddings and hidden states."""
     heads: int = 2
     layers: int = 2
     dropout: float = 0.3
     length: int = 50
-    """Most recent items that are read."""
+    """Number of most recent items that the model reads."""
     every_window: bool = False
-    """Train on all of a long history, cut at random places each epoch, or on its end alone."""
+    """Train on all of a long history, cut at random places, instead of on its end alone.
+
+    The cuts change each epoch.
+    """
     negatives: int = 0
-    """Items drawn for each step's softmax; 0 takes all items."""
+    """Items sampled for each step's softmax; 0 uses all items."""
     batch: int = 128
-    """Sequences of a step."""
+    """Sequences per step."""
     rate: float = 1e-3
     """Learning rate of AdamW."""
     weight_decay: float = 0.0
     patience: int = 6
-    """Epochs without a better loss after which training ends."""
+    """Epochs without a lower loss after which training stops."""
     seed: int = 0
 
 
 class SASRecScorer:
-    """Scores of all items after a history, in log-odds; see :class:`.Scorer`."""
+    """Scores all items after a history with logits; see :class:`.Scorer`."""
 
     epochs: int = MOST_EPOCHS
 
@@ -73,8 +77,18 @@ class SASRecScorer:
     def fit(
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
     ) -> Self:
-        """Train for ``epochs``, or until ``loss`` of itself, asked each epoch, stops falling."""
-        with torch.random.fork_rng(devices=[]):  # whoever calls has a seed of their own
+        """Train for ``epochs``, or until ``loss`` stops falling.
+
+        Args:
+            histories: the training histories.
+            n_items: size of the catalogue.
+            loss: evaluates this scorer after each epoch. The best epoch's weights are kept, and
+                ``epochs`` becomes that epoch's number.
+
+        Returns:
+            The scorer itself.
+        """
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state unchanged
             torch.manual_seed(self.config.seed)
             return self._fit(histories, n_items, loss)
 
@@ -113,7 +127,10 @@ class SASRecScorer:
             optimizer.step()
 
     def _windows(self, histories: Histories) -> tuple[Ints, Ints]:
-        """Where the sequences of an epoch begin and how many items they have, one of them new."""
+        """Return the start and length of each sequence of an epoch.
+
+        Each sequence has one item more than the model reads, as its last target.
+        """
         most = self.config.length + 1
         if not self.config.every_window:
             lengths = np.minimum(histories.lengths, most)
@@ -121,20 +138,23 @@ class SASRecScorer:
         return _cut_at_random(histories, most)
 
     def _parts(self, rows: Ints, lengths: Ints) -> list[tuple[Ints, float]]:
-        """A step's sequences in parts of like length, as the longest sets the cost of its part.
+        """Divide a step's sequences into parts of similar length.
 
-        With each part comes its share of the step's targets.
+        The longest sequence of a part determines the part's cost.
+
+        Returns:
+            The rows of each part and its share of the step's targets.
         """
         if not self.config.every_window:
             return [(rows, 1.0)]
         targets = lengths[rows].clip(2) - 1
         order = np.argsort(targets, kind="stable")
-        parts = np.array_split(order, PARTS)
+        parts = np.array_split(order, LENGTH_GROUPS)
         return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
 
     def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
-        wanted = ids[:, 1:] - 1  # padding becomes -1
+        wanted = ids[:, 1:] - 1  # targets; padding becomes -1
         states, wanted = states[wanted >= 0], wanted[wanted >= 0]
         if not self.config.negatives:
             return nn.functional.cross_entropy(self.network.logits(states), wanted)
@@ -142,7 +162,7 @@ class SASRecScorer:
 
     @torch.inference_mode()
     def scores(self, histories: Histories) -> Floats:
-        """Shape [rows, items]."""
+        """Return logits of all items, shape [rows, items]."""
         self.network.eval()
         parts = []
         kept = np.minimum(histories.lengths, self.config.length)
@@ -155,11 +175,11 @@ class SASRecScorer:
         return cast(Floats, torch.cat(parts).double().numpy())
 
     def arrays(self) -> Arrays:
-        """The weights, by name."""
+        """Return the network's weights by name."""
         return {name: value.numpy() for name, value in self.network.state_dict().items()}
 
     def restore(self, arrays: Arrays) -> Self:
-        """Inverse of :meth:`arrays`."""
+        """Load the weights that :meth:`arrays` returned."""
         self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
         return self
@@ -181,9 +201,10 @@ class _Network(nn.Module):
         nn.init.normal_(self.places.weight, std=0.02)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """States after each place, shape [rows, places, width]; rows are padded on the right.
+        """Return the hidden state at each position, shape [rows, positions, width].
 
-        A place is counted from its row's end, so that a row's states do not depend on the others.
+        Rows are padded on the right. Positions are counted from the end of each row, so that a
+        row's states do not depend on the other rows.
         """
         length = ids.shape[1]
         age = (lengths[:, None] - 1 - torch.arange(length)).clamp_min(0)
@@ -192,14 +213,14 @@ class _Network(nn.Module):
         return cast(torch.Tensor, self.norm(self.layers(self.dropout(states), mask=causal)))
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Of all items, shape [states, items]."""
+        """Return logits of all items, shape [states, items]."""
         return states @ self.items.weight[1:].T
 
     def sampled_loss(self, states: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
-        """Cross-entropy of the wanted items against ``count`` items drawn for all states alike.
+        """Return the cross-entropy of the targets against ``count`` sampled items.
 
-        A drawn item stands for its share of the catalogue, so that the sum over all items is met on
-        average.
+        All states share the sample. Each sampled item stands for an equal share of the catalogue,
+        so that the sum over the sample equals the sum over all items in expectation.
         """
         n_items = self.items.num_embeddings - 1
         drawn = torch.randint(n_items, (count,))
@@ -211,9 +232,13 @@ class _Network(nn.Module):
 
 
 def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
-    """Sequences of at most ``most`` items in which every item but a history's first is new once.
+    """Cut histories into sequences of at most ``most`` items.
 
-    The place of the first cut is drawn, so that no item is always short of context.
+    Every item except a history's first is a target in exactly one sequence. The first cut is at
+    a random place, so that no item always has a short context.
+
+    Returns:
+        The start of each sequence in ``histories.items``, and its length.
     """
     step, lengths = most - 1, histories.lengths
     free = np.where(lengths > most, step, 1)
@@ -227,7 +252,7 @@ def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
 
 
 def _table(items: Items, starts: Ints, lengths: Ints) -> torch.Tensor:
-    """Sequences as rows: ids from 1, zeros on the right."""
+    """Return sequences as rows of ids from 1, padded on the right with zeros."""
     place = np.arange(max(2, int(lengths.max(initial=0))))
     inside = place < lengths[:, None]
     table = np.zeros(inside.shape, np.int64)
@@ -236,7 +261,7 @@ def _table(items: Items, starts: Ints, lengths: Ints) -> torch.Tensor:
 
 
 class SASRecPrior(CrossFittedPrior):
-    """SASRec (see :mod:`genrec.collaborative.sasrec`), cross-fitted."""
+    """SASRec (see :mod:`genrec.collaborative.sasrec`) as a cross-fitted prior."""
 
     kind: ClassVar[str] = "sasrec"
 
@@ -246,36 +271,43 @@ class SASRecPrior(CrossFittedPrior):
 
 
 CUT_OFF = 10
-"""Length of the lists whose NDCG says when to stop."""
+"""Length of the lists whose NDCG decides on early stopping."""
 
 
 @dataclass(eq=False)
 class SASRec(Scoring):
-    """SASRec, trained until NDCG@10 on held-out targets stops rising."""
+    """SASRec with early stopping on the NDCG@10 of held-out targets."""
 
     name = "sasrec"
 
     seed: int = 0
+    """Random seed."""
     width: int = 64
+    """Dimension of embeddings and hidden states; a multiple of ``heads``."""
     heads: int = 2
+    """Attention heads per layer."""
     layers: int = 2
+    """Transformer layers."""
     dropout: float = 0.3
+    """Dropout rate."""
     length: int = 50
-    """Most recent items that are read."""
+    """Number of most recent items that the model reads."""
     negatives: int = 1024
-    """Items drawn for each step's softmax in a catalogue of more than :attr:`full_softmax`."""
+    """Items sampled for each step's softmax where the catalogue exceeds :attr:`full_softmax`."""
     full_softmax: int = 4000
-    """Items up to which the softmax is over all of them."""
+    """Largest catalogue for which the softmax covers all items."""
     batch: int = 128
-    """Sequences of a step."""
+    """Sequences per step."""
     rate: float = 1e-3
-    """Learning rate."""
+    """Learning rate of AdamW."""
     weight_decay: float = 0.0
+    """Weight decay of AdamW."""
     most_epochs: int = 80
+    """Most training epochs."""
     patience: int = 10
-    """Epochs without a better NDCG after which training ends."""
+    """Epochs without a higher NDCG after which training stops."""
     eval_users: int = 2000
-    """Users at most whose NDCG is measured after each epoch, drawn with the seed."""
+    """Most users whose NDCG is measured after each epoch, sampled with the seed."""
 
     def __post_init__(self) -> None:
         for name in ("width", "heads", "layers", "length", "batch", "most_epochs", "patience"):
@@ -283,12 +315,12 @@ class SASRec(Scoring):
         for name in ("negatives", "eval_users"):
             check_setting(name, getattr(self, name), least=1)
         if self.width % self.heads:
-            raise ConfigError(f"width {self.width} must be a multiple of heads {self.heads}.")
+            raise ConfigError(f"width must be a multiple of heads={self.heads}, got {self.width}.")
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
-        """Train on the histories, and keep the epoch with the best NDCG@10 on ``valid``.
+        """Train on the histories and keep the epoch with the best NDCG@10 on ``valid``.
 
-        Without ``valid`` the last items of a tenth of the users are kept out of training for that.
+        Without ``valid``, the last items of a tenth of the users are held out of training for that.
         """
         histories = train.histories
         if valid is None or not len(valid):
@@ -300,7 +332,11 @@ class SASRec(Scoring):
         self._sasrec.fit(histories, len(train.catalogue), loss)
 
     def refit(self, train: Dataset) -> Self:
-        """Train anew, on more data, for as many epochs as the last :meth:`fit` has kept."""
+        """Train again, on more data, for as many epochs as the last :meth:`fit` kept.
+
+        Returns:
+            The recommender itself.
+        """
         self.learn_from(train)
         epochs = self._sasrec.epochs
         self._sasrec = self._unfitted(len(train.catalogue))
@@ -337,15 +373,19 @@ class SASRec(Scoring):
 
 
 def _hold_out(train: Dataset, seed: int) -> tuple[Histories, Holdout]:
-    """The histories without the last items of a tenth of the users, and those items as targets."""
+    """Hold out the last item of a tenth of the users.
+
+    Returns:
+        The histories without these items, and the items as targets.
+    """
     histories = train.histories
     long = np.flatnonzero(histories.lengths > 1)
-    asked = np.sort(np.random.default_rng(seed).permutation(long)[: -(-len(long) // 10)])
+    users = np.sort(np.random.default_rng(seed).permutation(long)[: -(-len(long) // 10)])
     lengths = histories.lengths
-    lengths[asked] -= 1
+    lengths[users] -= 1
     before = histories.head(np.arange(len(histories)), lengths)
-    targets = histories.items[histories.offsets[asked] + lengths[asked]]
-    return before, Holdout("held out", before.select(asked), targets, train.catalogue)
+    targets = histories.items[histories.offsets[users] + lengths[users]]
+    return before, Holdout("held out", before.select(users), targets, train.catalogue)
 
 
 def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:

@@ -1,7 +1,7 @@
-"""Item distributions as one base and few changes, so that their cost is not the catalogue's size.
+"""Sparse item distributions: one shared base and few changes per row.
 
-A dense distribution for each position of a window is 20 x items numbers, gone through many times:
-at a million items training would wait for its batches.
+A dense distribution for each position of a training window takes 20 x items numbers, and several
+passes over them. With a million items, training would wait for its batches.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from genrec.arrays import Floats, Integers, Ints
 
 @dataclass(frozen=True)
 class SparseDistributions:
-    """Distributions ``q[r, i]`` in proportion to ``base[i]`` plus what is changed there.
+    """Distributions ``q[r, i]`` proportional to ``base[i]`` plus the changes of row ``r`` at ``i``.
 
     Attributes:
-        base: of all rows, shape [items].
-        row, item, change: one entry for each changed item of a row.
-        rows: how many there are.
+        base: weights that all rows share, shape [items].
+        row: row of each change, shape [changes].
+        item: item of each change, shape [changes].
+        change: value added to the base, shape [changes].
+        rows: number of rows.
     """
 
     base: Floats
@@ -32,7 +34,7 @@ class SparseDistributions:
     rows: int
 
     def dense(self) -> Floats:
-        """q, shape [rows, items]."""
+        """Return q as a dense array, shape [rows, items]."""
         q = np.tile(self.base, (self.rows, 1))
         q[self.row, self.item] += self.change
         q /= q.sum(axis=1, keepdims=True)
@@ -42,7 +44,14 @@ class SparseDistributions:
 def changed_shares(
     base: Floats, votes: sp.csr_array[Any], items: Integers, known: Floats
 ) -> SparseDistributions:
-    """The base and the votes on top of it, but for ``items``, which have what is ``known``."""
+    """Add sparse votes to a base, with fixed values for a few items.
+
+    Args:
+        base: weights that all rows share, shape [items].
+        votes: weights to add, shape [rows, items].
+        items: items that get the values of ``known`` in place of base plus votes.
+        known: these values, shape [rows, len(items)].
+    """
     rows = votes.shape[0]
     free = np.ones(len(base), bool)
     free[items] = False

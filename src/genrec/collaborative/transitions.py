@@ -1,8 +1,9 @@
-"""Co-occurrence in both directions, with weights fitted to the log by maximum likelihood.
+"""Transitions: bidirectional co-occurrence with weights fitted by maximum likelihood.
 
-As votes are linear in the weights, the likelihood of a target needs two numbers for each weight,
-the target's votes and all votes, so that maximum likelihood over thousands of positions is a fit
-of small dense arrays.
+Each recent item of the history votes for its neighbours in other histories. The votes are linear in
+the weights, so the likelihood of a target needs two numbers per weight: the votes for the target
+and the sum of all votes. Maximum likelihood over thousands of positions is then a fit of small
+dense arrays.
 """
 
 from __future__ import annotations
@@ -27,25 +28,35 @@ from genrec.collaborative.cooccurrence import (
 )
 from genrec.data.histories import Histories
 
-POSITIONS = 20_000
-"""Training positions the weights are fitted on, the last ones of users drawn at random."""
+FIT_POSITIONS = 20_000
+"""Training positions for fitting the weights: the last ones of randomly drawn users."""
 
 
 POSITIONS_PER_USER = 60
+"""Most positions that one user contributes."""
 
 
 LIMIT = 12.0
-"""Bound of a log-weight; a weight that the log never needs would run away."""
+"""Bound of a log-weight; a weight that the data never need would otherwise diverge."""
 
 
-RIDGE = 1e-3
-"""Pull of the log-weights to zero; it only matters where the log says nothing about a weight."""
+WEIGHT_RIDGE = 1e-3
+"""L2 penalty on the log-weights; it only matters where the data do not determine a weight."""
 
 
 def fit_transition_weights(
     histories: Histories, by_gap: Sequence[sp.csr_array[Any]], counts: Floats
 ) -> TransitionWeights:
-    """Maximum-likelihood weights for the next unseen item, each user's own counts subtracted."""
+    """Fit the weights to the next unseen item, with each user's own counts subtracted.
+
+    Args:
+        histories: the training histories.
+        by_gap: transition counts of each group of gaps; see :func:`.count_by_gap`.
+        counts: training interactions of each item, shape [items].
+
+    Returns:
+        The maximum-likelihood weights, or :data:`.FIXED_WEIGHTS` without any position to fit.
+    """
     both = [*by_gap, *(sp.csr_array(counted.T) for counted in by_gap)]
     sums = [np.asarray(counted.sum(axis=1), np.float64) for counted in both]
     target, total = [], []
@@ -58,7 +69,7 @@ def fit_transition_weights(
         target.append(of_target)
         total.append(of_all)
         positions += len(of_target)
-        if positions >= POSITIONS:
+        if positions >= FIT_POSITIONS:
             break
     if not positions:
         return FIXED_WEIGHTS
@@ -68,23 +79,27 @@ def fit_transition_weights(
 def _user_votes(
     history: Items, both: Sequence[sp.csr_array[Any]], sums: Sequence[Floats], counts: Floats
 ) -> tuple[Floats, Floats]:
-    """Votes for each target and for all unseen items, per weight.
+    """Return votes for each target and for all unseen items, per weight.
 
-    The votes for unseen items are all votes less those for items of the history, so that the cost
-    follows what the voters' rows hold and not the size of the catalogue.
+    The votes for unseen items are all votes minus those for items of the history. The cost
+    therefore depends on the entries in the voters' rows, not on the size of the catalogue.
 
     Args:
-        sums: all votes of each item in each of ``both``.
+        history: a training history.
+        both: transition counts by gap, forward and then backward, each of shape [items, items].
+        sums: sum of each item's row in each matrix of ``both``.
+        counts: training interactions of each item, shape [items].
 
     Returns:
-        Two arrays of shape [positions, 2 * len(GAPS) * MAX_AGE + 1]; popularity comes last.
+        Two arrays of shape [positions, 2 * len(GAPS) * MAX_AGE + 1]; popularity is the last
+        column.
     """
     items, first_at, place = np.unique(history, return_index=True, return_inverse=True)
     stop = len(history)
     start = max(1, stop - POSITIONS_PER_USER)
     first = max(0, start - MAX_AGE)
     seen = first_at < np.arange(start, stop)[:, None]
-    new = ~seen[np.arange(stop - start), place[start:]]  # repeats are not what transitions are for
+    new = ~seen[np.arange(stop - start), place[start:]]  # the repeat rate models repeats
     seen, target, voters = seen[new].astype(np.float64), place[start:][new], place[first : stop - 1]
     age = (np.arange(start, stop)[:, None] - 1 - np.arange(first, stop - 1))[new]
     position, voter = np.nonzero((age >= 0) & (age < MAX_AGE))
@@ -104,10 +119,12 @@ def _user_votes(
 
 
 def _own_counts(place: Ints, size: int, voters: Ints) -> Floats:
-    """A history's own transitions from its voters, shape [2 * len(GAPS), voters, size].
+    """Return one history's own transitions from its voters, shape [2 * len(GAPS), voters, size].
 
     Args:
         place: the history as indices of its ``size`` distinct items.
+        size: number of distinct items.
+        voters: the voting items, as such indices.
     """
     earlier, later, group = gap_pairs(len(place))
     rows = np.arange(len(GAPS))[:, None] * size + voters
@@ -134,8 +151,8 @@ def _maximise(target: Floats, total: Floats) -> TransitionWeights:
         slope = ((total / mass[:, None] - target / hit[:, None]).mean(axis=0)) * w
         table = slope[:-1].reshape(2, len(GAPS), MAX_AGE)
         parts = table.sum(axis=2).ravel(), table.sum(axis=1).ravel(), slope[-1:]
-        gradient = np.concatenate(parts) + 2 * RIDGE * logs / len(logs)
-        return value + RIDGE * float(np.mean(logs**2)), gradient
+        gradient = np.concatenate(parts) + 2 * WEIGHT_RIDGE * logs / len(logs)
+        return value + WEIGHT_RIDGE * float(np.mean(logs**2)), gradient
 
     start = np.zeros(groups + 2 * MAX_AGE + 1)
     bounds = [(-LIMIT, LIMIT)] * len(start)
@@ -145,10 +162,11 @@ def _maximise(target: Floats, total: Floats) -> TransitionWeights:
 
 
 class TransitionPrior(CooccurrencePrior):
-    """Co-occurrence in both directions with weights fitted to the log.
+    """Co-occurrence in both directions with weights fitted to the training data.
 
     The weights of gap, recency and direction are the maximum-likelihood mixture over training
-    positions whose own user was not counted (see :func:`fit_transition_weights`).
+    positions, with each position's own user left out of the counts (see
+    :func:`fit_transition_weights`).
     """
 
     kind: ClassVar[str] = "transitions"
@@ -160,7 +178,7 @@ class TransitionPrior(CooccurrencePrior):
 
 
 class Transitions(PriorRecommender):
-    """Co-occurrence in both directions with fitted weights; see the prior for the formula."""
+    """Transitions as a recommender; :class:`TransitionPrior` has the formula."""
 
     name = "transitions"
 

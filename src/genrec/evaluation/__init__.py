@@ -1,1 +1,1 @@
-"""Metrics with intervals, comparisons, and the search for leaks."""
+"""Metrics with confidence intervals, comparisons, and leak checks."""

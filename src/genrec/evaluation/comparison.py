@@ -1,4 +1,4 @@
-"""What a comparison found: one entry for each model, on the same users, and how they differ."""
+"""The result of a comparison: one entry per model, on the same users, and paired differences."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from genrec.metrics import PairedDifference
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """How one model did.
+    """The results of one model.
 
-    note: what a reader should know of it, e.g. its size and training. findings: leaks of this model
-    alone. fit_seconds: wall time of fitting, mean over runs.
+    Attributes:
+        evaluation: lists, metrics and intervals.
+        note: remark for tables, such as the model's size and training.
+        findings: leaks that concern this model alone.
+        fit_seconds: wall time of fitting, in seconds, mean over runs.
     """
 
     evaluation: Evaluation
@@ -35,34 +38,47 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The model's name."""
         return self.evaluation.name
 
     @property
     def nll(self) -> Floats | None:
+        """Negative log-likelihood of each user's target, shape [users], if the model has one."""
         return self.evaluation.nll
 
     @property
     def runs(self) -> int:
-        """How many seeds it was trained with."""
+        """Number of seeds that the model was trained with."""
         return 1 if self.evaluation.ranks.ndim == 1 else len(self.evaluation.ranks)
 
     @property
     def leaks(self) -> bool:
-        """Whether it knows answers that it should not."""
+        """Whether a leak was found, so that the model knows answers it should not know."""
         return any(each.leak for each in self.findings)
 
     @property
     def milliseconds(self) -> float:
-        """Wall time of one list, in ms."""
+        """Wall time per list, in milliseconds."""
         return 1000 * self.evaluation.seconds / self.evaluation.users
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Entries in table order, and all that is needed to read them.
+    """Entries in table order, and everything needed to read them.
 
-    data, split: names. facts: of the data set and the split. counts: int [items], training
-    interactions. findings: of the data. hourly_cost: of on this machine, or None.
+    Attributes:
+        data: name of the data set.
+        split: name of the split.
+        facts: facts about the data set and the split.
+        test: the evaluated users.
+        train: the training split.
+        slices: groups of users with results of their own.
+        entries: results of each model, in table order.
+        findings: leaks and remarks that concern the data.
+        environment: versions and hardware.
+        seed: seed of the bootstrap.
+        hourly_cost: cost of an hour on this machine, or ``None``.
+        reference_name: model that the others are paired with; ``None`` takes the best.
     """
 
     data: str
@@ -80,20 +96,28 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """What models are ranked by: NDCG at the largest k."""
+        """Metric that models are ranked by: NDCG at the largest k."""
         return f"NDCG@{self.cut}"
 
     @property
     def cut(self) -> int:
+        """The largest k."""
         return max(self.entries[0].evaluation.k)
 
     @cached_property
     def reference(self) -> Entry:
-        """The model the others are paired with: the named one, or the best without a leak."""
+        """The model that the others are paired with: the named one, or the best without a leak.
+
+        Raises:
+            ConfigError: there is no model of that name.
+        """
         named = [each for each in self.entries if each.name == self.reference_name]
         if self.reference_name is not None and not named:
             known = ", ".join(each.name for each in self.entries)
-            raise ConfigError(f"No model {self.reference_name!r} is compared; there are {known}.")
+            raise ConfigError(
+                f"The reference {self.reference_name!r} is not among the compared models. Use one "
+                f"of {known}."
+            )
         honest = [each for each in self.entries if not each.leaks] or list(self.entries)
         return (named or [max(honest, key=lambda each: each.evaluation.metrics[self.metric])])[0]
 
@@ -102,24 +126,27 @@ class Comparison:
         return table_text([entry.evaluation for entry in self.entries])
 
     def paired(self, entry: Entry) -> PairedDifference:
-        """Reference minus entry, in :attr:`metric`, user by user."""
+        """Return the paired difference in :attr:`metric`, reference minus entry."""
         return compare_paired(
             self.reference.evaluation, entry.evaluation, self.metric, seed=self.seed
         )
 
     def paired_nll(self, entry: Entry) -> PairedDifference | None:
-        """The entry's negative log-likelihood minus the reference's, user by user, in nats."""
+        """Return the paired difference in negative log-likelihood (nats), entry minus reference.
+
+        It is ``None`` if either model has no likelihood.
+        """
         if entry.nll is None or self.reference.nll is None:
             return None
         return metrics.paired_difference(entry.nll, self.reference.nll, self.seed, level=LEVEL)
 
     def in_slice(self, entry: Entry, part: Slice, metric: str) -> tuple[float, float, float]:
-        """Mean of a metric over a slice's users, and the ends of its interval."""
+        """Return the mean of a metric over a slice's users, and the ends of its interval."""
         values = entry.evaluation.values(metric)[part.rows]
         return float(values.mean()), *metrics.bootstrap_interval(values, self.seed, level=LEVEL)
 
     def beyond_accuracy(self, entry: Entry) -> dict[str, float]:
-        """What the lists cover, how evenly, and how surprising they are, at each k."""
+        """Return coverage, Gini index and novelty of the lists at each k."""
         size = len(self.train.catalogue)
         counts = np.bincount(self.train.histories.items, minlength=size)
         found = dict(entry.evaluation.coverage)
@@ -130,7 +157,7 @@ class Comparison:
         return found
 
     def rates(self, entry: Entry) -> dict[str, float]:
-        """Shares of all places in lists that hold no item, or one twice, or a seen one."""
+        """Return the shares of list places that are invalid, duplicate, seen or unfilled."""
         counts, places = entry.evaluation.counts, entry.evaluation.items.size
         return {
             f"{name}_rate": counts[name] / places
@@ -138,14 +165,14 @@ class Comparison:
         }
 
     def cost(self, entry: Entry) -> dict[str, float]:
-        """Time and, where a price is known, money for 1,000 lists."""
+        """Return the time per list and, if an hourly cost is known, the cost of 1,000 lists."""
         found = {"ms_per_list": entry.milliseconds, "seconds_per_1000": entry.milliseconds}
         if self.hourly_cost is not None:
             found["cost_per_1000"] = entry.milliseconds / 3600 * self.hourly_cost
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts; models by name."""
+        """Return everything as plain numbers, strings, lists and dicts, with models by name."""
         return {
             "dataset": self.data,
             "split": self.split,

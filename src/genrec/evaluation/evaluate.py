@@ -1,7 +1,7 @@
-"""One recommender on one holdout: lists, ranks, metrics with intervals.
+"""Evaluation of one recommender on one holdout: lists, ranks, metrics with intervals.
 
-The protocol is the same for every model: one target for each user, ranked against the whole
-catalogue, intervals from a bootstrap over users.
+The protocol is the same for every model: one target per user, ranked against the whole catalogue,
+and intervals from a bootstrap over users.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from genrec.evaluation.results import LEVEL, METRICS, Evaluation
 from genrec.recommender import Recommender, TopK
 
 Progress = Callable[[int, int], None]
+"""A function that is called with (users done, users)."""
 
 
 def evaluate(
@@ -36,18 +37,30 @@ def evaluate(
     progress: Progress | None = None,
     batch_rows: int = 1024,
 ) -> Evaluation:
-    """Ask a fitted `recommender` for max(k) items per user of `holdout` and measure the lists.
+    """Evaluate a fitted recommender on a holdout.
 
-    seed: of the bootstrap. bootstrap: number of resamples; 0 leaves the intervals out. nll: ask
-    for the targets' likelihood, too, if the recommender has one. progress: called with (users done,
-    users) after each batch. batch_rows: users per `recommend_batch` call.
-    Raises ConfigError for a bad setting and DataError for an empty holdout or malformed lists.
+    Args:
+        holdout: histories and targets.
+        k: cut-offs of the metrics; lists have max(k) items.
+        exclude_seen: leave out items of the history.
+        seed: seed of the bootstrap.
+        bootstrap: number of resamples; 0 omits the intervals.
+        nll: also measure the targets' negative log-likelihood, if the recommender has one.
+        progress: called with (users done, users) after each batch.
+        batch_rows: users per ``recommend_batch`` call.
+
+    Raises:
+        ConfigError: a setting is out of range.
+        DataError: the holdout is empty, or the recommender returns malformed lists.
     """
     cuts = _cut_offs(k)
     if not len(holdout):
-        raise DataError(f"The {holdout.name} holdout has no users; use a longer log.")
+        raise DataError(f"The {holdout.name} holdout has no users. Use data with longer histories.")
     if bootstrap < 0 or batch_rows < 1:
-        raise ConfigError("evaluate needs bootstrap >= 0 and batch_rows >= 1.")
+        raise ConfigError(
+            f"evaluate needs bootstrap >= 0 and batch_rows >= 1, got bootstrap={bootstrap} and "
+            f"batch_rows={batch_rows}."
+        )
     items, seconds = _recommend_all(
         recommender, holdout.histories, max(cuts), exclude_seen, progress, batch_rows
     )
@@ -65,8 +78,10 @@ def evaluate(
 
 
 def _nll(recommender: Recommender, holdout: Holdout) -> Floats | None:
-    ask = getattr(recommender, "log_likelihood", None)
-    return None if ask is None else -np.asarray(ask(holdout.histories, holdout.targets))
+    log_likelihood = getattr(recommender, "log_likelihood", None)
+    if log_likelihood is None:
+        return None
+    return -np.asarray(log_likelihood(holdout.histories, holdout.targets))
 
 
 def evaluate_lists(
@@ -81,7 +96,19 @@ def evaluate_lists(
     seed: int = 0,
     bootstrap: int = 1000,
 ) -> Evaluation:
-    """Measure lists that were made before, int32 [users, max(k)]; see :func:`evaluate`."""
+    """Evaluate lists that were computed before; see :func:`evaluate`.
+
+    Args:
+        name: name of the recommender.
+        items: the lists, int32 [users, max(k)].
+        holdout: histories and targets.
+        k: cut-offs of the metrics.
+        seconds: wall time that the lists took.
+        nll: negative log-likelihood of each target, shape [users], if known.
+        exclude_seen: whether the lists leave out items of the history.
+        seed: seed of the bootstrap.
+        bootstrap: number of resamples; 0 omits the intervals.
+    """
     cuts = _cut_offs(k)
     ranks = metrics.target_ranks(items, holdout.targets)
     values = {f"{name}@{cut}": of(ranks, cut) for cut in cuts for name, of in METRICS.items()}
@@ -106,14 +133,20 @@ def evaluate_lists(
 
 
 def average_runs(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 1000) -> Evaluation:
-    """Several runs of one recommender, with other seeds, as one: means over the runs.
+    """Average several runs of one recommender that differ in their seed.
 
-    Intervals are of the users' mean values; ``spread`` tells how far the runs lie apart.
-    Raises DataError if they did not judge the same users on the same task.
+    Intervals are over users, of each user's mean value. ``spread`` is the standard deviation over
+    the runs.
+
+    Raises:
+        DataError: the runs were evaluated on different users or protocols.
     """
     first = runs[0]
     if len({each.fingerprint for each in runs}) > 1:
-        raise DataError(f"The runs of {first.name} were evaluated on different users or protocols.")
+        raise DataError(
+            f"The runs of {first.name} were evaluated on different users or protocols. Evaluate "
+            "them on the same split."
+        )
     if len(runs) == 1:
         return first
     ranks = np.stack([each.ranks for each in runs])
@@ -142,7 +175,7 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _cut_offs(k: Sequence[int]) -> tuple[int, ...]:
     cuts = tuple(sorted(set(k)))
     if not cuts or cuts[0] < 1:
-        raise ConfigError(f"k must name cut-offs of at least 1, such as (5, 10); got {tuple(k)}.")
+        raise ConfigError(f"k must hold cut-offs of at least 1, such as (5, 10), got {tuple(k)}.")
     return cuts
 
 
@@ -170,8 +203,11 @@ def _recommend_all(
 
 
 def _checked(name: str, top: TopK, shape: tuple[int, int]) -> Items:
-    if top.items.shape != shape:  # NumPy would broadcast one row over all users without a word
-        raise DataError(f"{name}.recommend_batch returned {top.items.shape}; asked for {shape}.")
+    if top.items.shape != shape:  # NumPy would silently broadcast one row over all users
+        raise DataError(
+            f"{name}.recommend_batch returned {top.items.shape} instead of {shape}. Return one row "
+            "of k items per history."
+        )
     return top.items
 
 
@@ -187,10 +223,10 @@ def _intervals(
 
 
 def _counts(items: Items, holdout: Holdout, size: int) -> dict[str, int]:
-    """Count what a good list never holds; see `Evaluation.counts`."""
+    """Count places that a good list does not have; see :attr:`Evaluation.counts`."""
     histories = holdout.histories
     owners = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
-    seen = owners * size + histories.items  # one number per (user, item)
+    seen = owners * size + histories.items  # encodes (user, item) as one number
     rows = np.arange(len(items))
     real = (items >= 0) & (items < size)
     keys = rows[:, None] * size + items

@@ -1,4 +1,4 @@
-"""Ways in which a test's answers get into training, looked for in every comparison."""
+"""Leak checks: ways in which a test's answers get into training. Every comparison runs them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ from genrec.metrics import hit_rate, target_ranks
 from genrec.recommender import Recommender
 
 IN_LOG_ORDER = 0.5
-"""Share of items whose number follows that of the item first met before them, above which numbers
-are called those of the log's order. Such numbers have 1; episodes of series in a row have some."""
+"""Threshold above which item numbers count as assigned in the order of the data.
+
+It applies to the share of consecutive items, by first occurrence, with consecutive numbers. Numbers
+in the order of the data have a share of 1. Consecutive episodes of a series raise the share of
+ordinary numbers.
+"""
 TWINS = 0.01
-"""Share of users whose whole history another user has, above which a data set has duplicates."""
+"""Share of users with another user's whole history, above which the data has duplicates."""
 TWIN_LENGTH = 5
-"""Shorter histories are the same by chance."""
+"""Shortest history that is checked for duplicates; shorter ones can coincide by chance."""
 RULE = 10
-"""Length of the list that a numbering alone gives."""
+"""Length of the list that item numbers alone give."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A leak, or something close to one that a reader should know.
+    """A leak, or a weaker problem that a reader should know about.
 
-    check: its short name. leak: whether results mean nothing until it is mended. text: one sentence
-    with numbers and the remedy.
+    Attributes:
+        check: short name of the check.
+        leak: whether the results are invalid until the problem is fixed.
+        text: one sentence with numbers and the remedy.
     """
 
     check: str
@@ -43,11 +49,15 @@ class Finding:
 
 
 class LeakageError(DataError):
-    """A comparison's data would let a model know its answers."""
+    """The data of a comparison would reveal answers to a model."""
 
 
 def check_split(split: Split) -> list[Finding]:
-    """Look for held-out items in training, training after the target, twins, and telling ids."""
+    """Check a split for leaks.
+
+    The checks cover held-out items in training, training after the target, duplicate users, and
+    item ids that reveal the answers.
+    """
     return [
         *_held_out_in_training(split),
         *_training_after_target(split),
@@ -57,23 +67,30 @@ def check_split(split: Split) -> list[Finding]:
 
 
 def refuse_leaks(findings: Sequence[Finding]) -> None:
-    """Raise LeakageError with every leak among the findings."""
+    """Refuse to continue if there is a leak among the findings.
+
+    Raises:
+        LeakageError: lists every leak among the findings.
+    """
     leaks = [f"{each.check}: {each.text}" for each in findings if each.leak]
     if leaks:
         raise LeakageError(
-            f"{'; '.join(leaks)}. Mend the data or the split, or go on with --allow-leaks (the "
-            "report will name them)."
+            f"{'; '.join(leaks)}. Fix the data or the split, or continue with --allow-leaks (the "
+            "report will list the leaks)."
         )
 
 
 def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Finding]:
-    """Do numbers of items tell what came next?
+    """Check whether item numbers reveal the next item.
 
-    Integers given in the order of the log, held-out items included, make the target the next free
-    number of its user ("highest + 1") wherever its item came up there first: the leak of P5's
-    sequential ids (arXiv 2305.06569).
+    Suppose that a walk through the users' histories assigns the numbers, held-out items included. A
+    target that no earlier user has then gets the number after the user's highest one ("highest +
+    1"). This is the leak of P5's sequential ids (arXiv 2305.06569).
 
-    numbers: int [items]. what: how to call them in a finding.
+    Args:
+        numbers: number of each item, int [items].
+        split: the split to check.
+        what: name of the numbers, for the finding.
     """
     test = split.test
     ours, targets = [numbers[row] for row in test.histories], numbers[test.targets]
@@ -85,23 +102,24 @@ def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Findin
     rate = hit_rate(target_ranks(lists, targets), RULE)[known].mean() if known.any() else 0.0
     certain = up > down and binomtest(up, up + down).pvalue < 0.01
     in_order = _share_in_log_order(numbers, split)
-    told = f'the rule "highest number of the history + 1 to {RULE}" has HR@{RULE} {rate:.4f}'
+    rule = f'the rule "highest number of the history + 1 to {RULE}" has HR@{RULE} {rate:.4f}'
     if in_order > IN_LOG_ORDER and certain:
         yield Finding(
             "id order",
             True,
-            f"{what} are numbered in the order of the log, held-out items included: {told}; number "
-            "the items by something else or at random",
+            f"{what} are numbered in the order of the data, held-out items included: {rule}; "
+            "number the items at random or by another rule",
         )
     elif certain and rate > 0.01:
-        yield Finding("id order", False, f"{what} tell a little: {told}")
+        yield Finding("id order", False, f"{what} reveal a little about the next item: {rule}")
 
 
 def _share_in_log_order(numbers: Integers, split: Split) -> float:
-    """Share of items whose number follows that of the item that first came up just before them.
+    """Return the share of consecutive items with consecutive numbers.
 
-    Walks through the users one after the other, as the leak does, and through the whole log by
-    time.
+    Items are ordered by their first occurrence in a walk through the data. There are two walks, and
+    the larger share counts: through the users one after the other, as the leak does, and through
+    all interactions by time.
     """
     whole = _with_targets(split)
     walks = (np.arange(len(whole.items)), np.argsort(whole.timestamps, kind="stable"))
@@ -114,10 +132,10 @@ def _share_in_log_order(numbers: Integers, split: Split) -> float:
 
 
 def _with_targets(split: Split) -> Histories:
-    """Test histories with their targets, and the training histories of the users not asked."""
+    """Return test histories with their targets, plus the training histories of all other users."""
     test, train = split.test, split.train.histories
-    asked = set(test.histories.user_ids)
-    others = train.select([row for row, user in enumerate(train.user_ids) if user not in asked])
+    tested = set(test.histories.user_ids)
+    others = train.select([row for row, user in enumerate(train.user_ids) if user not in tested])
     times = np.full(len(test), np.inf) if test.times is None else test.times
     ends = test.histories.offsets[1:]
     lengths = np.append(test.histories.lengths + 1, others.lengths)
@@ -130,30 +148,30 @@ def _with_targets(split: Split) -> Histories:
 
 
 def _held_out_in_training(split: Split) -> Iterator[Finding]:
-    """The same interaction, by user, item and time, before and after the cut."""
+    """Find interactions (user, item, time) that are both held out and known."""
     histories = split.train.histories
     trained = _keys(_owners(histories), histories.items, histories.timestamps)
     for holdout in (split.valid, split.test):
         if holdout.times is None:
             continue
         users = holdout.histories.user_ids
-        asked = _keys(users, holdout.targets, holdout.times)
-        if count := len(asked & trained):
+        held_out = _keys(users, holdout.targets, holdout.times)
+        if count := len(held_out & trained):
             yield Finding(
                 "held-out items in training",
                 True,
                 f"{count} of {len(holdout)} {holdout.name} targets are training interactions, too "
-                "(same user, item and time): split again, without duplicate rows",
+                "(same user, item and time): remove duplicate rows and split again",
             )
         known = _keys(
             _owners(holdout.histories), holdout.histories.items, holdout.histories.timestamps
         )
-        if count := len(asked & (known - trained)):
+        if count := len(held_out & (known - trained)):
             yield Finding(
                 "duplicates",
                 True,
-                f"{count} of {len(holdout)} {holdout.name} targets stand in their own history "
-                "(same item and time): remove duplicate rows from the log",
+                f"{count} of {len(holdout)} {holdout.name} targets occur in their own history "
+                "(same item and time): remove duplicate rows from the data",
             )
 
 
@@ -167,7 +185,7 @@ def _keys(users: Sequence[str], items: Items, times: Floats) -> set[tuple[str, i
 
 
 def _training_after_target(split: Split) -> Iterator[Finding]:
-    """Training that is younger than what is asked: of the same user, or of all in a time split."""
+    """Find training later than a target: of the same user, or of anyone in a time split."""
     train = split.train.histories
     latest = {
         user: times.max()
@@ -186,11 +204,14 @@ def _training_after_target(split: Split) -> Iterator[Finding]:
                 "training after the target",
                 True,
                 f"{late} of {len(holdout)} {holdout.name} users have training interactions that "
-                "are younger than their target: cut each history in time",
+                "are later than their target: split each history by time",
             )
         if _name(split) == "global-time" and train.timestamps.max() >= holdout.times.min():
             yield Finding(
-                "training after the target", True, f"training reaches into the {holdout.name} time"
+                "training after the target",
+                True,
+                f"some training interactions are as late as the first {holdout.name} target: split "
+                "all users at one point in time",
             )
 
 
@@ -199,7 +220,7 @@ def _name(split: Split) -> str:
 
 
 def _twins(split: Split) -> Iterator[Finding]:
-    """Users whose history, target included, is another user's: one of them may be trained on."""
+    """Find users with the same history and target as another user, who may be in training."""
     test = split.test
     rows = zip(test.histories, test.targets.tolist(), strict=True)
     whole = [(*row.tolist(), target) for row, target in rows if len(row) + 1 >= TWIN_LENGTH]
@@ -208,36 +229,40 @@ def _twins(split: Split) -> Iterator[Finding]:
         yield Finding(
             "duplicate users",
             share > TWINS,
-            f"{share:.2%} of the test users have the same whole history as another one: remove "
+            f"{share:.2%} of the test users have the same whole history as another user: remove "
             "duplicate users",
         )
 
 
 def check_fitted(model: Recommender, known: Sequence[Dataset]) -> Iterator[Finding]:
-    """Was a model fitted on training data that may be learnt from, and on nothing else?
+    """Check that a model was fitted on permitted training data and on nothing else.
 
-    A model tells what it has counted by ``item_counts``: interactions of each item, shape [items].
-    One that keeps no counts is reported as not checked.
+    A model reports what it was fitted on as ``item_counts``, the interactions of each item, shape
+    [items]. A model without counts is reported as not checked.
 
     Args:
-        known: data sets that hold no answers; one of them has to be what the model counted.
+        model: the fitted model.
+        known: data sets without answers; the model's counts must match one of them.
     """
     counts = getattr(model, "item_counts", None)
     if counts is None:
         yield Finding(
             "not checked",
             False,
-            f"{model.name} keeps no counts of what it was fitted on, so that it could not be "
-            "checked against the training split",
+            f"{model.name} does not report item counts, so it could not be checked against the "
+            "training split",
         )
         return
     yield from min((check_counts(model.name, counts, part) for part in known), key=len)
 
 
 def check_counts(name: str, counts: npt.NDArray[Any], train: Dataset) -> list[Finding]:
-    """Was a model's count of interactions made on this training split, and nothing else?
+    """Check that a model's item counts are those of a training split.
 
-    counts: [items] interactions as the model has them.
+    Args:
+        name: the model's name, for the finding.
+        counts: interactions of each item as the model reports them, shape [items].
+        train: the training split.
     """
     true = np.bincount(train.histories.items, minlength=len(train.catalogue))
     if len(counts) == len(true) and np.array_equal(counts, true):
@@ -248,6 +273,6 @@ def check_counts(name: str, counts: npt.NDArray[Any], train: Dataset) -> list[Fi
         Finding(
             "fitted on other data",
             True,
-            f"{name} has counted {what} this training split holds: fit it on the training split",
+            f"{name} was fitted on {what} this training split holds: fit it on the training split",
         )
     ]

@@ -1,4 +1,4 @@
-"""How one recommender did on one holdout, and tables that compare several."""
+"""The results of one recommender on one holdout, and tables that compare several."""
 
 from __future__ import annotations
 
@@ -26,60 +26,79 @@ METRICS: Mapping[str, Callable[[Integers, int], Floats]] = {
 }
 
 
-LEVEL = 0.95  # of every interval in a table
+LEVEL = 0.95
+"""Confidence level of every interval."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How one recommender did on one holdout."""
+    """The results of one recommender on one holdout."""
 
     name: str
-    """The recommender's name."""
+    """Name of the recommender."""
     split: str
-    """The holdout's name: "valid" or "test"."""
+    """Name of the holdout: "valid" or "test"."""
     users: int
+    """Number of evaluated users."""
     k: tuple[int, ...]
     """The cut-offs, ascending."""
     items: Items = field(repr=False)
-    """[users, max(k)] the lists, -1 where they end; [runs, users, max(k)] of several runs."""
+    """The lists, shape [users, max(k)], padded with -1; of several runs, [runs, users, max(k)]."""
     ranks: Items
-    """[users] 1-based rank of the target, 0 if it is not among the first max(k); [runs, users] of
-    several runs."""
+    """1-based rank of each target, shape [users], or [runs, users] of several runs.
+
+    A rank of 0 means that the target is not among the first max(k) items.
+    """
     metrics: dict[str, float]
-    """"HR@5", "NDCG@5", "MRR@5", ... for each k: means over users."""
+    """Means over users of "HR@5", "NDCG@5", "MRR@5", ... for each k."""
     intervals: dict[str, tuple[float, float]]
-    """Ends of the user-bootstrap interval of each metric; empty if it was switched off."""
+    """Ends of each metric's bootstrap interval over users; empty if intervals were omitted."""
     spread: dict[str, float]
     """Standard deviation of each metric over the runs; empty for a single run."""
     coverage: dict[str, float]
-    """"coverage@5", ...: share of the catalogue that was recommended to anybody."""
+    """Share of the catalogue that was recommended to any user, as "coverage@5", ..."""
     counts: dict[str, int]
-    """Over all lists: "invalid" (no such item), "duplicates", "seen" (in the user's history) and
-    "unfilled" places; and "repeated_targets", users whose target already stands in their history,
-    whom no recommender can serve while seen items are left out."""
+    """Counts over all lists.
+
+    "invalid" counts places with no existing item, "duplicates" repeated items, "seen" items of the
+    user's history, and "unfilled" places without an item. "repeated_targets" counts users whose
+    target already occurs in their history; while seen items are left out, no recommender can find
+    these.
+    """
     seconds: float
-    """Wall time inside `recommend_batch`."""
+    """Wall time inside ``recommend_batch``, in seconds."""
     protocol: tuple[str, ...]
     """The protocol in sentences."""
     fingerprint: str = field(repr=False)
-    """Digest of histories, targets and the handling of seen items. Evaluations that share it
-    judged the same users on the same task, so they can be paired."""
+    """Digest of histories, targets and the handling of seen items.
+
+    Evaluations with the same fingerprint cover the same users and task, so they can be paired.
+    """
     nll: Floats | None = field(default=None, repr=False)
-    """[users] -log p(target | history) over the whole catalogue, if it was asked for and the
-    recommender has such a probability; means over runs."""
+    """-log p(target | history) over the whole catalogue in nats, shape [users]; means over runs.
+
+    ``None`` if it was not requested or the recommender has no such probability.
+    """
 
     def values(self, metric: str) -> Floats:
-        """Per-user values, float64 [users], of a metric such as "NDCG@10"; means over runs."""
+        """Return a metric such as "NDCG@10" for each user, float64 [users]; means over runs.
+
+        Raises:
+            ConfigError: the metric is unknown, or its k exceeds the length of the lists.
+        """
         name, at, cut = metric.partition("@")
         if name not in METRICS or not at or not cut.isdecimal():
-            raise ConfigError(f"Unknown metric {metric!r}; use e.g. {', '.join(self.metrics)}.")
+            raise ConfigError(f"Unknown metric {metric!r}. Use one of {', '.join(self.metrics)}.")
         if int(cut) > max(self.k):
-            raise ConfigError(f"{metric} needs lists of {cut}; these stop at {max(self.k)}.")
+            raise ConfigError(
+                f"{metric} needs lists of {cut} items, but these have {max(self.k)}. Evaluate with "
+                "a larger k."
+            )
         values = METRICS[name](self.ranks, int(cut))
         return values if values.ndim == 1 else np.asarray(values.mean(axis=0))
 
     def to_json(self) -> dict[str, Any]:
-        """The model's entry in metrics.json: plain numbers, strings, lists and dicts."""
+        """Return the model's entry in metrics.json: plain numbers, strings, lists and dicts."""
         return {
             **self.metrics,
             "users": self.users,
@@ -95,7 +114,7 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """The metrics as text, for `print`."""
+        """Return the metrics as a text table, for ``print``."""
         return table_text([self])
 
 
@@ -113,22 +132,37 @@ def table_text(evaluations: Sequence[Evaluation]) -> str:
 def compare_paired(
     a: Evaluation, b: Evaluation, metric: str, *, seed: int = 0, resamples: int = 1000
 ) -> PairedDifference:
-    """Mean of a's minus b's `metric` (e.g. "NDCG@10") over the same users, with its interval.
+    """Return the mean difference of a metric over the same users, a minus b, with its interval.
 
-    Raises DataError if the two did not judge the same users on the same task.
+    Args:
+        a: first evaluation.
+        b: second evaluation.
+        metric: metric such as "NDCG@10".
+        seed: seed of the bootstrap.
+        resamples: number of resamples.
+
+    Raises:
+        DataError: the two were evaluated on different users or protocols.
     """
     if a.fingerprint != b.fingerprint:
-        raise DataError(f"{a.name} and {b.name} were evaluated on different users or protocols.")
+        raise DataError(
+            f"{a.name} and {b.name} were evaluated on different users or protocols. Evaluate both "
+            "on the same split with the same settings."
+        )
     return metrics.paired_difference(a.values(metric), b.values(metric), seed, resamples, LEVEL)
 
 
 def comparison_table(
     evaluations: Sequence[Evaluation], columns: Sequence[str] | None = None
 ) -> Table:
-    """One row per model, one column per metric; best values bold, intervals as `.206 [.181, .232]`.
+    """Build a table with one row per model and one column per metric.
 
-    columns: metrics to show, by default HR and NDCG at every k. A cell takes two lines where the
+    Best values are bold, and intervals read `.206 [.181, .232]`. A cell takes two lines where the
     terminal is narrow; four metrics fit 80 columns.
+
+    Args:
+        evaluations: results, in table order.
+        columns: metrics to show; by default HR and NDCG at every k.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -156,34 +190,38 @@ def comparison_table(
 
 
 def default_columns(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The metrics a table shows unless told otherwise: HR and NDCG at every k that all share."""
+    """Return the default metrics of a table: HR and NDCG at every k that all evaluations share.
+
+    Raises:
+        ConfigError: there is no evaluation.
+    """
     if not evaluations:
-        raise ConfigError("A comparison needs at least one evaluation.")
+        raise ConfigError("A comparison needs at least one evaluation. Add a model.")
     shared = [name for name in evaluations[0].metrics if name.startswith(("HR@", "NDCG@"))]
     return [name for name in shared if all(name in each.metrics for each in evaluations)]
 
 
 def decimals(evaluations: Sequence[Evaluation], names: Sequence[str]) -> int:
-    """Decimals that tell models apart: 3, or 4 where even the best value is below a tenth."""
+    """Return the number of decimals: 3, or 4 where even the best value is below 0.1."""
     return 3 if max(each.metrics[name] for each in evaluations for name in names) >= 0.1 else 4
 
 
 def cell(evaluation: Evaluation, metric: str, places: int = 3) -> tuple[str, str]:
-    """A metric and its interval as text: (".206", "[.181, .232]"); the second may be empty."""
+    """Format a metric and its interval: (".206", "[.181, .232]"); the second may be empty."""
     ends = evaluation.intervals.get(metric)
     interval = f"[{short(ends[0], places)}, {short(ends[1], places)}]" if ends else ""
     return short(evaluation.metrics[metric], places), interval
 
 
 def short(value: float, places: int = 3) -> str:
-    """A number in [-1, 1] without its leading zero: .206, -.012, 1.000."""
+    """Format a number in [-1, 1] without its leading zero: .206, -.012, 1.000."""
     text = f"{value:.{places}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and "0." in text[:3] else text
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """`.206 [.181, .232]`, broken before the bracket, never inside it, where space is short."""
+    """A value and its interval; a narrow cell breaks before the bracket, never inside it."""
 
     value: str
     interval: str
@@ -207,6 +245,6 @@ class _Cell:
 
 def _caption(evaluations: Sequence[Evaluation]) -> str:
     tasks = {each.fingerprint: f"{each.split} split, {each.users:,} users" for each in evaluations}
-    text = " | ".join(tasks.values())  # more than one: the rows are not comparable, and it shows
+    text = " | ".join(tasks.values())  # several tasks show that the rows are not comparable
     shown = any(each.intervals for each in evaluations)
     return f"{text}; {LEVEL:.0%} intervals, user bootstrap" if shown else text

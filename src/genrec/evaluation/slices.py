@@ -1,4 +1,4 @@
-"""Which users a mean hides: by how often the target was seen, and how much is known of them."""
+"""Slices: groups of users, by the popularity of their target and the length of their history."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 
 HEAD = 0.2
-"""Share of the catalogue, the most popular items, that is not the long tail."""
+"""Share of the catalogue, by popularity, that is the head; the other items are the long tail."""
 BUCKETS = 4
+"""Number of buckets for popularity and history length."""
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Some of a holdout's users.
+    """A group of a holdout's users.
 
-    group: what the users are told apart by. name, definition: for tables. rows: bool [users].
+    Attributes:
+        group: property by which the users are grouped.
+        name: short name, for tables.
+        definition: the property's range in words, for tables.
+        rows: users in the group, bool [users].
     """
 
     group: str
@@ -29,9 +34,9 @@ class Slice:
 
 
 def slices(holdout: Holdout, train: Dataset) -> list[Slice]:
-    """Users by target (cold, long tail, head), by its popularity, and by length of history.
+    """Group users by target (cold, long tail, head), by its popularity, and by history length.
 
-    Popularity is counted in `train`. Slices without users are left out.
+    Popularity is counted in ``train``. Slices without users are left out.
     """
     counts = np.bincount(train.histories.items, minlength=len(train.catalogue))
     popularity = counts[holdout.targets]
@@ -44,7 +49,7 @@ def slices(holdout: Holdout, train: Dataset) -> list[Slice]:
 
 
 def head(counts: Integers) -> Mask:
-    """Which items are among the most popular fifth of the catalogue, bool [items]."""
+    """Return which items are among the most popular fifth of the catalogue, bool [items]."""
     order = np.argsort(-counts, kind="stable")
     flags = np.zeros(len(counts), dtype=bool)
     flags[order[: round(HEAD * len(counts))]] = True
@@ -61,7 +66,7 @@ def _kinds(popularity: Integers, in_head: Mask) -> list[Slice]:
 
 
 def _buckets(group: str, unit: str, values: Integers, where: Mask | None = None) -> list[Slice]:
-    """About equally many users in each; fewer buckets where values repeat."""
+    """Return buckets with about equally many users, or fewer buckets where values repeat."""
     where = np.ones(len(values), dtype=bool) if where is None else where
     if not where.any():
         return []

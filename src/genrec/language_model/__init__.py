@@ -1,1 +1,1 @@
-"""The language model read as a distribution over the catalogue's titles."""
+"""The language model as a distribution over the titles of a catalogue."""

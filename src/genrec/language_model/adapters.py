@@ -1,9 +1,10 @@
-"""What training changes: a LoRA adapter, or the layers themselves."""
+"""The trainable part of the backbone: a LoRA adapter, or the layers themselves."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -19,9 +20,10 @@ from genrec.language_model.packed import pack_linear
 
 
 def make_trainable(backbone: Backbone, config: Config) -> None:
-    """Prepare the last ``config.trained_layers`` layers for training: a fresh LoRA, or themselves.
+    """Prepare the last ``config.trained_layers`` layers for training.
 
-    A fresh adapter is zero-initialised: outputs do not change yet.
+    With ``tuning="full"`` the layers themselves become trainable. Otherwise they get a new LoRA
+    adapter, which is zero-initialised, so that outputs do not change yet.
     """
     total = len(backbone.blocks)
     first = max(0, total - (config.trained_layers or total))
@@ -30,10 +32,19 @@ def make_trainable(backbone: Backbone, config: Config) -> None:
     else:
         _add_lora(backbone, config, first)
     if config.gradient_checkpointing:
-        backbone.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
-    # No gradient reaches the layers below the first trained one: they only run forward.
+        _recompute_activations(backbone.causal_lm)
+    # No gradient reaches the layers below the first trained one, so they can be packed.
     for layer in () if backbone.sharded else backbone.blocks[:first]:
         pack_linear(layer)
+
+
+def _recompute_activations(model: Any) -> None:
+    """Switch on what transformers calls activation checkpointing from 5.23 on."""
+    settings = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(settings)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
 
 def _unfreeze(backbone: Backbone, first: int) -> None:
@@ -62,33 +73,37 @@ def _add_lora(backbone: Backbone, config: Config, first: int) -> None:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():  # PEFT asks transformers by a deprecated name
+        with warnings.catch_warnings():  # PEFT uses a deprecated name of transformers
             warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("ignore", message="fan_in_fan_out")  # Conv1D: it is set then
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")  # PEFT sets it for Conv1D
             backbone.model = get_peft_model(backbone.causal_lm, settings)
     except ValueError as error:
-        raise BackboneError(f"LoRA does not fit backbone {backbone.name!r}: {error}") from None
+        raise BackboneError(
+            f"LoRA does not fit backbone {backbone.name!r}: {error}. Change lora_targets."
+        ) from None
     for module in backbone.model.modules():
-        if isinstance(module, LoraLayer):  # autocast does it; first to float32 and back costs time
+        if isinstance(module, LoraLayer):  # autocast casts; PEFT's cast to float32 would cost time
             module.cast_input_dtype_enabled = False
 
 
 def load_adapter(backbone: Backbone, folder: Path) -> None:
-    """Load an adapter saved by :meth:`Backbone.save_adapter`.
+    """Load an adapter that :meth:`Backbone.save_adapter` wrote.
 
     Raises:
         RunError: the adapter is missing or belongs to another backbone.
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
-            raise RunError(f"{folder / name} is missing: the run is incomplete; train it again.")
+            raise RunError(f"{folder / name} is missing. Train the run again.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             backbone.model = PeftModel.from_pretrained(backbone.causal_lm, str(folder))
     except (RuntimeError, ValueError, OSError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RunError(f"{folder}: not an adapter of {backbone.name!r}: {reason}") from None
+        raise RunError(
+            f"{folder} is not an adapter of {backbone.name!r} ({reason}). Train the run again."
+        ) from None
 
 
 def _linear_names(model: PreTrainedModel) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""A causal language model from transformers: loaded, cut to its first layers, frozen, exported."""
+"""The backbone: a causal language model from transformers.
+
+It can be cut to its first layers, frozen and exported.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,15 @@ from genrec.language_model.sharding import sharded_names
 
 @dataclass
 class Backbone:
-    """A tokenizer and its causal LM, with or without a LoRA adapter around it."""
+    """A tokenizer and its causal language model, with or without a LoRA adapter.
+
+    Attributes:
+        name: known name, Hub id or folder, as the user gave it.
+        source: Hub id or folder that the weights were loaded from.
+        model: the transformers model, or PEFT's wrapper around it.
+        tokenizer: its tokenizer.
+        adapter_files: PEFT files of a merged adapter, by file name.
+    """
 
     name: str
     source: str
@@ -43,6 +54,7 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
+        """Device of the output projection."""
         return self.output_weight.device
 
     @property
@@ -52,17 +64,25 @@ class Backbone:
 
     @property
     def output_weight(self) -> torch.Tensor:
-        """Rows of the output projection, shape [vocabulary, hidden]."""
+        """Weight of the output projection, shape [vocabulary, hidden]."""
         return cast(torch.Tensor, self.causal_lm.get_output_embeddings().weight)
 
     def hidden(self, input_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Final hidden states, shape [rows, tokens, hidden]; no vocabulary projection is run."""
+        """Return final hidden states without projecting them to the vocabulary.
+
+        Args:
+            input_ids: shape [rows, tokens].
+            inputs: further arguments of the decoder.
+
+        Returns:
+            Shape [rows, tokens, hidden].
+        """
         with self._mixed_precision():
             output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
         return cast(torch.Tensor, output.last_hidden_state)
 
     def _mixed_precision(self) -> AbstractContextManager[Any]:
-        """LoRA's weights stay float32 for the optimiser; its products take the backbone's type."""
+        """Run LoRA in the backbone's type; its weights stay float32 for the optimiser."""
         kind = self.output_weight.dtype
         if kind == torch.float32 or not isinstance(self.model, PeftModel):
             return nullcontext()
@@ -75,23 +95,28 @@ class Backbone:
         for name in ("layers", "h"):
             if isinstance(found := getattr(decoder, name, None), nn.ModuleList):
                 return found
-        raise BackboneError(f"Backbone {self.name!r} has no list of decoder layers.")
+        raise BackboneError(
+            f"Backbone {self.name!r} has no list of decoder layers. Choose another architecture "
+            "(Llama, Qwen, Mistral, …)."
+        )
 
     @property
     def quantized(self) -> bool:
+        """Whether the weights are quantized."""
         return getattr(self.causal_lm, "is_quantized", False)
 
     @property
     def sharded(self) -> bool:
-        """Whether several processes hold a share each: then all of them must run every pass."""
+        """Whether the weights are sharded; all processes must then run every forward pass."""
         return bool(sharded_names(self.causal_lm))
 
     def merge_for_inference(self) -> None:
-        """End of training: fold the adapter into the weights and lay them out for inference.
+        """Merge the adapter into the weights and lay the weights out for inference.
 
-        From then on a pass costs what the bare model costs, or less; the adapter's files are kept
-        for :meth:`save_adapter`. Quantized and sharded weights stay as they are, the adapter beside
-        them: folding it in would round the first, and no process has the second whole.
+        Call this at the end of training. A forward pass then costs at most as much as that of the
+        plain model. The adapter's files are kept for :meth:`save_adapter`. Quantized and sharded
+        weights stay unmerged: merging would round quantized weights, and no process holds sharded
+        weights in full.
         """
         self.model.eval().requires_grad_(False)
         if isinstance(self.model, PeftModel):
@@ -102,18 +127,22 @@ class Backbone:
             pack_linear(self.causal_lm.get_decoder())
 
     def export(self, folder: Path) -> None:
-        """Write weights and tokenizer as plain transformers loads them.
+        """Write weights and tokenizer in the format of transformers.
 
         Raises:
-            BackboneError: the weights are quantized or sharded, and not those of a plain model.
+            BackboneError: the weights are quantized or sharded, so they are not those of a plain
+                model.
         """
         if self.quantized or self.sharded:
-            raise BackboneError("Quantized or sharded weights cannot be exported.")
+            raise BackboneError(
+                "Quantized or sharded weights cannot be exported. Train with quantization=none "
+                "and fsdp=false to export the model."
+            )
         self.causal_lm.save_pretrained(folder, state_dict=self.causal_lm.state_dict())
         self.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str | None:
-        """sha256 of the weight files of a local backbone; ``None`` for one named by Hub id."""
+        """Return the SHA-256 of the weight files of a local backbone; ``None`` for a Hub id."""
         digest = hashlib.sha256()
         files = sorted(Path(self.source).glob("*.safetensors"))
         for path in files:
@@ -122,7 +151,7 @@ class Backbone:
         return digest.hexdigest() if files else None
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the frozen adapter's plain PEFT files."""
+        """Write the merged adapter as plain PEFT files."""
         folder.mkdir()
         for name, content in self.adapter_files.items():
             (folder / name).write_bytes(content)
@@ -137,15 +166,18 @@ def load_backbone(
     folder: Path | None = None,
     device: torch.device | None = None,
 ) -> Backbone:
-    """Load a known name, a Hub id or a local folder.
+    """Load a backbone by known name, Hub id or local folder.
 
     Args:
+        name: known name, Hub id or local folder.
+        dtype: number type; ``"auto"`` chooses the fastest one.
         layers: keep only the first ``layers`` decoder layers (a cheaper, weaker model).
-        quantization: ``"4bit"`` for NF4 weights.
-        folder: where its weights are instead, as :meth:`Backbone.export` wrote them.
+        quantization: ``"4bit"`` for NF4 weights, or ``"none"``.
+        folder: load weights from here instead, as :meth:`Backbone.export` wrote them.
+        device: device of the model; chosen automatically if ``None``.
 
     Raises:
-        BackboneError: nothing loadable there, or it does not fit into memory.
+        BackboneError: no backbone can be loaded from there, or it does not fit into memory.
     """
     device = device or choose_device()
     source = backbone_folder(name) if folder is None else str(folder)
@@ -164,7 +196,7 @@ def load_backbone(
         raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None
     except (MemoryError, torch.OutOfMemoryError):
         raise BackboneError(
-            f"Backbone {name!r} does not fit into the memory of {device}: choose a smaller one, "
+            f"Backbone {name!r} does not fit into the memory of {device}. Choose a smaller one, "
             "or set layers=N, dtype=bfloat16 or quantization=4bit."
         ) from None
     model.eval().requires_grad_(False)
@@ -172,25 +204,28 @@ def load_backbone(
 
 
 def _attention(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
-    """On CPUs transformers' plain attention is an eighth faster in bfloat16 than torch's fused."""
+    """Choose eager attention for bfloat16 on a CPU, an eighth faster than torch's fused one."""
     plain = device.type == "cpu" and dtype == torch.bfloat16
     return {"attn_implementation": "eager"} if plain else {}
 
 
 def _adapter_files(model: PeftModel, name: str) -> dict[str, bytes]:
-    """Plain PEFT files by name; ``base_model_name_or_path`` is a name, not a local path."""
+    """Return plain PEFT files by name; ``base_model_name_or_path`` is a name, not a local path."""
     for settings in model.peft_config.values():
         settings.base_model_name_or_path = name
     with tempfile.TemporaryDirectory(prefix="genrec-") as folder:
         model.save_pretrained(folder, save_embedding_layers=False)
-        (Path(folder) / "README.md").unlink(missing_ok=True)  # a form, with a local path in it
+        (Path(folder) / "README.md").unlink(missing_ok=True)  # a template with a local path in it
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def _keep_layers(backbone: Backbone, layers: int) -> None:
     blocks = backbone.blocks
     if layers > len(blocks):
-        raise BackboneError(f"layers={layers}: the backbone has {len(blocks)} decoder layers.")
+        raise BackboneError(
+            f"layers={layers} is too large: the backbone has {len(blocks)} decoder layers. Set "
+            f"layers to {len(blocks)} or less."
+        )
     del blocks[layers:]
     backbone.causal_lm.config.num_hidden_layers = layers
     if types := getattr(backbone.causal_lm.config, "layer_types", None):
@@ -201,7 +236,7 @@ def _quantization(name: str, dtype: torch.dtype, device: torch.device) -> dict[s
     if name == "none":
         return {}
     if device.type != "cuda":
-        raise BackboneError("quantization=4bit needs a CUDA GPU; set quantization=none.")
+        raise BackboneError("quantization=4bit needs a CUDA GPU. Set quantization=none.")
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -212,7 +247,7 @@ def _quantization(name: str, dtype: torch.dtype, device: torch.device) -> dict[s
 
 
 def quiet_transformers() -> None:
-    """Silence transformers' own progress bars and notes; GenRec prints its own."""
+    """Silence the progress bars and messages of transformers; GenRec prints its own."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

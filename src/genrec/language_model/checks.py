@@ -1,4 +1,4 @@
-"""What search and likelihood rely on, checked by asking the model itself."""
+"""Checks that a backbone meets the assumptions of search and likelihood."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from genrec.language_model.backbone import Backbone
 
 @torch.inference_mode()
 def check_architecture(backbone: Backbone, max_tokens: int, longest: int) -> None:
-    """Make sure of what search and likelihood rely on, by asking the model itself.
+    """Check the assumptions of search and likelihood by running the backbone on a small input.
+
+    Args:
+        backbone: the loaded backbone.
+        max_tokens: most tokens in a prompt.
+        longest: tokens of the longest title.
 
     Raises:
-        BackboneError: its logits are more than a projection of the hidden states, it ignores a
-            4-D attention mask, or it does not reach over a prompt of ``max_tokens`` tokens and a
-            title of the ``longest``.
+        BackboneError: the logits are more than a projection of the hidden states, the backbone
+            ignores a 4-D attention mask, or its context does not cover a prompt of ``max_tokens``
+            tokens plus the longest title.
     """
     kind = type(backbone.causal_lm).__name__
     reach = _reach(backbone.causal_lm)
     if reach is not None and reach < max_tokens + longest:
         raise BackboneError(
-            f"Backbone {backbone.name!r} ({kind}) sees only {reach} tokens back: "
-            f"set max_tokens={max(0, reach - longest)} or less."
+            f"Backbone {backbone.name!r} ({kind}) sees only {reach} tokens back. "
+            f"Set max_tokens={max(0, reach - longest)} or less."
         )
     device, weight = backbone.device, backbone.output_weight
     branches = torch.tensor([[1, 2, 3], [1, 2, 4]], device=device)
@@ -33,7 +38,8 @@ def check_architecture(backbone: Backbone, max_tokens: int, longest: int) -> Non
     if not _close(hidden.to(weight.dtype) @ weight.T, logits):
         raise BackboneError(
             f"Backbone {backbone.name!r} ({kind}) changes its logits after the projection "
-            "(a bias, a scale or a soft cap), which GenRec's likelihood does not know."
+            "(a bias, a scale or a soft cap), which GenRec's likelihood does not support. Choose "
+            "another architecture (Llama, Qwen, Mistral, …)."
         )
     visible = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]], device=device)
     mask = torch.zeros(1, 1, 4, 4, dtype=weight.dtype, device=device)
@@ -51,15 +57,15 @@ def check_architecture(backbone: Backbone, max_tokens: int, longest: int) -> Non
     if not works:
         raise BackboneError(
             f"Backbone {backbone.name!r} ({kind}) does not work with 4-D attention masks, "
-            "which the exact search needs; choose another architecture (Llama, Qwen, Mistral, …)."
+            "which the exact search needs. Choose another architecture (Llama, Qwen, Mistral, …)."
         )
 
 
 def _reach(model: PreTrainedModel) -> int | None:
-    """Tokens that a sliding window or learned positions cover; ``None`` where nothing ends."""
+    """Return the tokens that a sliding window or learned positions cover; ``None`` if unlimited."""
     config, found = model.config, [getattr(model.config, "sliding_window", None)]
     tables = [m for m in model.get_decoder().modules() if isinstance(m, nn.Embedding)]
-    if len(tables) > 1:  # one of tokens, another of positions
+    if len(tables) > 1:  # a second embedding table holds learned positions
         found.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in found if limit is not None), default=None)
 

@@ -1,4 +1,4 @@
-"""Decisions: which children compete at a node, and where a batch's targets decide."""
+"""Decisions: the children that compete at a trie node, and where a batch's targets need them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from genrec.language_model.trie import Trie
 
 @dataclass(frozen=True)
 class Choices:
-    """Children of several decision nodes, laid end to end.
+    """Children of several decision nodes, concatenated.
 
     Attributes:
         child: position of each child in the trie's ``child_*`` arrays, shape [choices].
-        decision: which of the nodes asked for each child belongs to, shape [choices].
-        starts: where each node's children start, shape [decisions].
+        decision: index of the requested node that each child belongs to, shape [choices].
+        starts: start of each node's children, shape [decisions].
     """
 
     child: Ints
@@ -28,7 +28,7 @@ class Choices:
 
 
 def choices(trie: Trie, nodes: Ints32) -> Choices:
-    """All children of each node in ``nodes``, in order."""
+    """Return all children of each node in ``nodes``, in order."""
     first = trie.child_offsets[nodes]
     counts = trie.child_offsets[nodes + 1] - first
     starts = np.cumsum(counts) - counts
@@ -39,15 +39,16 @@ def choices(trie: Trie, nodes: Ints32) -> Choices:
 
 @dataclass(frozen=True)
 class Targets:
-    """Where in a padded batch which children have to be predicted.
+    """The decisions to predict in a padded batch, and their positions.
 
     Attributes:
-        row, position: hidden state of each decision, shape [decisions].
+        row: batch row of each decision, shape [decisions].
+        position: token position whose hidden state predicts each decision, shape [decisions].
         choices: the children at each decision.
-        target: the right child of each decision as an index into ``choices.child``.
-        example: which title each decision belongs to, shape [decisions].
-        prior: log mass of each choice, or ``None``.
-        titles: number of titles to predict.
+        target: the correct child of each decision, as an index into ``choices.child``.
+        example: target title that each decision belongs to, shape [decisions].
+        prior: log of the prior's mass of each choice, shape [choices], or ``None``.
+        titles: number of target titles.
     """
 
     row: Ints
@@ -66,12 +67,15 @@ def locate_targets(
     start: Ints,
     sums: Floats | SparseSums | None,
 ) -> Targets:
-    """Decisions on the way to each target title.
+    """Find the decisions on the way to each target title.
 
     Args:
+        trie: the title trie.
         items: target items, shape [titles].
-        row, start: batch row and position of each title's first token, shape [titles].
-        sums: cumulative prior mass for each title, shape [titles, items + 1] or sparse.
+        row: batch row of each target title, shape [titles].
+        start: position of each title's first token, shape [titles].
+        sums: cumulative prior mass for each title, shape [titles, leaves + 1] or sparse; ``None``
+            without a prior.
     """
     leaf = trie.leaf_of[items]
     counts = np.diff(trie.path_offsets)[leaf]
@@ -93,6 +97,6 @@ def locate_targets(
 
 
 def decision_states(hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """Hidden state at each decision's last token, shape [decisions, hidden]."""
+    """Return the hidden state at each decision's last token, shape [decisions, hidden]."""
     row, position = torch.from_numpy(targets.row), torch.from_numpy(targets.position)
     return hidden[row.to(hidden.device), position.to(hidden.device)]

@@ -1,4 +1,4 @@
-"""Which device computes, and in which number type."""
+"""The choice of device and number type, and control of random state."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device() -> torch.device:
-    """CUDA (each process of a node its own), then Apple's MPS, then the CPU."""
+    """Return CUDA, else Apple's MPS, else the CPU; each process of a node gets its own GPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve ``"auto"``: bfloat16 where the device multiplies it faster than float32."""
+    """Resolve ``"auto"``: bfloat16 where the device multiplies it faster than float32.
+
+    Raises:
+        BackboneError: float16 was requested on a CPU.
+    """
     if name == "float16" and device.type == "cpu":
-        raise BackboneError("dtype=float16 needs a GPU; on a CPU use auto, float32 or bfloat16.")
+        raise BackboneError("dtype=float16 needs a GPU. On a CPU, use auto, float32 or bfloat16.")
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
@@ -36,7 +40,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def runnable_dtype(trained: str) -> str:
-    """The type to load a trained model in: its own, unless this machine is slow in it."""
+    """Return the type to load a trained model in: its own, unless this machine may be slow in it.
+
+    On a CPU, every type but float32 becomes ``"auto"``.
+    """
     if choose_device().type == "cpu" and trained != "float32":
         return "auto"
     return trained
@@ -44,13 +51,14 @@ def runnable_dtype(trained: str) -> str:
 
 @lru_cache
 def bf16_speedup() -> float:
-    """How many times as fast the CPU multiplies bfloat16 as float32; 0 where it only emulates it.
+    """Return the speed of bfloat16 over float32 products on this CPU; 0 if it is only emulated.
 
-    Measured, as flags do not tell: with AVX-512 BF16 it was 3 times as fast on AMD (Zen 5) and half
-    as fast on Intel (Xeon without AMX); with only AVX2 it is 40 to 500 times slower.
+    The ratio is measured, because CPU flags do not predict it: with AVX-512 BF16, bfloat16 was 3
+    times as fast on AMD (Zen 5) and half as fast on Intel (Xeon without AMX). With only AVX2 it is
+    40 to 500 times slower.
     """
-    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    if not any(told.get(flag, False) for flag in ("avx512_bf16", "amx_bf16", "bf16")):
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if not any(flags.get(flag, False) for flag in ("avx512_bf16", "amx_bf16", "bf16")):
         return 0.0
     wide, short = (_seconds_of_matmul(kind) for kind in (torch.float32, torch.bfloat16))
     return wide / short
@@ -59,7 +67,7 @@ def bf16_speedup() -> float:
 def _seconds_of_matmul(dtype: torch.dtype, size: int = 768) -> float:
     matrix = torch.ones(size, size, dtype=dtype)
     times = []
-    for _ in range(5):  # the first one is also the warm-up
+    for _ in range(5):  # the minimum ignores the first run, which is the warm-up
         started = time.perf_counter()
         matrix @ matrix
         times.append(time.perf_counter() - started)
@@ -68,7 +76,7 @@ def _seconds_of_matmul(dtype: torch.dtype, size: int = 768) -> float:
 
 @contextmanager
 def isolated_random(seed: int) -> Iterator[None]:
-    """Seed Python, NumPy and torch inside the block, and leave the caller's random state alone."""
+    """Seed Python, NumPy and torch inside the block, then restore the caller's random state."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

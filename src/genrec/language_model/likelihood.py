@@ -1,13 +1,13 @@
-"""log p(item | history) over the title trie, and the training loss made of it.
+"""log p(item | history) over the title trie, and the training loss derived from it.
 
-At a decision node only its children are possible, so the probability of a child is a softmax over
-the children alone (masked softmax: arXiv 2504.04178). An item's probability is the product along
-its path; over the catalogue the probabilities sum to one.
+At a decision node only its children are possible. The probability of a child is therefore a softmax
+over the children alone (masked softmax: arXiv 2504.04178). An item's probability is the product
+along its path, and the probabilities of the catalogue sum to one.
 
-With a prior q the logit of a child is ``prior_weight * log mass + lm_weight * residual . W``: the
-mass sums q over the leaves below the child, ``prior_weight`` is learned and starts at one, and the
-residual is a low-rank projection of the hidden state that starts at zero. So training starts at the
-prior, and the language model learns what the prior does not know.
+With a prior q, the logit of a child is ``prior_weight * log mass + lm_weight * residual . W``. The
+mass sums q over the leaves below the child. ``prior_weight`` is learned and starts at one. The
+residual is a low-rank projection of the hidden state and starts at zero. Training thus starts at
+the prior, and the language model learns what the prior does not capture.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from genrec.language_model.trie import ROOT, Trie
 
 
 class CatalogueLikelihood(nn.Module):
-    """The language model's hidden states read as a distribution over a catalogue."""
+    """The language model's hidden states as a distribution over a catalogue."""
 
     accepts_loss_kwargs = True  # tells HF Trainer to pass the number of targets in the whole step
 
@@ -41,13 +41,16 @@ class CatalogueLikelihood(nn.Module):
         lm_weight: float = 1.0,
         temperature: float | Literal["adaptive"] = 1.0,
     ) -> None:
-        """Read a backbone over a trie.
+        """Combine a backbone and a trie.
 
         Args:
-            rank: of the residual beside a prior.
+            backbone: the language model.
+            trie: the title trie.
+            has_prior: whether a prior's mass enters the logits.
+            rank: rank of the residual, which exists only beside a prior.
+            lm_weight: factor of the residual at inference. A factor below one shrinks the language
+                model's contribution beside the prior, because it ranks better than it estimates.
             temperature: divides the logits in training (see :class:`Temperature`).
-            lm_weight: factor of the residual outside of training. Below one it shrinks what the
-                language model says beside the prior, which ranks better than it estimates.
         """
         super().__init__()
         self.backbone = backbone
@@ -63,11 +66,11 @@ class CatalogueLikelihood(nn.Module):
             self.prior_weight = nn.Parameter(torch.ones((), device=weight.device))
             self.residual = Residual(weight.shape[1], rank).to(weight.device)
             tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
-            # Kept with the weights: a catalogue that grows later must not change their scale.
+            # Saved with the weights, so that a catalogue that grows later keeps their scale.
             self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
 
     def over(self, trie: Trie) -> CatalogueLikelihood:
-        """The same weights over another trie."""
+        """Return a model with the same weights over another trie."""
         other = copy(self)
         other.trie = trie
         return other
@@ -75,7 +78,7 @@ class CatalogueLikelihood(nn.Module):
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
     ) -> torch.Tensor:
-        """Log-probability of each child given its parent, shape [choices], float32."""
+        """Return the log-probability of each child given its parent, shape [choices], float32."""
         decision = torch.from_numpy(chosen.decision).to(hidden.device)
         logits = self.child_logits(hidden, chosen, prior)
         return segment_log_softmax(logits, decision, len(hidden))
@@ -83,11 +86,15 @@ class CatalogueLikelihood(nn.Module):
     def child_logits(
         self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None
     ) -> torch.Tensor:
-        """Logit of each child, shape [choices], float32.
+        """Return the logit of each child.
 
         Args:
             hidden: hidden state at each decision node's last token, shape [decisions, hidden].
+            chosen: the children at each decision.
             prior: log mass of each child, shape [choices], if the model has a prior.
+
+        Returns:
+            Shape [choices], float32.
         """
         device = hidden.device
         residual = self.residual
@@ -96,7 +103,7 @@ class CatalogueLikelihood(nn.Module):
             hidden = factor * residual(hidden, self.is_inner(chosen))
         tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
         rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
-        dense = (hidden.float() @ rows.float().T).float()  # autocast would leave it in float16
+        dense = (hidden.float() @ rows.float().T).float()  # autocast may return float16
         decision = torch.from_numpy(chosen.decision).to(device)
         logits = dense[decision, torch.from_numpy(column).to(device)]
         if self.prior_weight is not None:
@@ -105,7 +112,7 @@ class CatalogueLikelihood(nn.Module):
         return logits
 
     def is_inner(self, chosen: Choices) -> torch.Tensor:
-        """1 for each decision inside a title, 0 for those at its start, shape [decisions]."""
+        """Return 1 for decisions inside a title and 0 for those at its start, shape [decisions]."""
         nodes = self.trie.child_parent[chosen.child[chosen.starts]]
         return torch.from_numpy((nodes != ROOT).astype(np.int64)).to(self.backbone.device)
 
@@ -118,7 +125,7 @@ class CatalogueLikelihood(nn.Module):
             self.residual.calibrate(states, self.is_inner(targets.choices))
 
     def trained(self) -> dict[str, torch.Tensor]:
-        """What training changes, by name."""
+        """Return the tensors that training changes, by name."""
         changing = {
             name: tensor.detach()
             for name, tensor in self.named_parameters()
@@ -129,7 +136,7 @@ class CatalogueLikelihood(nn.Module):
         return {name: tensor.contiguous() for name, tensor in changing.items()}
 
     def head(self) -> dict[str, torch.Tensor]:
-        """What belongs to the model beside backbone and adapter."""
+        """Return the model's own tensors, without backbone and adapter, by name."""
         both = (*self.named_parameters(), *self.named_buffers())
         return {k: v.detach() for k, v in both if not k.startswith("language_model.")}
 
@@ -140,14 +147,18 @@ class CatalogueLikelihood(nn.Module):
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Training loss of a right-padded batch, in nats per title (or per token).
+        """Return the training loss of a right-padded batch, in nats per title (or per token).
 
         Args:
-            targets: titles to predict; ``None`` trains on the tokens of ``labels`` instead, each
-                against the whole vocabulary, as the paper did.
-            labels: next token at each position, -100 where none, shape of ``input_ids``; with
-                ``targets`` only its count matters (one entry per title).
-            num_items_in_batch: titles (tokens) in the optimiser step this batch is a part of.
+            input_ids: token ids, shape [rows, tokens].
+            targets: titles to predict. ``None`` trains on the tokens of ``labels`` instead, each
+                against the whole vocabulary, as in the paper.
+            labels: next token at each position, -100 where there is none, shape of ``input_ids``.
+                With ``targets`` only its number of entries matters (one per title).
+            num_items_in_batch: titles (or tokens) in the optimiser step that this batch belongs to.
+
+        Returns:
+            The loss under the key ``"loss"``, as transformers' Trainer expects.
         """
         hidden = self.backbone.hidden(input_ids, use_cache=False)
         if targets is None:
@@ -167,11 +178,14 @@ def title_log_probs(
     targets: Targets,
     temperature: Temperature | None = None,
 ) -> torch.Tensor:
-    """Log-probability of each target title, shape [titles].
+    """Return the log-probability of each target title, shape [titles].
 
     Args:
+        model: the catalogue likelihood.
         hidden: final hidden states of the padded batch, shape [rows, tokens, hidden].
-        temperature: of training; the result is then no log-probability but its softer stand-in.
+        targets: the titles to predict.
+        temperature: training temperature. With it, the result is a softened training objective and
+            not a log-probability.
     """
     device = hidden.device
     states = decision_states(hidden, targets)

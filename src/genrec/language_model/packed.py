@@ -1,9 +1,9 @@
-"""Linear layers whose weights are laid out for oneDNN once, not at every call: inference on a CPU.
+"""Linear layers with weights packed once in oneDNN's layout, for inference on a CPU.
 
-torch multiplies float32 with MKL, which knows no AVX-512 on AMD's processors, and lays bfloat16
-weights out again in each call. Packed weights measured 2.3 times as fast in float32 and 1.3 in
-bfloat16 there (docs/decisions/0004-search.md), at the same precision. The operators are those that
-torch's own compiler uses when it freezes a model.
+torch multiplies float32 with MKL, which does not use AVX-512 on AMD processors, and it repacks
+bfloat16 weights in every call. Packed weights measured 2.3 times as fast in float32 and 1.3 times
+in bfloat16 there (docs/decisions/0004-search.md), at the same precision. The operators are those
+that torch's own compiler uses when it freezes a model.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 PACKED = (torch.float32, torch.bfloat16)
+"""Types of weights that are packed."""
 
 
 class PackedLinear(nn.Module):
-    """A linear layer for inference, with the weight in oneDNN's own layout."""
+    """A linear layer for inference, with the weight in oneDNN's layout."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -33,13 +34,13 @@ class PackedLinear(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        """What the linear layer would save: the plain weight."""
+        """Save the plain weight, as the original linear layer would."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "weight"] = self.weight.to_dense()
 
 
 def pack_linear(module: nn.Module) -> None:
-    """Replace the linear layers inside a module, where the machine can pack them."""
+    """Replace the linear layers inside a module by packed ones, where the machine supports it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for parent in list(module.modules()):

@@ -1,4 +1,4 @@
-"""A prior's mass below each child of the trie, by prefix sums in leaf order."""
+"""The prior's mass below each child of the trie, by prefix sums in leaf order."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ from genrec.language_model.trie import Trie
 
 
 def cumulative_mass(trie: Trie, probabilities: Floats) -> Floats:
-    """Prefix sums of item probabilities in leaf order, shape [rows, items + 1]."""
+    """Return prefix sums of item probabilities in leaf order, shape [rows, leaves + 1]."""
     sums = np.zeros((len(probabilities), len(trie) + 1))
     np.cumsum(probabilities[:, trie.items], axis=1, out=sums[:, 1:])
     return sums
 
 
 def log_mass(trie: Trie, sums: Floats | SparseSums, rows: Ints, child: Ints) -> Floats32:
-    """Log of the prior's mass below each child; ``rows`` says which row of ``sums`` it is under.
+    """Return the log of the prior's mass below each child.
 
-    Sparse sums leave out a factor, the same for all children of a decision: it makes no difference.
+    Sparse sums omit a factor that is the same for all children of a decision; it cancels in the
+    softmax.
+
+    Args:
+        trie: the title trie.
+        sums: cumulative prior mass, shape [rows, leaves + 1] or sparse.
+        rows: row of ``sums`` for each child, shape [choices].
+        child: position of each child in the trie's ``child_*`` arrays, shape [choices].
+
+    Returns:
+        Shape [choices].
     """
     low, high = trie.child_low[child], trie.child_high[child]
     if isinstance(sums, SparseSums):
@@ -39,9 +49,9 @@ class SparseSums:
     """Prefix sums of :class:`SparseDistributions` in a trie's leaf order.
 
     Attributes:
-        base: shape [leaves + 1].
-        key: row and leaf of each change as one number, ascending.
-        changes: prefix sums of the changes in that order.
+        base: prefix sums of the shared base, shape [leaves + 1].
+        key: row and leaf of each change as one number, ascending, shape [changes].
+        changes: prefix sums of the changes in that order, shape [changes + 1].
     """
 
     base: Floats
@@ -50,7 +60,7 @@ class SparseSums:
 
     @classmethod
     def of(cls, trie: Trie, parts: Sequence[SparseDistributions]) -> Self:
-        """Sums of the rows of all parts, one after the other; they have one base."""
+        """Concatenate the rows of all parts, which must share one base."""
         ends = np.cumsum([part.rows for part in parts])
         starts = ends - [part.rows for part in parts]
         row = np.concatenate([part.row + start for part, start in zip(parts, starts, strict=True)])
@@ -58,14 +68,14 @@ class SparseSums:
         change = np.concatenate([part.change for part in parts])
         there = leaf >= 0
         where = row[there], leaf[there]
-        # Through columns to rows: sorted by counting, in half the time of comparing keys.
+        # Converting to CSC and then to CSR sorts by counting, in half the time of comparing keys.
         table = sp.coo_array((change[there], where), (ends[-1], len(trie))).tocsc().tocsr()
         key = np.repeat(np.arange(ends[-1]), np.diff(table.indptr)) * len(trie) + table.indices
         base = np.append(0.0, np.cumsum(parts[0].base[trie.items]))
         return cls(base, key.astype(np.int64, copy=False), np.append(0.0, np.cumsum(table.data)))
 
     def between(self, rows: Ints, low: Items, high: Items) -> Floats:
-        """Mass of each row's leaves ``low:high``, up to a factor of the row."""
+        """Return the mass of each row's leaves ``low:high``, up to a factor per row."""
         leaves = len(self.base) - 1
         first, stop = (np.searchsorted(self.key, rows * leaves + leaf) for leaf in (low, high))
         return self.base[high] - self.base[low] + self.changes[stop] - self.changes[first]

@@ -1,7 +1,7 @@
-"""The one place where a history becomes tokens, for training, evaluation and serving alike.
+"""The only place where a history becomes tokens, for training, evaluation and serving.
 
-A prompt is ``prefix + closed titles of the history + suffix``; what follows it is one closed title.
-A closed title is its tokens and the end token (a line break), so titles may hold commas.
+A prompt is ``prefix + closed titles of the history + suffix``; one closed title follows it.
+A closed title is its tokens plus the end token (a line break), so titles may contain commas.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from genrec.errors import BackboneError
 from genrec.language_model.titles import TitleTokens
 
 LIST_PREFIX = "Titles that one person chose, in this order:\n"
+"""Text before the history in the ``"list"`` template."""
 INSTRUCTIONS = (
     "Name the title this user will choose next, given the titles chosen so far.",
     "Here is what a user has picked, oldest first. Which title comes next?",
@@ -29,18 +30,20 @@ INSTRUCTIONS = (
     "What will this user want after the following titles?",
     "From the user's earlier choices, generate the title that fits next.",
 )
+"""Instructions of the ``"instruction"`` template; training draws one, inference uses the first."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Token form of a catalogue's titles and of the template around them.
+    """Tokens of a catalogue's titles and of the template around them.
 
     Attributes:
         titles: closed title tokens of each item.
-        prefixes: token forms of the text before the history; training draws one, inference
-            uses the first.
-        suffix: tokens between the history and the title to come.
+        prefixes: tokens of the text before the history, one entry per variant; training draws one,
+            inference uses the first.
+        suffix: tokens between the history and the next title.
         end: the end-of-title token.
+        max_tokens: most tokens in a prompt.
     """
 
     titles: TitleTokens
@@ -51,26 +54,26 @@ class Prompts:
 
     @cached_property
     def by_title(self) -> dict[tuple[int, ...], int]:
-        """Item of each closed title."""
+        """Item index by closed title tokens."""
         return {tuple(title.tolist()): item for item, title in enumerate(self.titles)}
 
     @property
     def every_position(self) -> bool:
-        """Whether each title of a sequence can be a target (no suffix stands in between)."""
+        """Whether every title of a sequence can be a target, which needs an empty suffix."""
         return not self.suffix
 
     def fitting(self, history: Items, reserve: int = 0) -> Items:
-        """The most recent items whose prompt has at most ``max_tokens - reserve`` tokens."""
+        """Return the most recent items whose prompt has at most ``max_tokens - reserve`` tokens."""
         room = self.max_tokens - reserve - max(map(len, self.prefixes)) - len(self.suffix)
         used = np.cumsum(self.titles.lengths[history[::-1]])
         return history[len(history) - int((used <= room).sum()) :]
 
     def recent(self, history: Items, length: int) -> Items:
-        """The end of a history that a prompt shows: at most ``length`` items that fit.
+        """Return the end of a history that a prompt contains: at most ``length`` items that fit.
 
-        Once a history is longer, its oldest items go several at a time: a quarter of ``length``.
-        So the prompts of a growing history mostly start alike, and their keys and values can be
-        used again.
+        Once a history is longer, its oldest items are dropped in steps of a quarter of ``length``.
+        Successive prompts of a growing history therefore mostly share a prefix, and its cached keys
+        and values can be reused.
         """
         drop = len(history) - len(self.fitting(history[-length:]))
         step = max(1, length // 4)
@@ -78,7 +81,13 @@ class Prompts:
         return history[start if start < len(history) else drop :]
 
     def encode(self, history: Items, *, variant: int = 0, reserve: int = 0) -> list[int]:
-        """Tokens of the prompt for item indices, oldest first; the oldest go if it is too long."""
+        """Return the tokens of the prompt for a history.
+
+        Args:
+            history: item indices, oldest first; the oldest are dropped if the prompt is too long.
+            variant: index of the prefix.
+            reserve: number of tokens to keep free.
+        """
         kept = self.fitting(history, reserve)
         titles = [int(token) for item in kept for token in self.titles[item]]
         return [*self.prefixes[variant], *titles, *self.suffix]
@@ -87,22 +96,27 @@ class Prompts:
 def build_prompts(
     tokenizer: Any, titles: TitleTokens, *, template: str, max_tokens: int
 ) -> Prompts:
-    """Put a catalogue and a template together.
+    """Combine a catalogue and a template.
 
     Args:
         tokenizer: a transformers tokenizer.
-        titles: the catalogue, closed by :func:`end_token`.
+        titles: the catalogue's title tokens, closed by :func:`end_token`.
         template: ``"list"`` or ``"instruction"``.
         max_tokens: most tokens in a prompt.
+
+    Raises:
+        BackboneError: the template and the longest title exceed ``max_tokens``.
     """
     longest = int(titles.lengths.max(initial=0))
     texts, after = _template(template)
-    prefixes = [tokenizer.encode(text) for text in texts]  # with the begin token where one is used
+    prefixes = [
+        tokenizer.encode(text) for text in texts
+    ]  # with the tokenizer's begin token, if any
     suffix = tokenizer.encode(after, add_special_tokens=False) if after else []
     if max(map(len, prefixes)) + len(suffix) + longest > max_tokens:
         raise BackboneError(
             f"max_tokens={max_tokens} leaves no room for the template and the longest title "
-            f"({longest} tokens): raise max_tokens, or set titles=short and a lower title_tokens."
+            f"({longest} tokens). Raise max_tokens, or set titles=short and a lower title_tokens."
         )
     return Prompts(titles, prefixes, suffix, end_token(tokenizer), max_tokens)
 
@@ -115,10 +129,17 @@ def _template(name: str) -> tuple[list[str], str]:
 
 
 def end_token(tokenizer: Any) -> int:
-    """The line break; titles hold no line break, so it closes every title unmistakably."""
+    """Return the token of a line break, which no title contains, or else the end-of-text token.
+
+    Raises:
+        BackboneError: the tokenizer has neither.
+    """
     tokens = tokenizer.encode("\n", add_special_tokens=False)
     if tokens:
         return int(tokens[-1])
     if tokenizer.eos_token_id is None:
-        raise BackboneError("The tokenizer has neither a line break nor an end-of-text token.")
+        raise BackboneError(
+            "The tokenizer has neither a line-break nor an end-of-text token, so titles cannot be "
+            "closed. Choose another backbone."
+        )
     return int(tokenizer.eos_token_id)

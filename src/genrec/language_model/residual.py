@@ -1,4 +1,4 @@
-"""The language model's part of a child's logit: a low-rank residual, and softer training."""
+"""The language model's part of a child's logit (a low-rank residual), and training temperature."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from genrec.language_model.decisions import Targets
 
 
 class Residual(nn.Module):
-    """Low-rank projection of standardised hidden states, zero until it is trained.
+    """Low-rank projection of standardised hidden states; it is zero until trained.
 
-    Hidden states are standardised apart at the root and inside titles: their mean there says
-    which tokens are frequent, which the prior knows better.
+    Hidden states are standardised separately at the root and inside titles. Their mean there
+    encodes which tokens are frequent, and the prior estimates that better.
     """
 
     mean: torch.Tensor
@@ -31,13 +31,26 @@ class Residual(nn.Module):
         self.register_buffer("scale", torch.ones(2, hidden))
 
     def forward(self, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
-        """Shape [decisions, hidden], float32; ``inner`` is 1 inside a title, 0 at the root."""
+        """Project hidden states.
+
+        Args:
+            hidden: shape [decisions, hidden].
+            inner: 1 inside a title, 0 at the root, shape [decisions].
+
+        Returns:
+            Shape [decisions, hidden], float32.
+        """
         standard = (hidden.float() - self.mean[inner]) / self.scale[inner]
         return cast(torch.Tensor, self.up(self.down(standard)))
 
     @torch.no_grad()
     def calibrate(self, hidden: torch.Tensor, inner: torch.Tensor) -> None:
-        """Take mean and scale from a sample of hidden states, shape [decisions, hidden]."""
+        """Estimate mean and scale from a sample of hidden states.
+
+        Args:
+            hidden: shape [decisions, hidden].
+            inner: 1 inside a title, 0 at the root, shape [decisions].
+        """
         for kind in (0, 1):
             sample = hidden[inner == kind].float()
             if len(sample) > 1:
@@ -45,11 +58,12 @@ class Residual(nn.Module):
 
 
 class Temperature(nn.Module):
-    """Softer decisions in training, as a softmax over few children has small gradients.
+    """Softens decisions in training, because a softmax over few children has small gradients.
 
-    The loss of logits z is that of ``z / value``, times ``value``. The adaptive value is that of
-    arXiv 2504.04178: with normal logits, the one at which the right child of the root has on
-    average the odds of ``ETA`` times the number of children; it follows the batches slowly.
+    The loss of logits z becomes that of ``z / value``, times ``value``. The adaptive value follows
+    arXiv 2504.04178. For normally distributed logits, it is the value at which the correct child of
+    the root has on average the odds of ``ETA`` times the number of children. It is a moving average
+    over batches.
     """
 
     ETA, FIRST, LOW, HIGH, PACE = 0.25, 1.5, 1.5, 5.0, 0.05
@@ -62,7 +76,13 @@ class Temperature(nn.Module):
 
     @torch.no_grad()
     def follow(self, logits: torch.Tensor, targets: Targets, inner: torch.Tensor) -> None:
-        """Move towards the value for this batch's decisions at the root; ``inner`` marks others."""
+        """Move the value towards the optimum for this batch's decisions at the root.
+
+        Args:
+            logits: logits of all choices, shape [choices].
+            targets: the batch's decisions.
+            inner: 1 inside a title, 0 at the root, shape [decisions].
+        """
         if not self.adaptive:
             return
         decision = torch.from_numpy(targets.choices.decision).to(logits.device)
@@ -76,7 +96,13 @@ class Temperature(nn.Module):
 
 
 def segment_log_softmax(logits: torch.Tensor, segment: torch.Tensor, segments: int) -> torch.Tensor:
-    """Log-softmax within each segment of a flat tensor; ``segment`` gives each entry's segment."""
+    """Return the log-softmax within each segment of a flat tensor.
+
+    Args:
+        logits: shape [entries].
+        segment: segment of each entry, shape [entries].
+        segments: number of segments.
+    """
     with torch.no_grad():
         top = torch.full((segments,), -torch.inf, device=logits.device)
         top = top.scatter_reduce(0, segment, logits, "amax")[segment]

@@ -1,4 +1,4 @@
-"""Frozen layers shared out among processes (FSDP)."""
+"""Frozen layers sharded over processes with FSDP."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from genrec.processes import process_count
 
 
 def shard(model: nn.Module, layers: nn.ModuleList, device: torch.device) -> None:
-    """Share out the weights of a model's decoder layers among the processes (FSDP).
+    """Shard the weights of a model's decoder layers over the processes (FSDP).
 
-    A pass gathers one layer at a time. Embeddings and what LoRA adds stay whole in each process, so
-    that likelihood and checkpoints need not know. The layers move to the device one by one:
-    load the backbone on the CPU, and no device has to hold it whole.
+    A forward pass gathers one layer at a time. Embeddings and LoRA weights stay whole in each
+    process, so that likelihood and checkpoints are unaffected. The layers move to the device one by
+    one: load the backbone on the CPU, and no device ever holds all of it.
+
+    Args:
+        model: the whole model.
+        layers: its decoder layers.
+        device: this process's device.
 
     Raises:
         ConfigError: there is only one process.
     """
     if process_count() == 1:
-        raise ConfigError("fsdp=true needs several processes: start it with torchrun.")
+        raise ConfigError("fsdp=true needs several processes. Start training with torchrun.")
     mesh = init_device_mesh(device.type, (process_count(),))
     for block in layers:
         sharded = fully_shard(block, mesh=mesh, reshard_after_forward=True)
-        # Gathered once before the first inference pass, whose tensors training could not reuse.
+        # The first gather must not happen in an inference pass: training cannot reuse its tensors.
         sharded.unshard()
         sharded.reshard()
     model.to(device)
 
 
 def sharded_names(module: nn.Module) -> list[str]:
-    """Names of the parameters of which each process holds a share."""
+    """Return the names of the parameters of which each process holds a shard."""
     return [name for name, weight in module.named_parameters() if isinstance(weight, DTensor)]

@@ -1,7 +1,8 @@
-"""What the model can say: the catalogue's titles in its own form, tokenised, in a trie.
+"""The title index: prompt titles of a catalogue, their tokens, and the trie over them.
 
-Kept in the run folder and memory-mapped, so that a large catalogue is neither tokenised nor sorted
-again, and changed without training: titles come and go, the others keep their form.
+The run folder stores the index, and loading memory-maps it, so that a large catalogue is not
+tokenised and sorted again. Items can be added and removed without training; all other titles keep
+their form.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _TEXTS = "titles.parquet"
 
 @dataclass(frozen=True)
 class TitleIndex:
-    """Titles of a catalogue as the model reads and writes them.
+    """Prompt titles of a catalogue and the trie over them.
 
     Attributes:
-        texts: one for each item, unique.
-        trie: of the items that can be recommended; the others stay readable in histories.
+        texts: prompt title of each item, unique.
+        trie: the items that can be recommended; other items may still occur in histories.
     """
 
     texts: list[str]
@@ -38,13 +39,13 @@ class TitleIndex:
     def build(
         cls, tokenizer: Any, titles: Sequence[str], *, form: str, limit: int, end: int
     ) -> Self:
-        """Index display titles; see :func:`.prompt_titles` for form and limit."""
+        """Index display titles; :func:`.prompt_titles` explains ``form`` and ``limit``."""
         texts = prompt_titles(titles, tokenizer, form=form, limit=limit)
         return cls(texts, build_trie(tokenize_titles(tokenizer, texts, end)))
 
     @property
     def titles(self) -> TitleTokens:
-        """Tokens of every item's title."""
+        """Title tokens of every item."""
         return self.trie.titles
 
     @property
@@ -55,7 +56,7 @@ class TitleIndex:
     def add(
         self, tokenizer: Any, titles: Sequence[str], *, form: str, limit: int, end: int
     ) -> TitleIndex:
-        """The index with further items at its end; known items keep their form."""
+        """Return an index with further items at its end; existing items keep their titles."""
         texts = prompt_titles(titles, tokenizer, form=form, limit=limit, taken=self.texts)
         tokens = self.titles + tokenize_titles(tokenizer, texts, end)
         added = np.arange(len(self.texts), len(tokens))
@@ -63,30 +64,36 @@ class TitleIndex:
         return TitleIndex(self.texts + texts, build_trie(tokens, items))
 
     def offer(self, items: Sequence[int], yes: bool) -> TitleIndex:
-        """The index with some items in the trie (``yes``) or out of it."""
+        """Return an index with some items added to the trie (``yes``) or removed from it.
+
+        Raises:
+            DataError: no item would remain.
+        """
         offered = self.offered
         offered[list(items)] = yes
         if not offered.any():
-            raise DataError("At least one item has to stay: an empty catalogue recommends nothing.")
+            raise DataError("At least one item must stay in the catalogue. Remove fewer items.")
         return TitleIndex(self.texts, build_trie(self.titles, np.flatnonzero(offered)))
 
     def save(self, folder: Path) -> None:
-        """Write a new folder."""
+        """Write the index to a new folder."""
         self.trie.save(folder)
         pl.DataFrame({"title": self.texts}).write_parquet(folder / _TEXTS)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote, the trie memory-mapped.
+        """Read an index that :meth:`save` wrote; the trie is memory-mapped.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: a file is missing or damaged.
         """
         trie = Trie.load(folder)
         try:
             texts = pl.read_parquet(folder / _TEXTS)["title"].to_list()
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{folder / _TEXTS}: {error}; train the run again.") from None
+            raise RunError(
+                f"{folder / _TEXTS} cannot be read ({error}). Train the run again."
+            ) from None
         if not len(texts) == len(trie.titles) == len(trie.leaf_of):
-            raise RunError(f"{folder}: its files do not belong together; train the run again.")
+            raise RunError(f"The files in {folder} do not belong together. Train the run again.")
         return cls(texts, trie)

@@ -1,4 +1,7 @@
-"""Titles as the model reads and writes them: short, unique, and tokenised once."""
+"""Prompt titles: the form of a title that the model reads and writes.
+
+Prompt titles are unique, optionally shortened, and tokenised once.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ _YEAR = re.compile(r"\s*\((?:1[89]|20)\d\d\)$")
 
 @dataclass(frozen=True, eq=False)
 class TitleTokens:
-    """Closed titles in item order, one after the other.
+    """Tokens of all titles in item order, in one flat array.
 
     Attributes:
-        tokens: flat, each title closed by the end token.
-        offsets: title of item ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+        tokens: all titles one after the other, each closed by the end token.
+        offsets: the title of item ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``; shape [items +
+            1].
     """
 
     tokens: Ints32
@@ -29,6 +33,7 @@ class TitleTokens:
 
     @classmethod
     def from_lists(cls, titles: Iterable[Sequence[int]]) -> Self:
+        """Build from one token sequence per title, each already closed by the end token."""
         rows = [np.asarray(title, np.int32) for title in titles]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return cls(np.concatenate([np.empty(0, np.int32), *rows]), offsets)
@@ -44,7 +49,7 @@ class TitleTokens:
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each title, the end token included."""
+        """Number of tokens of each title, end token included, shape [items]."""
         return np.diff(self.offsets)
 
     def __add__(self, other: TitleTokens) -> TitleTokens:
@@ -53,7 +58,7 @@ class TitleTokens:
 
 
 def tokenize_titles(tokenizer: Any, titles: Sequence[str], end: int) -> TitleTokens:
-    """Tokens of each title, closed by ``end``."""
+    """Tokenise titles and close each with the token ``end``."""
     if not titles:
         return TitleTokens.from_lists([])
     encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
@@ -68,11 +73,20 @@ def prompt_titles(
     limit: int,
     taken: Sequence[str] = (),
 ) -> list[str]:
-    """Titles as the model reads and writes them: unique, and short if ``form`` is ``"short"``.
+    """Return the prompt form of each title.
 
-    A short title loses its year unless it needs it to be unique (half of a MovieLens title's
-    tokens are the digits of its year), then its tail beyond ``limit`` tokens. None is one of
-    those already ``taken``.
+    A shortened title loses its year, unless the year makes it unique: half of a MovieLens title's
+    tokens are the digits of its year. It is then cut after ``limit`` tokens.
+
+    Args:
+        titles: display titles.
+        tokenizer: a transformers tokenizer.
+        form: ``"short"`` shortens titles; ``"display"`` keeps them as they are.
+        limit: most tokens of a shortened title.
+        taken: titles that the result must not contain.
+
+    Returns:
+        Titles in the order of ``titles``, each unique and none in ``taken``.
     """
     if form == "display":
         return list(titles)
@@ -89,7 +103,7 @@ def prompt_titles(
 def _unless_ambiguous(
     taken: Sequence[str], preferred: list[str], *longer: Sequence[str]
 ) -> list[str]:
-    """Each preferred form, or the next longer form where it is not unique."""
+    """Return each preferred form, or the next longer form where it is not unique."""
     current, forms = preferred, [preferred, *longer]
     level = [0] * len(preferred)
     while True:

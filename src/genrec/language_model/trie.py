@@ -1,8 +1,9 @@
-"""Radix trie over title tokens, as flat arrays in depth-first order.
+"""Radix trie over title tokens, stored as flat arrays.
 
-Only *decision nodes* exist: places where at least two titles part. Chains of forced tokens are
-edges. In the language of string indexing it is the tree of LCP intervals over the sorted titles,
-so it is built by one sort and vectorised splits, without recursion.
+The trie has only *decision nodes*: places where at least two titles diverge. Chains of forced
+tokens are edges. In string indexing this is the tree of LCP (longest common prefix) intervals over
+the sorted titles. It is built by one sort and vectorised splits, level by level and without
+recursion.
 """
 
 from __future__ import annotations
@@ -19,25 +20,32 @@ from genrec.errors import DataError, RunError
 from genrec.language_model.titles import TitleTokens
 
 ROOT = 0
+"""Index of the root node."""
 LEAF = -1
+"""Marks an edge that ends at an item instead of a decision node."""
 
 
 @dataclass(frozen=True)
 class Trie:
-    """Items are leaves; leaf ``l`` is item ``items[l]``; every node owns a contiguous leaf range.
+    """The trie of the items that can be recommended.
+
+    Items are leaves: leaf ``l`` is item ``items[l]``. Every node covers a contiguous range of
+    leaves.
 
     Attributes:
-        titles: tokens of the catalogue's titles, also of those that are no leaves.
+        titles: title tokens of the whole catalogue, including items outside the trie.
         items: item index of each leaf, shape [leaves].
-        leaf_of: leaf of each item, shape [items]; -1 for those that cannot be recommended.
-        depth: tokens shared by everything below a node, shape [nodes].
-        child_offsets: children of node ``v`` are ``child_offsets[v]:child_offsets[v + 1]``.
+        leaf_of: leaf of each item, shape [items]; -1 for items that cannot be recommended.
+        depth: number of tokens shared by all titles below a node, shape [nodes].
+        child_offsets: children of node ``v`` are ``child_offsets[v]:child_offsets[v + 1]``; shape
+            [nodes + 1].
         child_token: first token of the edge to each child, shape [children].
-        child_low, child_high: leaf range below each child, shape [children].
-        child_node: the decision node at the end of the edge, or ``LEAF``.
-        child_parent: the node each child belongs to, shape [children].
-        path: children chosen on the way to each leaf, flat, root first.
-        path_offsets: where each leaf's path starts in ``path``, shape [leaves + 1].
+        child_low: first leaf below each child, shape [children].
+        child_high: end of the leaves below each child, exclusive, shape [children].
+        child_node: decision node at the end of the edge, or ``LEAF``, shape [children].
+        child_parent: node that each child belongs to, shape [children].
+        path: children chosen on the way to each leaf, root first, in one flat array.
+        path_offsets: start of each leaf's path in ``path``, shape [leaves + 1].
     """
 
     titles: TitleTokens
@@ -57,33 +65,33 @@ class Trie:
         return len(self.items)
 
     def children(self, node: int) -> slice:
-        """Positions of a node's children in the ``child_*`` arrays."""
+        """Return the positions of a node's children in the ``child_*`` arrays."""
         return slice(int(self.child_offsets[node]), int(self.child_offsets[node + 1]))
 
     def edge(self, child: int) -> Ints32:
-        """Tokens that lead from a child's parent to the decision node below it (never a leaf)."""
+        """Return the tokens from a child's parent to the decision node below it (never a leaf)."""
         parent, node = self.child_parent[child], self.child_node[child]
         title = self.titles[self.items[self.child_low[child]]]
         return title[self.depth[parent] : self.depth[node]]
 
     def decisions(self, item: int) -> Ints32:
-        """Children chosen on the way to an item, root first."""
+        """Return the children chosen on the way to an item, root first."""
         leaf = self.leaf_of[item]
         return self.path[self.path_offsets[leaf] : self.path_offsets[leaf + 1]]
 
     def root_edge(self) -> Ints32:
-        """Tokens that every title starts with (usually none)."""
+        """Return the tokens that every title starts with (usually none)."""
         return self.titles[self.items[0]][: self.depth[ROOT]]
 
     def save(self, folder: Path) -> None:
-        """Write one ``.npy`` for each array into a new folder."""
+        """Write one ``.npy`` file per array into a new folder."""
         folder.mkdir()
         for name, array in self._arrays().items():
             np.save(folder / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> Trie:
-        """Map what :meth:`save` wrote into memory: pages are read when they are needed.
+        """Memory-map a trie that :meth:`save` wrote; pages are read when they are needed.
 
         Raises:
             RunError: an array is missing or damaged.
@@ -96,7 +104,9 @@ class Trie:
                 arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             return cls(TitleTokens(arrays.pop("tokens"), arrays.pop("offsets")), **arrays)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{path}: no readable trie ({error}); train the run again.") from None
+            raise RunError(
+                f"{path} holds no readable trie ({error}). Train the run again."
+            ) from None
 
     def _arrays(self) -> dict[str, Integers]:
         arrays: dict[str, Integers] = {name: getattr(self, name) for name in _ARRAYS}
@@ -112,33 +122,33 @@ def build_trie(
     """Build the trie of closed titles.
 
     Args:
-        titles: of the whole catalogue, each closed by the end token.
-        items: those that can be recommended; all if ``None``.
+        titles: title tokens of the whole catalogue, each closed by the end token.
+        items: items that can be recommended; all if ``None``.
 
     Raises:
-        DataError: no title, or two titles with the same tokens.
+        DataError: there is no item, or two titles have the same tokens.
     """
     if not isinstance(titles, TitleTokens):
         titles = TitleTokens.from_lists(titles)
     chosen = np.arange(len(titles)) if items is None else np.asarray(items, np.int64)
     if not len(chosen):
-        raise DataError("The catalogue is empty: there is nothing to recommend.")
+        raise DataError("The catalogue is empty. Add at least one item that can be recommended.")
     order = _sorted(titles, chosen)
     shared = _shared_prefixes(titles, order)
     return _assemble(titles, order, _split(shared, len(order)))
 
 
 def _sorted(titles: TitleTokens, items: Ints) -> Ints:
-    """Items in the order of their tokens.
+    """Return items in the order of their tokens.
 
-    Three tokens at a time make one key; only items whose keys so far are equal are sorted on.
+    Three tokens at a time form one key. Only items whose keys are equal so far are sorted further.
     """
     order, run = items.copy(), np.zeros(len(items), np.int64)
     open_places, depth = np.arange(len(items)), 0
     while len(open_places):
         rows, runs = order[open_places], run[open_places]
         key = _key(titles, rows, depth)
-        if not (key >= 0).any():  # ended, all of them: equal titles, which are reported later
+        if not (key >= 0).any():  # the rest are equal titles, which _shared_prefixes reports
             break
         by_key = np.lexsort((key, runs))
         order[open_places], key = rows[by_key], key[by_key]
@@ -151,7 +161,7 @@ def _sorted(titles: TitleTokens, items: Ints) -> Ints:
 
 
 def _key(titles: TitleTokens, rows: Ints, depth: int) -> Ints:
-    """Tokens ``depth`` to ``depth + 2`` of each title as one number; -1 if the title is over."""
+    """Return tokens ``depth`` to ``depth + 2`` of each title as one number; -1 after its end."""
     key = np.zeros(len(rows), np.int64)
     start, left = titles.offsets[rows] + depth, titles.lengths[rows] - depth
     last = len(titles.tokens) - 1
@@ -162,7 +172,7 @@ def _key(titles: TitleTokens, rows: Ints, depth: int) -> Ints:
 
 
 def _shared_prefixes(titles: TitleTokens, order: Ints) -> Ints:
-    """Length of the common prefix of each leaf and the next, shape [items - 1]."""
+    """Return the length of the common prefix of each leaf and the next, shape [leaves - 1]."""
     start, lengths = titles.offsets[order], titles.lengths[order]
     shortest = np.minimum(lengths[1:], lengths[:-1])
     shared, alike, depth = np.zeros(len(order) - 1, np.int64), np.arange(len(order) - 1), 0
@@ -171,7 +181,7 @@ def _shared_prefixes(titles: TitleTokens, order: Ints) -> Ints:
             pair = sorted((int(order[over[0]]), int(order[over[0] + 1])))
             raise DataError(
                 f"Items {pair[0]} and {pair[1]} have the same title tokens, or one title is a "
-                "prefix of the other: titles must be unique after tokenisation and closed by the "
+                "prefix of the other. Titles must be unique after tokenisation and closed by the "
                 "end token."
             )
         same = titles.tokens[start[alike] + depth] == titles.tokens[start[alike + 1] + depth]
@@ -182,16 +192,23 @@ def _shared_prefixes(titles: TitleTokens, order: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class _Level:
-    """The decision nodes of one radix level and their children, in leaf order."""
+    """The decision nodes of one level of the trie and their children, in leaf order.
+
+    Attributes:
+        depth: number of tokens shared below each node, shape [nodes].
+        owner: node of each child, as an index within the level, shape [children].
+        low: first leaf below each child, shape [children].
+        high: end of the leaves below each child, exclusive, shape [children].
+    """
 
     depth: Ints
-    owner: Ints  # child -> node within the level
+    owner: Ints
     low: Ints
     high: Ints
 
 
 def _split(shared: Ints, leaves: int) -> list[_Level]:
-    """Split leaf ranges where neighbours part first, level by level."""
+    """Split leaf ranges where neighbouring leaves first differ, level by level."""
     shared = np.append(shared, np.iinfo(np.int64).max)  # reduceat needs a valid last index
     low, high = np.array([0]), np.array([leaves])
     levels = []
@@ -207,7 +224,7 @@ def _split_level(shared: Ints, low: Ints, high: Ints) -> _Level:
     bounds = np.stack([low, high - 1], axis=1).ravel()
     depth = np.minimum.reduceat(shared, bounds)[::2]
     if len(low) == 1 and high[0] - low[0] == 1:
-        depth = np.zeros(1, np.int64)  # a catalogue of one item: nothing is shared or decided
+        depth = np.zeros(1, np.int64)  # a single item: there is no shared prefix and no decision
     sizes = high - low - 1
     owner = np.repeat(np.arange(len(low)), sizes)
     inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[owner]
@@ -253,7 +270,10 @@ def _assemble(titles: TitleTokens, order: Ints, levels: list[_Level]) -> Trie:
 
 
 def _paths(low: Ints, high: Ints, leaves: int) -> tuple[Ints32, Ints]:
-    """For every leaf the children whose range holds it; levels come in order of depth."""
+    """Return for every leaf the children whose range holds it.
+
+    Levels come in order of depth, so the children of each leaf are ordered from the root.
+    """
     sizes = high - low
     child = np.repeat(np.arange(len(low)), sizes)
     leaf = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[child]

@@ -1,4 +1,4 @@
-"""Pages that people read: of a run, and of a comparison; one HTML and one Markdown file each."""
+"""Reports of runs and comparisons, each as one HTML and one Markdown file."""
 
 from __future__ import annotations
 

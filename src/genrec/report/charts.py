@@ -1,4 +1,4 @@
-"""Where the marks of a chart stand, in percent of its width; the templates draw them."""
+"""Positions of the marks in charts, in percent of the chart's size; the templates draw them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from genrec.metrics import PairedDifference
 from genrec.report.pages import percent
 
 LINES = 23
-"""Lines of text that fit the height of a scatter plot."""
+"""Number of text lines that fit the height of a scatter plot."""
 
 
 def bars(
     evaluations: Sequence[Evaluation], metric: str, places: int, subject: Evaluation
 ) -> list[dict[str, Any]]:
-    """Bars from zero with interval whiskers."""
+    """Return bars from zero with whiskers for the intervals.
+
+    Args:
+        evaluations: one per bar.
+        metric: metric to show.
+        places: decimals.
+        subject: evaluation to highlight.
+    """
     ends = [each.intervals.get(metric, (each.metrics[metric],) * 2) for each in evaluations]
     full = 1.02 * max(max(high for _, high in ends), 1e-9)
     return [
@@ -35,7 +42,7 @@ def bars(
 
 
 def difference_row(name: str, found: PairedDifference) -> dict[str, Any]:
-    """A paired difference as text, with a verdict."""
+    """Format a paired difference, with a verdict."""
     mean, low, high = found
     return {
         "name": name,
@@ -46,7 +53,7 @@ def difference_row(name: str, found: PairedDifference) -> dict[str, Any]:
 
 
 def differences(found: Sequence[tuple[str, PairedDifference]]) -> tuple[list[dict[str, Any]], str]:
-    """Rows of a chart around zero, and where zero stands."""
+    """Return the rows of a chart of paired differences, and the position of zero."""
     low = min([0.0, *(each.low for _, each in found)])
     high = max([0.0, *(each.high for _, each in found)])
     width = 1.08 * (high - low) or 1.0
@@ -64,7 +71,13 @@ def differences(found: Sequence[tuple[str, PairedDifference]]) -> tuple[list[dic
 
 
 def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
-    """Names with (time, quality), the former on a logarithmic axis, quality upwards from zero."""
+    """Lay out a scatter plot.
+
+    Time is on a logarithmic horizontal axis; quality is on a vertical axis that starts at zero.
+
+    Args:
+        points: (name, time in ms, quality) of each point.
+    """
     times = [math.log10(max(time, 1e-4)) for _, time, _ in points]
     left, right = math.floor(min(times)), math.ceil(max(times))
     right += right == left
@@ -87,7 +100,7 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
 
 
 def _labels(places: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-    """A label to the right of its point, or to the left near the edge, below one in its way."""
+    """Place each label right of its point, or left near the edge, and below labels in its way."""
     drops = [0] * len(places)
     order = sorted(range(len(places)), key=lambda n: places[n][1])
     for turn, number in enumerate(order):

@@ -1,4 +1,4 @@
-"""A comparison on one page: who is better, for whom, at what cost, and what to be wary of."""
+"""The report of a comparison: accuracy, user groups, costs, and warnings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from genrec.report.charts import bars, difference_row, differences, scatter
 from genrec.report.pages import flat, write_pages
 
 USERS_SHOWN = 3
-"""Users on which the reference does best, and as many on which it does worst."""
+"""Number of users shown for whom the reference does best, and as many for whom it does worst."""
 ITEMS_SHOWN = 5
+"""Number of recommended items shown per model and user."""
 HISTORY_SHOWN = 10
+"""Number of most recent history items shown per user."""
 
 BEYOND = (
-    "Coverage@k: share of the catalogue that is in anybody's list. Gini@k: 0 if all items are "
-    "recommended equally often, towards 1 if few are. Novelty@k: mean of -log2 of an item's share "
-    "of training interactions, in bits."
+    "Coverage@k: share of the catalogue that appears in any user's list. Gini@k: 0 if all items "
+    "are recommended equally often, close to 1 if a few items dominate. Novelty@k: mean of -log2 "
+    "of an item's share of training interactions, in bits."
 )
-TIMES = "Times are of one machine, shared by all models, in batches; fitting is not in them."
+TIMES = "Times per list were measured on one machine for all models, in batches, without fitting."
 KINDS = (
     "Long tail: items outside the most popular fifth of the catalogue; cold: items without a "
     "training interaction."
@@ -35,33 +37,47 @@ NLL = (
     "distribution over the catalogue; lower is better."
 )
 SEEDS = (
-    "Models with several seeds: mean over the runs; ± is the standard deviation over runs, the "
-    "brackets are over users."
+    "Models with several seeds: mean over the runs; ± is the standard deviation over runs; "
+    "intervals in brackets are over users."
 )
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
-    """Write report.html and report.md into a folder and return the path of the former."""
-    evaluations = [each.evaluation for each in comparison.entries]
-    columns = default_columns(evaluations)
-    places = decimals(evaluations, columns)
+    """Write report.html and report.md into a folder and return the path of report.html.
+
+    Raises:
+        DataError: the folder is a file.
+    """
+    page = {**_header(comparison), **_results(comparison), **_details(comparison)}
+    return write_pages(Path(folder), "comparison", page)
+
+
+def _header(comparison: Comparison) -> dict[str, Any]:
     reference = comparison.reference
-    charted = [name for name in columns if name.endswith(f"@{comparison.cut}")]
-    paired = [
-        (each.name, comparison.paired(each)) for each in comparison.entries if each is not reference
-    ]
-    rows, zero = differences(paired)
-    page = {
-        "title": f"{len(evaluations)} recommenders on {comparison.data}",
+    return {
+        "title": f"{len(comparison.entries)} recommenders on {comparison.data}",
         "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} users · "
         f"{len(comparison.train.catalogue):,} items",
-        "cards": _cards(comparison, charted, places),
         "level": f"{LEVEL:.0%}",
         "metric": comparison.metric,
+        "cut": comparison.cut,
         "reference": reference.name,
-        "columns": columns,
         "with_nll": any(each.nll is not None for each in comparison.entries),
         "with_price": comparison.hourly_cost is not None,
+    }
+
+
+def _results(comparison: Comparison) -> dict[str, Any]:
+    """The table, the charts and the slices."""
+    evaluations = [each.evaluation for each in comparison.entries]
+    columns = default_columns(evaluations)
+    places, reference = decimals(evaluations, columns), comparison.reference
+    charted = [name for name in columns if name.endswith(f"@{comparison.cut}")]
+    others = [each for each in comparison.entries if each is not reference]
+    rows, zero = differences([(each.name, comparison.paired(each)) for each in others])
+    return {
+        "cards": _cards(comparison, charted, places),
+        "columns": columns,
         "rows": [_row(each, comparison, columns, places) for each in comparison.entries],
         "charts": [
             (name, bars(evaluations, name, places, reference.evaluation)) for name in charted
@@ -75,17 +91,20 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> Path:
                 for e in comparison.entries
             ]
         ),
-        "warnings": _warnings(comparison),
         "slices": _slices(comparison, places),
+    }
+
+
+def _details(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "warnings": _warnings(comparison),
         "users": _users(comparison),
-        "cut": comparison.cut,
-        "protocol": [*reference.evaluation.protocol, *_definitions(comparison)],
+        "protocol": [*comparison.reference.evaluation.protocol, *_definitions(comparison)],
         "facts": [
             ("Data and split", flat(comparison.facts)),
             ("Environment", flat(comparison.environment)),
         ],
     }
-    return write_pages(Path(folder), "comparison", page)
 
 
 def _cards(comparison: Comparison, names: Sequence[str], places: int) -> list[tuple[str, str, str]]:
@@ -157,7 +176,7 @@ def _paired_nll(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _slices(comparison: Comparison, places: int) -> list[dict[str, Any]]:
-    """A table for each group: models down, slices across."""
+    """Return one table per group, with models as rows and slices as columns."""
     return [
         _slice_table(comparison, group, list(parts), places)
         for group, parts in groupby(comparison.slices, key=lambda part: part.group)
@@ -195,7 +214,7 @@ def _slice_table(
 
 
 def _users(comparison: Comparison) -> list[dict[str, Any]]:
-    """Users whom the reference serves much better, or worse, than the others do on average."""
+    """Return users whom the reference serves much better, or worse, than the other models' mean."""
     others = [each for each in comparison.entries if each is not comparison.reference]
     if not others:
         return []
@@ -220,7 +239,7 @@ def _user(comparison: Comparison, row: int) -> dict[str, Any]:
 
 
 def _told(comparison: Comparison) -> list[Entry]:
-    """The reference, and the three best others."""
+    """Return the reference and the three best other models."""
     others = [each for each in comparison.entries if each is not comparison.reference]
     metric = comparison.metric
     best = sorted(others, key=lambda each: -each.evaluation.metrics[metric])
@@ -234,7 +253,7 @@ def _list(entry: Entry, row: int, target: int, titles: Sequence[str]) -> dict[st
     return {
         "name": entry.name,
         "items": [(titles[item], item == target) for item in known],
-        "rank": f"place {rank}" if rank else "not in the list",
+        "rank": f"rank {rank}" if rank else "not in the list",
     }
 
 

@@ -1,7 +1,7 @@
-"""How a page is made: templates, escaping, files that are there whole or not at all.
+"""Rendering of report pages: templates, escaping, and files that are written whole.
 
-The HTML carries its style and plots inline and forbids the browser every outside request. Titles
-come from other people's data, so all templates escape every value they print by default.
+The HTML contains its style and plots and forbids the browser all outside requests. Titles come from
+other people's data, so all templates escape every printed value by default.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 def write_pages(folder: Path, kind: str, page: Mapping[str, Any]) -> Path:
     """Fill the templates ``kind.html`` and ``kind.md`` and write report.html and report.md.
 
+    Args:
+        folder: the folder; created if it is missing.
+        kind: name of the templates.
+        page: values for the templates.
+
     Returns:
         The path of report.html.
 
@@ -29,7 +34,7 @@ def write_pages(folder: Path, kind: str, page: Mapping[str, Any]) -> Path:
         DataError: the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"The report needs a folder, but {folder} is a file; name another one.")
+        raise DataError(f"The report needs a folder, but {folder} is a file. Choose another path.")
     texts = {
         f"report.{form}": _environment(markup=form == "html")
         .get_template(f"{kind}.{form}")
@@ -57,18 +62,18 @@ def _environment(markup: bool) -> Environment:
 
 
 def _markdown(value: object) -> str:
-    """Escape a value so that Markdown shows it as text, also inside a table cell."""
+    """Escape a value so that Markdown shows it as text, even inside a table cell."""
     line = html.escape(" ".join(str(value).split()), quote=False)
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line)
 
 
 def percent(share: float) -> str:
-    """A length for SVG."""
+    """Format a share as an SVG length."""
     return f"{100.0 * share:.2f}%"
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as ("outer.inner", text) rows."""
+    """Flatten nested mappings into ("outer.inner", text) rows."""
     rows: list[tuple[str, str]] = []
     for key, value in facts.items():
         if isinstance(value, Mapping) and value:
@@ -84,6 +89,6 @@ def _fact(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # no separators: seeds and years are numbers too
+        return str(value)  # without thousands separators, because seeds and years are numbers too
     text = "–" if value is None or value in ("", {}) else str(value)
     return text if len(text) <= 400 else f"{text[:400]}…"

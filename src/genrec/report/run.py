@@ -1,4 +1,4 @@
-"""A run on one page: report.html for people, report.md for repositories and terminals."""
+"""The report of a run: report.html for people, report.md for repositories and terminals."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from genrec.report.pages import flat, percent, write_pages
 
 Point = tuple[float, float]
 
-_HISTORY_SHOWN = 12  # a phone screen of titles; the count of older ones is printed
-_POINTS_DRAWN = 80  # more than a phone can show; their means also lift the trend out of the noise
+_HISTORY_SHOWN = 12  # about one phone screen of titles; the number of older ones is printed
+_POINTS_DRAWN = 80  # the resolution of a phone; averaging also smooths the noise of single steps
 
 
 def write_report(
@@ -38,13 +38,26 @@ def write_report(
     samples: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
 ) -> Path:
-    """Write report.html and report.md into `folder` (made if missing) and return the former.
+    """Write report.html and report.md into a folder.
 
-    evaluations: in table order; the last is the model the report is about. training_log: the
-    Trainer's `log_history`; "loss" and "eval_loss" are drawn over "step". samples:
-    {"history": [title, oldest first], "recommendations": [{"title", "probability"}, best first]},
-    optionally with "user" and "target" (the title chosen next). Mappings may be nested. Raises
-    DataError for a sample without these keys or a folder that is a file.
+    Mappings may be nested.
+
+    Args:
+        folder: the folder; created if it is missing.
+        title: heading of the report.
+        dataset_info: facts about the data set.
+        evaluations: results in table order; the last one is the model of the report.
+        config: the model's settings.
+        training_log: the Trainer's ``log_history``; "loss" and "eval_loss" are plotted over "step".
+        samples: {"history": [title, oldest first], "recommendations": [{"title", "probability"},
+            best first]}, optionally with "user" and "target" (the title chosen next).
+        environment: versions and hardware.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        DataError: a sample lacks one of these keys, or the folder is a file.
     """
     page = {
         "title": title,
@@ -65,7 +78,7 @@ def _results(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     places = decimals(evaluations, columns)
     subject = evaluations[-1]
     charted = [name for name in columns if name.endswith(f"@{max(subject.k)}")] or columns
-    main = charted[-1]  # NDCG at the largest k: it rewards a hit by its place
+    main = charted[-1]  # NDCG at the largest k, which depends on the rank of a hit
     return {
         "subject": subject.name,
         "subtitle": f"{subject.name} · {subject.split} split · {subject.users:,} users",
@@ -116,14 +129,14 @@ def _paired(subject: Evaluation, other: Evaluation, metric: str) -> dict[str, An
         return {
             "name": other.name,
             "difference": "–",
-            "interval": "other users or another protocol",
+            "interval": "different users or protocol",
             "verdict": "not comparable",
         }
     return difference_row(other.name, compare_paired(subject, other, metric))
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Training and validation loss as SVG paths in a 100 × 100 box, with the axes' labels."""
+    """Return training and validation loss as SVG paths in a 100 x 100 box, with axis labels."""
     series = {
         name: points
         for name, key in (("training loss", "loss"), ("validation loss", "eval_loss"))
@@ -147,7 +160,7 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
-    """(step, value) of the finite values under `key`."""
+    """Return (step, value) for the finite values under ``key``."""
     return [
         (float(entry.get("step", number)), float(entry[key]))
         for number, entry in enumerate(log)
@@ -166,7 +179,7 @@ def _path(points: Sequence[Point], box: tuple[float, float, float, float]) -> st
     places = [
         f"{100 * (x - left) / width:.2f} {100 - 100 * (y - bottom) / height:.2f}" for x, y in points
     ]
-    # A lone point needs a stroke of no length, which round line caps draw as a dot.
+    # Round line caps draw a stroke of zero length as a dot, which makes a single point visible.
     return f"M{places[0]}h0" if len(places) == 1 else "M" + "L".join(places)
 
 
@@ -177,7 +190,9 @@ def _sample(sample: Mapping[str, Any], number: int) -> dict[str, Any]:
             (str(each["title"]), each.get("probability")) for each in sample["recommendations"]
         ]
     except KeyError as error:
-        raise DataError(f"Sample {number} of the report lacks {error}; see write_report.") from None
+        raise DataError(
+            f"Sample {number} of the report lacks {error}. See write_report for the required keys."
+        ) from None
     top = max((p for _, p in recommended if p is not None), default=0.0) or 1.0
     user, target = sample.get("user"), sample.get("target")
     return {

@@ -1,1 +1,1 @@
-"""The exact top-k of the catalogue under the language model, and why an item is in it."""
+"""The exact top-k of the catalogue under the language model, and explanations of its items."""

@@ -1,8 +1,8 @@
-"""Exact top-k of the whole catalogue: best-first search over the trie with tree attention.
+"""Exact top-k over the whole catalogue: best-first search over the trie with tree attention.
 
-Which nodes to run is for :mod:`genrec.search.frontier` to say; how they are run is in
-:mod:`genrec.search.tree_pass`. The first pass holds what is new of the prompt and the nodes guessed
-from the prior; with a good prior it is the only one.
+:mod:`genrec.search.frontier` chooses which nodes to run, and :mod:`genrec.search.tree_pass` runs
+them. The first pass holds the uncached part of the prompt and the nodes predicted from the prior.
+With a good prior it is the only pass.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from genrec.search.key_values import KeyValues
 from genrec.search.tree_pass import Row, load_cache, run_pass, take_out
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
-"""Most prompt tokens, padding and cached ones included, that one batch holds; 4096 elsewhere. A
-CPU is slower beyond a thousand: the activations of a layer no longer fit into its cache."""
+"""Most prompt tokens in one batch, including padding and cached tokens; 4096 on other devices.
+
+A CPU gets slower beyond about a thousand, because a layer's activations no longer fit into its
+cache.
+"""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Top-k of each row.
+    """Top-k items of each row.
 
     Attributes:
         items: item indices, best first, shape [rows, k], padded with -1.
         log_probs: log p(item | history), shape [rows, k], padded with -inf.
-        rounds: passes after the first one.
-        tokens: tokens run for nodes, padding and prompts not counted.
-        key_values: of each row's prompt, if they were to be kept.
+        rounds: number of passes after the first one.
+        tokens: number of tokens run for nodes, without padding and prompts.
+        key_values: keys and values of each row's prompt if requested, else empty.
     """
 
     items: Items
@@ -60,12 +63,16 @@ def search(
     """Find the k most probable items for each prompt, over the whole catalogue.
 
     Args:
-        prompts: prompt tokens of each row, lengths may differ.
+        model: the catalogue likelihood.
+        prompts: prompt tokens of each row; lengths may differ.
+        k: length of the lists.
         probabilities: the prior q for each row, shape [rows, items], if the model has a prior.
         candidates: items that may be recommended, shape [rows, items]; all if ``None``.
-        known: keys and values of an earlier prompt for each row; what it shares is not run again.
+        known: cached keys and values of an earlier prompt for each row; shared tokens are not run
+            again.
         keep: return the prompts' keys and values.
-        options: exact whatever its tokens and margin, but not with a beam.
+        options: size of a pass. The result is exact for any ``tokens`` and ``margin``, but not with
+            a ``beam``.
     """
     rows = _start(model.trie, prompts, k, probabilities, candidates, known)
     rounds = tokens = 0
@@ -108,7 +115,7 @@ def _start(
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group rows of similar length so that no batch holds more tokens than the budget."""
+    """Group rows of similar length so that no batch exceeds the token budget."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:

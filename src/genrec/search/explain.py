@@ -1,9 +1,10 @@
-"""Why an item: how its log-probability changes when one item of the history is hidden.
+"""Explanations: the change of an item's log-probability when one history item is hidden.
 
-The prompt's keys and values are computed once. Then one tree pass runs, for every item asked for
-and every hidden part, the prompt's last token and the title again; a mask keeps these copies from
-seeing the hidden title's columns. (What later titles had taken over from the hidden one stays; the
-benchmark compares with prompts that never held it.) The prior is asked again without the item.
+The prompt's keys and values are computed once. One tree pass then runs the prompt's last token and
+the title again, for every requested item and every hidden part. A mask hides the columns of the
+hidden title from these copies. What later titles took over from the hidden one remains; the
+benchmark compares the result with prompts that never contained it. The prior is recomputed without
+the hidden item.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from genrec.search.key_values import KeyValues
 from genrec.search.tree_pass import run_tree
 
 Span = tuple[int, int]
+"""First column of a part of the prompt, and its end, exclusive."""
 
 
 @torch.inference_mode()
@@ -31,13 +33,18 @@ def hidden_log_probs(
     items: Items,
     sums: Floats | None,
 ) -> Floats:
-    """log p of each item with each part of the prompt hidden, shape [spans, items].
+    """Return log p of each item with each part of the prompt hidden.
 
     Args:
+        model: the catalogue likelihood.
         known: keys and values of the whole prompt.
-        spans: first and last column (exclusive) of each part; an empty one hides nothing.
-        items: those to score.
-        sums: cumulative prior mass for each span, shape [spans, leaves + 1].
+        spans: first and last column (exclusive) of each hidden part; an empty span hides nothing.
+        items: items to score.
+        sums: cumulative prior mass for each span, shape [spans, leaves + 1]; ``None`` without a
+            prior.
+
+    Returns:
+        Shape [spans, items].
     """
     trie, length = model.trie, len(known.tokens)
     copies = [
@@ -49,7 +56,7 @@ def hidden_log_probs(
     ids = np.concatenate(copies).astype(np.int64)[None]
     positions = np.concatenate([np.arange(len(copy)) for copy in copies])[None] + length - 1
     visible = np.zeros((1, 1, ids.shape[1], length + ids.shape[1]), bool)
-    visible[..., : length - 1] = True  # the last token runs again, in each copy
+    visible[..., : length - 1] = True  # each copy runs the last token again
     for number, (first, last) in enumerate(pairwise(starts)):
         hidden_from, hidden_to = spans[number // len(items)]
         visible[0, 0, first:last, hidden_from:hidden_to] = False
@@ -63,6 +70,6 @@ def hidden_log_probs(
 
 
 def _deepest(model: CatalogueLikelihood, item: int) -> int:
-    """Tokens of a title up to its last decision."""
+    """Return the number of tokens of a title up to its last decision."""
     trie = model.trie
     return int(trie.depth[trie.child_parent[trie.decisions(item)[-1]]])

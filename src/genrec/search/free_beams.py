@@ -1,7 +1,8 @@
-"""Unconstrained beam decoding with exact title match, as the paper evaluated (``recipe="paper"``).
+"""Unconstrained beam search with exact title match, as in the paper (``recipe="paper"``).
 
-Beams may spell titles that no item has, or the same title twice; such beams are dropped, so lists
-can be shorter than k. Kept as a faithful reference; :mod:`genrec.search` is the real thing.
+Beams may produce titles of no item, or the same title twice. Such beams are dropped, so lists can
+be shorter than k. This is a reference implementation for comparison; :mod:`genrec.search.exact`
+is the search that GenRec uses.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ from genrec.language_model.backbone import Backbone
 from genrec.language_model.prompts import Prompts
 
 NEW_TOKENS = 64
+"""Most tokens of a generated title."""
 
 
 @torch.inference_mode()
 def beam_titles(
     backbone: Backbone, prompts: Prompts, prompt: Sequence[int], beams: int
 ) -> list[tuple[int, float]]:
-    """Items whose titles the beams spell exactly, best beam first, with log p(title | prompt).
-
-    That is the model's probability of the text, among all texts and not among the catalogue.
+    """Return the items whose titles the beams match exactly, best beam first.
 
     Args:
+        backbone: the language model.
+        prompts: the catalogue's prompts.
         prompt: prompt tokens of one history.
-        beams: number of beams, all of which are read.
+        beams: number of beams, all of which are evaluated.
+
+    Returns:
+        Pairs of item and log p(title | prompt). The probability is that of the text among all
+        texts, not among the titles of the catalogue.
     """
     causal_lm: Any = backbone.causal_lm  # the stub types `generate` as a tensor
     output = causal_lm.generate(
@@ -49,7 +55,7 @@ def beam_titles(
         title = _first_title(tokens[len(prompt) :].tolist(), prompts.end)
         item = prompts.by_title.get(title)
         if item is not None:
-            found.setdefault(item, score * len(title))  # the beams' scores are means per token
+            found.setdefault(item, score * len(title))  # a beam's score is the mean per token
     return list(found.items())
 
 

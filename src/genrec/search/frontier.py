@@ -1,11 +1,12 @@
-"""Best-first state of one search over the trie: which nodes to run next, what was found so far.
+"""The frontier: best-first state of one row's search over the trie.
 
-Log-probabilities only fall along a path, so a node's score bounds everything below it (best-first
-beam search: arXiv 2007.03909). A pass of the language model over fifty tokens costs little more
-than one over five, so passes are what counts: with a prior, the search is first played out as if
-the prior alone were the model, and every node that it would open is run in the same pass. The
-scores that come back are the language model's; a wrong guess costs tokens or a further pass, never
-a wrong answer.
+It holds the best items found so far and chooses which nodes to run next. Log-probabilities only
+fall along a path, so a node's score bounds everything below it (best-first beam search: arXiv
+2007.03909). A pass of the language model over fifty tokens costs little more than one over five, so
+the number of passes matters most. With a prior, the search is therefore simulated first, as if
+the prior alone were the model, and every node that it would open runs in the same pass. The scores
+of the pass are the language model's. A wrong prediction costs tokens or a further pass, but never
+changes the result.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from genrec.language_model.trie import LEAF, ROOT, Trie
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How much one pass may guess.
+    """How many nodes one pass may run ahead of the search.
 
     Attributes:
-        tokens: most tokens of guessed or opened nodes that one row adds to a pass.
-        margin: nats below the foreseen k-th best item down to which nodes are run too. Where rows
-            share a pass, another pass is cheap and a wasted token is not: the margin is zero.
-        beam: keep only that many nodes a level, which bounds the work and gives up exactness.
+        tokens: most tokens of predicted or opened nodes that one row adds to a pass.
+        margin: nodes are also run down to this many nats below the predicted k-th best item. It is
+            zero where rows share a pass: there, another pass is cheap and wasted tokens are not.
+        beam: keep only this many nodes per level. This bounds the work and gives up exactness.
     """
 
     tokens: int = 96
@@ -37,7 +38,13 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Slot:
-    """A node that was run; ``child`` leads to it (-1: the root) from slot ``parent``."""
+    """A node that was run.
+
+    Attributes:
+        node: index of the node in the trie.
+        child: child through which the node is reached; -1 for the root.
+        parent: slot of its parent node; -1 for the root.
+    """
 
     node: int
     child: int
@@ -45,21 +52,24 @@ class Slot:
 
 
 class Frontier:
-    """What one row knows.
+    """Search state of one row.
 
     Attributes:
-        items, scores: best items so far, best first, at most k; scores are log-probabilities.
+        items: best items so far, best first, at most k.
+        scores: log-probabilities of these items.
         slots: the nodes run so far, parents first; the root is slot 0.
-        fresh: index of the first slot whose scores are not in yet.
+        fresh: index of the first slot whose children have no scores yet.
     """
 
     def __init__(self, trie: Trie, k: int, sums: Floats | None, candidates_before: Ints32) -> None:
         """Start at the root.
 
         Args:
-            sums: cumulative prior mass in leaf order, shape [items + 1], or ``None``.
-            candidates_before: how many of the first ``n`` leaves may be recommended, shape
-                [items + 1].
+            trie: the title trie.
+            k: number of items to find.
+            sums: cumulative prior mass in leaf order, shape [leaves + 1], or ``None``.
+            candidates_before: number of candidates among the first ``n`` leaves, for each ``n``,
+                shape [leaves + 1].
         """
         self.trie, self.k, self.sums, self.candidates_before = trie, k, sums, candidates_before
         self.items, self.scores = np.empty(0, np.int32), np.empty(0)
@@ -71,7 +81,7 @@ class Frontier:
 
     @property
     def done(self) -> bool:
-        """Whether no node that was not run can hold a better item, and no scores are awaited."""
+        """Whether all slots have scores and no node that was not run can hold a better item."""
         return self.fresh == len(self.slots) and not (self._score >= self._bound()).any()
 
     def plan(self, options: SearchOptions) -> None:
@@ -104,18 +114,18 @@ class Frontier:
         self._drop([place for place in taken if place >= 0])
 
     def expand(self, child: Ints, starts: Ints, log_probs: Floats) -> None:
-        """Take in what the fresh slots' children cost.
+        """Add the scores of the fresh slots' children.
 
         Args:
-            child: children of the fresh slots, end to end.
-            starts: where each fresh slot's children start.
-            log_probs: of each child given its node.
+            child: children of the fresh slots, concatenated.
+            starts: start of each fresh slot's children.
+            log_probs: log-probability of each child given its node.
         """
         trie = self.trie
         opened = np.ones(len(child), bool)
         for index in range(self.fresh, len(self.slots)):
             slot = self.slots[index]
-            if slot.parent >= self.fresh:  # it was run before its score was known
+            if slot.parent >= self.fresh:  # predicted: it was run before its score was known
                 place = starts[slot.parent - self.fresh] + slot.child
                 place -= trie.child_offsets[self.slots[slot.parent].node]
                 opened[place] = False
@@ -140,7 +150,7 @@ class Frontier:
         return float(self.scores[-1]) if len(self.scores) == self.k else -np.inf
 
     def _openings(self, most: int) -> list[tuple[float, int, int, int]]:
-        """The best open nodes that can still matter: (-score, child, parent slot, place)."""
+        """Return the best relevant open nodes, as (-score, child, parent slot, place)."""
         self._drop(np.flatnonzero(self._score < self._bound()))
         places = np.argsort(-self._score, kind="stable")[:most]
         return [
@@ -163,7 +173,13 @@ class Frontier:
         foreseen: Floats,
         margin: float,
     ) -> Floats:
-        """Push a node's inner children by the prior's word, and count its leaves as if found."""
+        """Simulate the opening of a node with the prior's scores.
+
+        Its inner children are pushed onto the heap. Its leaves enter the predicted scores.
+
+        Returns:
+            The predicted scores of the best k items, best first.
+        """
         assert self.sums is not None
         trie, where = self.trie, self.trie.children(node)
         low, high = trie.child_low[where], trie.child_high[where]
@@ -188,5 +204,5 @@ class Frontier:
 
     def _keep_best(self, items: Items, scores: Floats) -> None:
         items, scores = np.append(self.items, items), np.append(self.scores, scores)
-        order = np.lexsort((items, -scores))[: self.k]  # ties: the lower item index first
+        order = np.lexsort((items, -scores))[: self.k]  # ties go to the lower item index
         self.items, self.scores = items[order], scores[order]

@@ -1,4 +1,4 @@
-"""Keys and values of prompts that were read before, and the caches made of them."""
+"""Keys and values of earlier prompts, and caches built from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genrec.language_model.likelihood import CatalogueLikelihood
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Keys and values of a prompt's tokens, which the next prompt with the same start need not run.
+    """Keys and values of a prompt's tokens; a later prompt with the same prefix reuses them.
 
     Attributes:
         tokens: the tokens, in order.
@@ -31,13 +31,19 @@ class KeyValues:
         return sum(part.untyped_storage().nbytes() for layer in self.layers for part in layer)
 
     def cache(self, first: int | None = None) -> DynamicCache:
-        """A cache of the first tokens (all if ``None``); what it takes in is not kept here."""
+        """Return a cache of the first tokens (all if ``None``).
+
+        Tokens that are added to the cache do not change this object.
+        """
         return cache_of(
             [(keys[:, :, :first], values[:, :, :first]) for keys, values in self.layers]
         )
 
     def shared(self, prompt: Sequence[int]) -> int:
-        """How many first tokens a prompt has in common; its last token always has to be run."""
+        """Return the length of the common prefix with a prompt, without the prompt's last token.
+
+        The last token must always be run, because its hidden state is needed.
+        """
         most = min(len(self.tokens), len(prompt) - 1)
         same = np.equal(self.tokens[:most], prompt[:most])
         return most if same.all() else int(same.argmin())
@@ -46,7 +52,13 @@ class KeyValues:
 def read_prompt(
     model: CatalogueLikelihood, tokens: list[int], known: KeyValues | None = None
 ) -> KeyValues:
-    """Keys and values of a prompt or of the part that prompts have in common."""
+    """Compute the keys and values of a prompt, or of the part that several prompts share.
+
+    Args:
+        model: the catalogue likelihood.
+        tokens: the prompt.
+        known: cached keys and values of an earlier prompt; shared tokens are not run again.
+    """
     reused = known.shared(tokens) if known else 0
     cache = known.cache(reused) if known and reused else DynamicCache()
     input_ids = torch.tensor([tokens[reused:]], device=model.backbone.device)
@@ -56,7 +68,7 @@ def read_prompt(
 
 
 def cache_of(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> DynamicCache:
-    """A cache that starts with these tensors, which its constructor would copy first."""
+    """Build a cache on these tensors; DynamicCache's constructor would copy them first."""
     cache = DynamicCache()
     for keys, values in layers:
         layer = DynamicLayer()

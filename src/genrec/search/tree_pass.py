@@ -1,7 +1,7 @@
-"""One pass of the language model: new prompt tokens and trie nodes of all rows at once.
+"""One pass of the language model over new prompt tokens and trie nodes of all rows.
 
-The nodes' edge tokens are appended to the prompt's key-value cache as extra columns, and a 4-D
-mask lets each token see its prompt and its own ancestors only.
+The tokens on the nodes' edges are appended to the prompt's key-value cache as further columns. A
+4-D mask limits each token to its prompt and its own ancestors (tree attention).
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ class Row:
     """One history in a batch.
 
     Attributes:
-        prompt: its tokens, the edge to the trie's root included.
-        known: keys and values computed earlier; ``reused`` of its first tokens are taken over.
+        prompt: prompt tokens, including the edge to the trie's root.
+        frontier: the row's search state.
+        known: cached keys and values of an earlier prompt.
+        reused: number of first tokens of ``known`` that are reused.
         context: cache columns of the prompt.
-        paths: for each slot of the frontier, the cache columns from the root to its node.
+        paths: cache columns from the root to the node of each slot of the frontier.
     """
 
     prompt: list[int]
@@ -40,7 +42,7 @@ class Row:
 
 
 def load_cache(rows: list[Row], device: torch.device) -> DynamicCache:
-    """One cache for the rows' reused tokens, right-padded to the longest of them."""
+    """Build one cache of the rows' reused tokens, right-padded to the longest of them."""
     longest = max(row.reused for row in rows)
     for row in rows:
         row.context = np.arange(row.reused)
@@ -58,7 +60,7 @@ def load_cache(rows: list[Row], device: torch.device) -> DynamicCache:
 
 
 def _join(rows: list[Row], longest: int, layer: int, part: int) -> torch.Tensor:
-    """Keys (part 0) or values (1) that the rows take over, shape [rows, heads, longest, size]."""
+    """Return the rows' reused keys (part 0) or values (1), shape [rows, heads, longest, size]."""
     like = next(row.known.layers[layer][part] for row in rows if row.known is not None)
     joined = like.new_zeros(len(rows), like.shape[1], longest, like.shape[3])
     for place, row in enumerate(rows):
@@ -68,10 +70,10 @@ def _join(rows: list[Row], longest: int, layer: int, part: int) -> torch.Tensor:
 
 
 def take_out(cache: DynamicCache, row: Row, place: int) -> KeyValues:
-    """A copy of the keys and values of a row's prompt, in the order of its tokens."""
+    """Copy the keys and values of a row's prompt out of the cache, in token order."""
     columns = torch.from_numpy(row.context)
     last = len(row.context)
-    alone = row.context[-1] == last - 1  # its columns lie side by side: slices are faster
+    alone = row.context[-1] == last - 1  # adjacent columns: slicing is faster than index_select
 
     def copy(part: torch.Tensor) -> torch.Tensor:
         own = part[place : place + 1]
@@ -81,7 +83,11 @@ def take_out(cache: DynamicCache, row: Row, place: int) -> KeyValues:
 
 
 def run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -> int:
-    """Run the fresh slots of all rows, and at first what is new of their prompts; expand them."""
+    """Run the fresh slots of all rows, and new prompt tokens, then expand the frontiers.
+
+    Returns:
+        Number of tokens run for nodes, without padding and prompts.
+    """
     trie, past = model.trie, cache.get_seq_length()
     edges = [
         [trie.edge(slot.child) for slot in row.frontier.slots[max(row.frontier.fresh, 1) :]]
@@ -94,7 +100,7 @@ def run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -
     visible = np.zeros((len(rows), 1, wide, past + wide), bool)
     where = []
     for i, (row, new) in enumerate(zip(rows, news, strict=True)):
-        visible[i, :, sizes[i] :, 0] = True  # padding must see something: softmax needs a column
+        visible[i, :, sizes[i] :, 0] = True  # the softmax of a padding token needs one column
         _lay_out(row, new, edges[i], past, ids[i], positions[i], visible[i, 0])
         fresh = row.paths[row.frontier.fresh :]
         where += [(i, (path[-1] if len(path) else row.context[-1]) - past) for path in fresh]
@@ -112,7 +118,7 @@ def _lay_out(
     positions: Ints,
     visible: Mask,
 ) -> None:
-    """Put a row's new prompt tokens and its edges into the pass, one after the other."""
+    """Write a row's new prompt tokens and its edges into the arrays of the pass."""
     end = len(new)
     if new:
         ids[:end] = new
@@ -135,14 +141,17 @@ def _lay_out(
 def run_tree(
     model: CatalogueLikelihood, ids: Ints, positions: Ints, visible: Mask, cache: DynamicCache
 ) -> torch.Tensor:
-    """Hidden states of tokens that each see what the mask says; the cache grows by them.
+    """Run tokens under an explicit attention mask and add them to the cache.
 
     Args:
-        ids, positions: shape [rows, tokens].
-        visible: which columns each token sees, shape [rows, 1, tokens, cached + tokens].
+        model: the catalogue likelihood.
+        ids: token ids, shape [rows, tokens].
+        positions: position of each token, of the same shape.
+        visible: columns that each token attends to, shape [rows, 1, tokens, cached + tokens].
+        cache: keys and values of earlier tokens; it grows by these tokens.
 
     Returns:
-        Shape [rows, tokens, hidden].
+        Hidden states, shape [rows, tokens, hidden].
     """
     device, dtype = model.backbone.device, model.backbone.output_weight.dtype
     mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype)
@@ -157,7 +166,13 @@ def run_tree(
 
 
 def _expand(model: CatalogueLikelihood, hidden: torch.Tensor, rows: list[Row]) -> None:
-    """Score the children of all fresh slots, one hidden state each, and hand them to their rows."""
+    """Score the children of all fresh slots and pass the scores to their rows' frontiers.
+
+    Args:
+        model: the catalogue likelihood.
+        hidden: one hidden state per fresh slot, shape [slots, hidden].
+        rows: the rows of the pass.
+    """
     trie = model.trie
     fresh = [row.frontier.slots[row.frontier.fresh :] for row in rows]
     chosen = choices(trie, np.array([slot.node for slots in fresh for slot in slots]))

@@ -1,4 +1,4 @@
-"""Windows become padded token batches with the decisions to train."""
+"""Collation: windows become padded token batches with the decisions to train."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genrec.language_model.trie import Trie
 from genrec.training.windows import Window
 
 DENSE_ITEMS = 100_000
-"""Larger catalogues have sparse priors in training; smaller ones are faster as whole rows."""
+"""Largest catalogue whose prior is dense in training; sparse priors are faster only beyond it."""
 
 
 class Collator:
@@ -33,7 +33,16 @@ class Collator:
         loss: str = "catalogue",
         seed: int = 0,
     ) -> None:
-        """Collate for one of ``Config.loss``."""
+        """Set up the collation.
+
+        Args:
+            trie: the title trie.
+            prompts: the catalogue's prompts.
+            histories: the training histories.
+            prior: the prior, if any.
+            loss: one of the values of ``Config.loss``.
+            seed: seed of the drawn prompt variants.
+        """
         self.trie, self.prompts, self.histories, self.prior = trie, prompts, histories, prior
         self.loss, self.seed = loss, seed
 
@@ -42,7 +51,7 @@ class Collator:
         for number, window in enumerate(windows):
             history = self.histories[window.row]
             tokens, window_starts = self._tokens(window)
-            count = len(window_starts)  # the oldest targets may not fit into the context
+            count = len(window_starts)  # fewer than the window's if the oldest do not fit
             sequences.append(tokens)
             rows += [number] * count
             starts += window_starts
@@ -64,7 +73,7 @@ class Collator:
         return {"input_ids": input_ids, "targets": targets, "labels": labels, "titles": len(rows)}
 
     def _sums(self, places: list[tuple[Items, int, int]]) -> Floats | SparseSums | None:
-        """The prior's cumulative mass at each position of the windows."""
+        """Return the prior's cumulative mass at each position of the windows."""
         prior = self.prior
         if prior is None:
             return None
@@ -74,7 +83,7 @@ class Collator:
         return cumulative_mass(self.trie, np.concatenate(q))
 
     def _tokens(self, window: Window) -> tuple[list[int], list[int]]:
-        """A window's tokens and where each of its target titles starts."""
+        """Return a window's tokens and the start of each of its target titles."""
         titles, history = self.prompts.titles, self.histories[window.row]
         if self.prompts.every_position:
             tokens = self.prompts.encode(history[window.start : window.stop])
@@ -82,7 +91,7 @@ class Collator:
             starts = (len(tokens) - np.cumsum(lengths[::-1])[::-1]).tolist()
             return tokens, [start for start in starts if start >= len(self.prompts.prefixes[0])]
         target = titles[history[window.first]]
-        # By place, not by turn: a resumed run then draws what an uninterrupted one draws.
+        # The seed is the window's, so that a resumed run draws the same as an uninterrupted one.
         draw = np.random.default_rng((self.seed, window.row, window.stop))
         variant = int(draw.integers(len(self.prompts.prefixes)))
         before = history[window.start : window.first]

@@ -1,4 +1,4 @@
-"""What happens beside a training step: the wall-clock budget, the epoch, a progress bar."""
+"""Trainer callbacks: the wall-clock budget, the epoch, a progress bar and trackers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from genrec.processes import broadcast_from_main, is_main
 from genrec.training.order import ByLength
 
 SAVE_SECONDS = 60.0
+"""Longest time between checkpoints, in seconds."""
 
 
 class Budget(TrainerCallback):
-    """Ends training after a wall-clock budget, which a resumed run continues to spend.
+    """Ends training after a wall-clock budget; a resumed run continues with what is left of it.
 
-    All processes go by the clock of the main one, or their learning rates would differ.
+    All processes use the main process's clock, because their learning rates would differ otherwise.
     """
 
     def __init__(self, seconds: float | None, config: Config) -> None:
@@ -33,16 +34,19 @@ class Budget(TrainerCallback):
         self.spent = self.clock = self.saved_at = 0.0
 
     def elapsed(self) -> float:
-        """Seconds of training so far, earlier runs included."""
+        """Return the seconds of training so far, including earlier, interrupted runs."""
         return self.spent + time.monotonic() - self.started
 
     def progress(self, step: int) -> float:
-        """Share of the budget used, by steps or by time, whichever is further; 0 to 1."""
+        """Return the share of the budget used, 0 to 1: by steps or by time, whichever is larger."""
         by_time = self.clock / self.seconds if self.seconds else 0.0
         return min(1.0, max(step / self.total_steps, by_time))
 
     def learning_rate(self, step: int) -> float:
-        """Factor of the peak rate: linear warm-up, then the schedule down to the budget's end."""
+        """Return the factor of the peak learning rate.
+
+        The rate warms up linearly and then follows the schedule to the end of the budget.
+        """
         done = self.progress(step)
         factor = {
             "linear": 1.0 - done,
@@ -67,14 +71,14 @@ class Budget(TrainerCallback):
         over = self.seconds is not None and self.clock >= self.seconds
         if over:
             control.should_training_stop = control.should_save = True
-        elif self.clock - self.saved_at > SAVE_SECONDS:  # a kill costs a minute at most
+        elif self.clock - self.saved_at > SAVE_SECONDS:  # an interruption loses a minute at most
             control.should_save, self.saved_at = True, self.clock
-        if over or state.global_step >= state.max_steps:  # the end is evaluated, too
+        if over or state.global_step >= state.max_steps:  # also evaluate the final weights
             control.should_evaluate = self.config.patience is not None
 
 
 class Epochs(TrainerCallback):
-    """Tells the order which epoch it is; a data loader that skips a cut-off part does not."""
+    """Sets the epoch of the window order, which a data loader omits when it resumes midway."""
 
     def __init__(self, order: ByLength, steps: int) -> None:
         self.order, self.steps = order, steps
@@ -86,7 +90,7 @@ class Epochs(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """Loss, targets per second and time left, on one line of standard error."""
+    """Shows loss, targets per second and remaining time, on one line of standard error."""
 
     def __init__(self, budget: Budget, rate: Callable[[], float]) -> None:
         self.budget, self.rate = budget, rate
@@ -113,18 +117,25 @@ class ProgressBar(TrainerCallback):
         self.bar.update(self.task, completed=done, description=text)
 
     def stop(self) -> None:
-        """Give the terminal back."""
+        """Stop the bar and release the terminal."""
         self.bar.stop()
 
 
 def trackers(config: Config, logs: Path) -> list[TrainerCallback]:
-    """TensorBoard's files belong beside the checkpoints, which go when a run is complete."""
+    """Return a TensorBoard callback if configured.
+
+    It writes beside the checkpoints, because these are deleted when a run is complete.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
     if "tensorboard" not in config.report_to or not is_main():
         return []
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError(
-            'report_to=tensorboard needs the extra "tracking": pip install "genrec[tracking]".'
+            "report_to=tensorboard needs the package tensorboard. Install it with: pip install "
+            '"genrec[tracking]".'
         ) from None
     return [TensorBoardCallback(SummaryWriter(str(logs)))]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whose they are, and which is the last whole one."""
+"""Checkpoints of a run: which run they belong to, and which is the last complete one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from genrec.files import write_text
 from genrec.processes import broadcast_from_main, is_main
 
 IDENTITY = "run.json"
+"""File with the settings of the run that the checkpoints belong to."""
 
 
 def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
-    """Note whose checkpoints these are, or refuse those of a different run.
+    """Record which run the checkpoints belong to, or refuse those of a different run.
+
+    Args:
+        checkpoints: folder of checkpoints.
+        identity: settings and data of the run.
 
     Returns:
-        The folder for all processes, the main one's.
+        The main process's folder, for all processes.
+
+    Raises:
+        RunError: the folder holds checkpoints of a run with other settings or data.
     """
     path = checkpoints / IDENTITY
     if is_main():
@@ -29,9 +37,9 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
             differing = sorted(key for key in identity if noted.get(key) != identity[key])
             if differing:
                 raise RunError(
-                    f"{checkpoints}: a run with other settings ({', '.join(differing)}) was cut "
-                    "off here. Repeat its settings to go on, or drop its checkpoints with "
-                    "--restart."
+                    f"{checkpoints} holds checkpoints of an interrupted run with other settings "
+                    f"({', '.join(differing)}). Use its settings to resume it, or delete its "
+                    "checkpoints with --restart."
                 )
         checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(identity))
@@ -39,7 +47,7 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
 
 
 def last_whole_checkpoint(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    """Return the newest complete checkpoint and delete newer, incomplete ones."""
     while last := cast(str | None, get_last_checkpoint(str(checkpoints))):
         try:  # HF Trainer writes this file last
             json.loads((Path(last) / "trainer_state.json").read_text())

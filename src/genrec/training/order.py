@@ -1,4 +1,4 @@
-"""The order of an epoch's windows: at random, those of a microbatch of like length."""
+"""The order of an epoch's windows: random, with windows of similar length in a microbatch."""
 
 from __future__ import annotations
 
@@ -9,27 +9,35 @@ from torch.utils.data import Sampler
 
 from genrec.arrays import Ints
 
-POOL = 64
-"""Microbatches that are drawn together and filled by length."""
+POOLED_MICROBATCHES = 64
+"""Number of microbatches in a pool, which is sorted by length as a whole."""
 
 
 class ByLength(Sampler[int]):
-    """Windows in random order, those of a microbatch of about the same length: little padding.
+    """Draws windows in random order, with similar lengths in a microbatch to reduce padding.
 
-    An epoch is drawn in pools of :data:`POOL` microbatches; a pool is sorted by length, cut and its
-    microbatches shuffled, so that an optimiser step still sees all lengths. The order depends on
-    seed and epoch alone: a resumed run and each of several processes draw the same. The last step
-    is filled with the epoch's first windows, so that every step is of the same size.
+    An epoch is divided into pools of :data:`POOLED_MICROBATCHES` microbatches. Each pool is sorted
+    by length and cut into microbatches, which are then shuffled, so that an optimiser step still
+    contains all lengths. The order depends only on seed and epoch, so a resumed run and all
+    processes draw the same one. The last step is filled up with the epoch's first windows, so that
+    all steps have the same size.
     """
 
     def __init__(self, lengths: Ints, microbatch: int, step: int, seed: int) -> None:
-        """Sample windows of these lengths; ``step`` is how many of them an optimiser step takes."""
+        """Set up the sampler.
+
+        Args:
+            lengths: length of each window, shape [windows].
+            microbatch: windows per microbatch.
+            step: windows per optimiser step.
+            seed: random seed.
+        """
         self.lengths, self.microbatch, self.seed = lengths, microbatch, seed
         self.size = -(-len(lengths) // step) * step
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
+        """Set the epoch that comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -38,7 +46,7 @@ class ByLength(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = np.resize(random.permutation(len(self.lengths)), self.size)
-        pool = POOL * self.microbatch
+        pool = POOLED_MICROBATCHES * self.microbatch
         for start in range(0, self.size, pool):
             part = drawn[start : start + pool]
             part = part[np.argsort(self.lengths[part], kind="stable")]

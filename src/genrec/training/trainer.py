@@ -1,4 +1,4 @@
-"""HF Trainer with a wall-clock budget, in one process or several."""
+"""Training with the Trainer of transformers and a wall-clock budget, in one or more processes."""
 
 from __future__ import annotations
 
@@ -34,41 +34,46 @@ from genrec.training.checkpoints import claim, last_whole_checkpoint
 from genrec.training.order import ByLength
 from genrec.training.windows import Windows, training_windows
 
-CHECKPOINT_PREFIX = "checkpoint-"  # HF Trainer's
+CHECKPOINT_PREFIX = "checkpoint-"
+"""Prefix of checkpoint folders, as HF Trainer names them."""
 
 
 TRAINABLE = "trainable.safetensors"
+"""File of a checkpoint with the trained weights."""
 
 
 METRIC = "NDCG@10"
-"""What early stopping goes by."""
+"""Metric for early stopping."""
 
 
 MAY_CHANGE = {"minutes", "epochs", "report_to"}
-"""Settings that a resumed run may change."""
+"""Settings that may change when a run is resumed."""
 
 
 BUDGET = "budget.json"
+"""File of a checkpoint with the time and targets used so far."""
 
 
 CALIBRATION = 32
-"""Windows whose hidden states standardise the residual's input."""
+"""Number of windows whose hidden states standardise the residual's input."""
 
 
 LOADERS = 4
-"""Processes that collate batches for a GPU, which would wait for one."""
+"""Number of processes that collate batches for a GPU, which would otherwise wait for one."""
 
 
 ENDLESS = 1000.0
-"""Epochs when only the wall clock ends training."""
+"""Number of epochs if only the wall-clock budget ends training."""
 
 
 class LikelihoodTrainer(Trainer):
-    """HF Trainer whose checkpoints hold only what is trained, not the frozen backbone.
+    """HF Trainer whose checkpoints hold only the trained weights, not the frozen backbone.
 
     Args:
+        budget: the wall-clock budget.
         order: the order of the windows in each epoch.
-        evaluate: measures validation users, for early stopping.
+        evaluate: computes metrics on the validation users, for early stopping.
+        arguments: arguments of the transformers Trainer.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class LikelihoodTrainer(Trainer):
         super().__init__(**arguments)
         self.budget, self.order, self.evaluate_users = budget, order, evaluate
         self.targets_seen = self.targets_before = 0
-        self.targets_open = 0  # of the current step, in this process
+        self.targets_open = 0  # targets of the current step in this process
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.order
@@ -107,9 +112,9 @@ class LikelihoodTrainer(Trainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the validation users in the main process; the others are told what it found.
+        """Evaluate on the validation users in the main process and send the result to the others.
 
-        If the backbone is sharded, all processes have to run it.
+        If the backbone is sharded, all processes must run it.
         """
         assert self.evaluate_users is not None
         measures = is_main() or self._likelihood.backbone.sharded
@@ -122,7 +127,7 @@ class LikelihoodTrainer(Trainer):
         return metrics
 
     def items_per_second(self) -> float:
-        """Supervised items per second since this process began to train."""
+        """Return supervised items per second since this process started to train."""
         seen = self.targets_seen - self.targets_before
         return seen / max(1e-9, time.monotonic() - self.budget.started)
 
@@ -142,8 +147,8 @@ class LikelihoodTrainer(Trainer):
             self.targets_seen = self.targets_before = int(spent["targets"])
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(
-                f"{folder}: cannot resume from this checkpoint ({error}). "
-                "Delete it to go on from an earlier one, or start over with --restart."
+                f"Training cannot resume from {folder} ({error}). Delete this checkpoint to "
+                "resume from an earlier one, or start over with --restart."
             ) from None
 
     def _load_best_model(self) -> None:
@@ -160,12 +165,16 @@ class LikelihoodTrainer(Trainer):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run did.
+    """Summary of a training run.
 
     Attributes:
         log: one entry per optimiser step, with its loss.
-        evaluations: one entry per evaluation on the validation users.
-        best_step: the step whose weights were kept, if training stops by validation.
+        evaluations: one entry per evaluation step on the validation users.
+        best_step: step whose weights were kept, with early stopping; else ``None``.
+        steps: number of optimiser steps.
+        seconds: training time, including earlier, interrupted runs.
+        targets: number of supervised items.
+        processes: number of processes.
     """
 
     log: list[dict[str, float]]
@@ -191,21 +200,24 @@ def train(
 ) -> TrainingResult:
     """Train the adapter, the residual and the prior's weight on the histories' windows.
 
-    In several processes (torchrun) each takes its share of every batch, and only the main one
-    writes.
+    With several processes (torchrun), each takes its share of every batch, and only the main one
+    writes files.
 
     Args:
-        checkpoints: folder for checkpoints; training goes on from the last one in it.
-        fingerprint: of the training data; checkpoints made from other data are refused.
-        evaluate: measures validation users, :data:`METRIC` among others; needed if
+        checkpoints: folder for checkpoints; training resumes from the last one in it.
+        fingerprint: fingerprint of the training data; checkpoints of other data are refused.
+        evaluate: computes metrics on the validation users, including :data:`METRIC`; required if
             ``config.patience`` is set.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: the batch size is not a multiple of the processes, or a tracker is missing.
+        RunError: the checkpoints belong to another run or cannot be read.
     """
     windows = training_windows(histories, prompts, config)
     collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
-        sample = np.random.default_rng(config.seed).permutation(len(windows))[:CALIBRATION]
-        batch = collate([windows[int(index)] for index in sample])
-        model.calibrate(batch["input_ids"], batch["targets"])
+        _calibrate(model, windows, collate, config.seed)
     arguments = _arguments(config, checkpoints, len(windows))
     identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
     arguments.output_dir = claim(checkpoints, identity)
@@ -223,6 +235,13 @@ def train(
     return _result(trainer)
 
 
+def _calibrate(model: CatalogueLikelihood, windows: Windows, collate: Collator, seed: int) -> None:
+    """Standardise the residual's input on some windows."""
+    sample = np.random.default_rng(seed).permutation(len(windows))[:CALIBRATION]
+    batch = collate([windows[int(index)] for index in sample])
+    model.calibrate(batch["input_ids"], batch["targets"])
+
+
 def _trainer(
     model: CatalogueLikelihood,
     windows: Windows,
@@ -233,7 +252,7 @@ def _trainer(
 ) -> LikelihoodTrainer:
     microbatch = arguments.per_device_train_batch_size
     step = microbatch * arguments.gradient_accumulation_steps * process_count()
-    # Their gathering is FSDP's; DDP adds up the gradients of what each process has whole.
+    # FSDP handles the sharded weights; DDP sums the gradients of weights that are whole everywhere.
     leave_out = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
     leave_out(model, sharded_names(model))  # type: ignore[no-untyped-call]
     lengths = windows.title_tokens(collate.prompts.titles)
@@ -247,14 +266,17 @@ def _trainer(
             model=model,
             args=arguments,
             train_dataset=windows,
-            eval_dataset=windows,  # not read: the evaluation is our own
+            eval_dataset=windows,  # HF Trainer requires one; LikelihoodTrainer.evaluate ignores it
             data_collator=collate,
             callbacks=[budget, Epochs(order, len(order) // step)],
         )
     except (RuntimeError, ImportError) as error:  # a tracker that is not installed
         if not config.report_to:
             raise
-        raise ConfigError(f"report_to={','.join(config.report_to)}: {error}") from None
+        raise ConfigError(
+            f"report_to={','.join(config.report_to)} cannot be set up ({error}). Install "
+            "the tracker's package or remove it from report_to."
+        ) from None
     trainer.remove_callback(PrinterCallback)
     if config.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
@@ -277,8 +299,8 @@ def _result(trainer: LikelihoodTrainer) -> TrainingResult:
 def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
     if config.batch_size % process_count():
         raise ConfigError(
-            f"batch_size={config.batch_size} cannot be shared by {process_count()} processes: "
-            "make it a multiple."
+            f"batch_size={config.batch_size} cannot be divided among {process_count()} processes. "
+            f"Set it to a multiple of {process_count()}."
         )
     batch = min(config.batch_size, windows)
     microbatch = max(1, min(config.microbatch_size, batch // process_count()))
@@ -290,7 +312,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
             "load_best_model_at_end": True,
             "metric_for_best_model": METRIC,
             "greater_is_better": True,
-            "restore_callback_states_from_checkpoint": True,  # how patient it still is
+            "restore_callback_states_from_checkpoint": True,  # restores the patience counter
         }
     device = choose_device().type
     arguments = TrainingArguments(
@@ -317,6 +339,6 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         log_level="error",
         **evaluation,
     )
-    if arguments.n_gpu > 1:  # several GPUs are for torchrun; DataParallel cannot split our targets
+    if arguments.n_gpu > 1:  # DataParallel cannot split Targets; several GPUs need torchrun
         arguments._n_gpu = 1
     return arguments

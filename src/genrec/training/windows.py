@@ -1,4 +1,4 @@
-"""Histories become windows: what one epoch of training sees."""
+"""Windows: the parts of the training histories that one epoch trains on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from genrec.language_model.titles import TitleTokens
 
 @dataclass(frozen=True)
 class Window:
-    """Items ``start:stop`` of one training history; those from ``first`` on are targets."""
+    """Items ``start:stop`` of one training history; those from ``first`` on are targets.
+
+    Attributes:
+        row: row of the history.
+        start: first item of the window.
+        first: first target.
+        stop: end of the window, exclusive.
+    """
 
     row: int
     start: int
@@ -27,12 +34,21 @@ class Window:
 
 
 class Windows(TorchDataset[Window]):
-    """What one epoch sees.
+    """The windows of one epoch.
 
-    With a template that has nothing between history and target, a history is cut into windows of
-    ``length`` targets, counted from its end, each with the one item before them.
-    Otherwise each target has a window of its own. ``last`` keeps only that many windows of each
-    history, the latest: what users do early differs from what they will do next.
+    If the template has no text between history and target, a history is cut into windows of
+    ``length`` targets, counted from its end, each with the one item before them. Otherwise each
+    target has a window of its own.
+
+    Args:
+        histories: the training histories.
+        length: targets per window, or most history items before the target.
+        every_position: whether every item of a window can be a target.
+        last: keep only this many of each history's windows, the latest ones, because a user's early
+            choices differ from later ones; all if ``None``.
+
+    Raises:
+        DataError: no user has two items, so there is no window.
     """
 
     def __init__(
@@ -51,7 +67,10 @@ class Windows(TorchDataset[Window]):
             for window in cut(row, items, length)[:last]
         ]
         if not self.windows:
-            raise DataError("Nothing to train on: no user has two items before the held-out ones.")
+            raise DataError(
+                "Nothing to train on: no user has two items before the held-out ones. Use data "
+                "with longer histories."
+            )
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -60,7 +79,7 @@ class Windows(TorchDataset[Window]):
         return self.windows[index]
 
     def title_tokens(self, titles: TitleTokens) -> Ints:
-        """Tokens of the titles in each window, shape [windows]."""
+        """Return the number of title tokens in each window, shape [windows]."""
         ends = np.append(0, np.cumsum(titles.lengths[self.histories.items]))
         rows, starts, stops = np.array([(w.row, w.start, w.stop) for w in self.windows]).T
         first = self.histories.offsets[rows]
@@ -68,8 +87,8 @@ class Windows(TorchDataset[Window]):
 
 
 def _cut(row: int, items: int, length: int) -> list[Window]:
-    # One item before the first target, so that every target has a history; only a history's very
-    # first item has none, as new users do.
+    # The item before the first target gives every target a history. Only the first item of a
+    # history has none, which trains for new users.
     firsts = [(max(0, stop - length), stop) for stop in range(items, 0, -length)]
     return [Window(row, max(0, first - 1), first, stop) for first, stop in firsts]
 
@@ -79,7 +98,7 @@ def _cut_one_target(row: int, items: int, length: int) -> list[Window]:
 
 
 def training_windows(histories: Histories, prompts: Prompts, config: Config) -> Windows:
-    """The windows that a configuration trains on."""
+    """Return the windows that a configuration trains on."""
     length = config.window if prompts.every_position else config.history_length
     last = config.windows_per_user
     return Windows(histories, length, every_position=prompts.every_position, last=last)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,36 +77,17 @@ def run_comparison(
     """
     specs = _contenders(plan)
     _check_folder(out)
-    data = load_dataset(dataset)
-    whole = split_dataset(data, plan.split)
-    split = one_step_earlier(whole) if plan.evaluate_on == "valid" else whole
-    findings = check_split(split)
-    if not plan.allow_leaks:
-        refuse_leaks(findings)
-    for finding in findings:
-        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
-    test = sampled(split.test, plan.users, plan.seed)
+    task, findings = _context(dataset, plan, out, say)
+    test = sampled(task.split.test, plan.users, plan.seed)
     (out / KEPT).mkdir(parents=True, exist_ok=True)
-    alone = plan.train_on == "train"
-    known = whole.train if plan.evaluate_on == "valid" else before_test(whole)
-    fitted, valid = (split.train, split.valid) if alone else (known, None)
-    task = FitContext(
-        data, split, fitted, known, valid, plan.settings or {}, plan.minutes, out / RUNS
-    )
     entries = []
     for number, each in enumerate(specs, start=1):
         entries.append(_entry(each, task, test, plan, out, progress))
         say(f"{number}/{len(specs)} {_line(entries[-1])}")
     comparison = Comparison(
-        data=data.name,
-        split=split.info.label,
-        facts=_facts(data, split) | {"fitted_on": plan.train_on},
-        test=test,
-        train=fitted,
-        slices=slices(test, fitted),
+        **_conditions(task.data, task.split, test, task.fitted, plan.train_on),
         entries=entries,
         findings=findings,
-        environment=diagnose().to_json(),
         seed=plan.seed,
         hourly_cost=plan.hourly_cost,
         reference_name=plan.reference,
@@ -115,6 +96,27 @@ def run_comparison(
     write_text(out / "comparison.json", text)
     write_comparison(out, comparison)
     return comparison
+
+
+def _context(
+    dataset: str, plan: ComparisonConfig, out: Path, say: Callable[[str], None]
+) -> tuple[FitContext, list[Finding]]:
+    """Load and split the data, check the split for leaks, and choose the training data."""
+    data = load_dataset(dataset)
+    whole = split_dataset(data, plan.split)
+    split = one_step_earlier(whole) if plan.evaluate_on == "valid" else whole
+    findings = check_split(split)
+    if not plan.allow_leaks:
+        refuse_leaks(findings)
+    for finding in findings:
+        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
+    known = whole.train if plan.evaluate_on == "valid" else before_test(whole)
+    alone = plan.train_on == "train"
+    fitted, valid = (split.train, split.valid) if alone else (known, None)
+    task = FitContext(
+        data, split, fitted, known, valid, plan.settings or {}, plan.minutes, out / RUNS
+    )
+    return task, findings
 
 
 def compare(
@@ -140,10 +142,8 @@ def compare(
         k: cut-offs of the metrics.
         users: number of test users, drawn with ``seed``; all if ``None``.
         seed: seed of the drawn users and of the bootstrap.
-        nll: also measure the negative log-likelihood of the targets (nats per item) for models that
-            define one.
-        reference: name of the model that the others are compared with user by user; the best one if
-            ``None``.
+        nll: also measure the targets' negative log-likelihood, in nats per item.
+        reference: model that the others are compared with; the best one if ``None``.
         allow_leaks: continue if a leak check fails.
         progress: called with (users done, users) while a model recommends.
 
@@ -154,46 +154,54 @@ def compare(
         LeakageError: A leak check of the split or of a model failed.
         ConfigError: There are no models, or two models have the same name.
     """
-    names = [model.name for model in models]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(
-            f"A comparison needs at least one model, and different names; got {names}. Set the "
-            "attribute name of the models."
-        )
+    _check_names([model.name for model in models], "set the attribute name of one of them")
     findings, test = check_split(split), sampled(split.test, users, seed)
     if not allow_leaks:
         refuse_leaks(findings)
-    entries = []
-    for model in models:
-        seconds = _fit_seconds(model, split)
-        own = list(check_model_at_hand(model, split))
-        if not allow_leaks:
-            refuse_leaks(own)
-        found = evaluate(
-            model, test, k, seed=seed, nll=nll, progress=progress, batch_rows=BATCH_ROWS
-        )
-        entries.append(Entry(found, note(model), tuple(own), seconds))
+    how: dict[str, Any] = {"seed": seed, "nll": nll, "progress": progress}
+    entries = [_entry_at_hand(each, split, test, k, allow_leaks, how) for each in models]
     return Comparison(
-        data=split.train.name,
-        split=split.info.label,
-        facts=_facts(split.train, split) | {"fitted_on": "train"},
-        test=test,
-        train=split.train,
-        slices=slices(test, split.train),
+        **_conditions(split.train, split, test, split.train, "train"),
         entries=entries,
         findings=findings,
-        environment=diagnose().to_json(),
         seed=seed,
         reference_name=reference,
     )
 
 
-def check_model_at_hand(model: Recommender, split: Split) -> Iterator[Finding]:
-    """Check that a model was fitted on the training data or on everything before the targets."""
-    return check_fitted(model, [split.train, before_test(split)])
+def _conditions(
+    data: Dataset, split: Split, test: Holdout, fitted: Dataset, fitted_on: str
+) -> dict[str, Any]:
+    """Describe what all models of a comparison have in common."""
+    return {
+        "data": data.name,
+        "split": split.info.label,
+        "facts": _facts(data, split) | {"fitted_on": fitted_on},
+        "test": test,
+        "train": fitted,
+        "slices": slices(test, fitted),
+        "environment": diagnose().to_json(),
+    }
 
 
-def _fit_seconds(model: Recommender, split: Split) -> float:
+def _entry_at_hand(
+    model: Recommender,
+    split: Split,
+    test: Holdout,
+    k: Sequence[int],
+    allow_leaks: bool,
+    how: Mapping[str, Any],
+) -> Entry:
+    """Fit a model if needed, check it for leaks and evaluate it."""
+    seconds = _fit(model, split)
+    findings = tuple(check_fitted(model, [split.train, before_test(split)]))
+    if not allow_leaks:
+        refuse_leaks(findings)
+    found = evaluate(model, test, k, batch_rows=BATCH_ROWS, **how)
+    return Entry(found, note(model), findings, seconds)
+
+
+def _fit(model: Recommender, split: Split) -> float:
     """Fit a model that is not fitted yet and return the time in seconds."""
     started = time.perf_counter()
     if not getattr(model, "fitted", True):
@@ -201,13 +209,17 @@ def _fit_seconds(model: Recommender, split: Split) -> float:
     return time.perf_counter() - started
 
 
+def _check_names(names: Sequence[str], remedy: str) -> None:
+    if not names:
+        raise ConfigError("A comparison needs models; name some, e.g. popularity and ease.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"Two models have the name {twice[0]!r}; {remedy}.")
+
+
 def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
     found = [model_spec(name) for name in dict.fromkeys(plan.models)]
     names = [each.name for each in found]
-    if not names:
-        raise ConfigError("A comparison needs models; name some, e.g. --models popularity,ease.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"Two models have the name {twice[0]!r}; rename one of the run folders.")
+    _check_names(names, "rename one of the run folders")
     if plan.reference is not None and plan.reference not in names:
         raise ConfigError(
             f"The reference {plan.reference!r} is not one of the models; give one of "

@@ -71,8 +71,7 @@ def run_demo(
 ) -> DemoResult:
     """Fetch data and backbone, train, evaluate all models on the same users and write a report.
 
-    The demo compares the counting baselines (the last one is GenRec's own prior), the untrained
-    backbone without a prior, and the trained model.
+    The models are the counting baselines, the untrained backbone without a prior, and GenRec.
 
     Args:
         out: run folder to write.
@@ -98,8 +97,8 @@ def run_demo(
     with stages.stage(f"fitting the counting baselines and evaluating them on {len(test)} users"):
         evaluations = evaluate_baselines(split, test, seed)
     with stages.stage("fetching SmolLM2-135M and evaluating it untrained, without a prior"):
-        untrained = GenRec(name="genrec-untrained", prior="none", seed=seed).build(split.train)
-        evaluations.append(evaluate(untrained, test, CUTOFFS, **how))
+        untrained = GenRec(name="genrec-untrained", prior="none", seed=seed)
+        evaluations.append(evaluate(untrained.build(split.train), test, CUTOFFS, **how))
         del untrained
     with stages.stage(f"training GenRec for {minutes:g} minutes, with likelihood before and after"):
         model = GenRec(seed=seed).fit(split.train, split.valid, minutes=minutes, output=out)
@@ -108,5 +107,5 @@ def run_demo(
         evaluations.append(evaluate(model, test, CUTOFFS, **how))
     with stages.stage("writing the report and recommending"):
         write_results(out, model, data, evaluations, seed)
-        recommendations = model.recommend(HISTORY, k=10)
-    return DemoResult(evaluations, HISTORY, recommendations, model.info, stages.seconds)
+        found = model.recommend(HISTORY, k=10)
+    return DemoResult(evaluations, HISTORY, found, model.info, stages.seconds)
