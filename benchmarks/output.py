@@ -1,4 +1,4 @@
-"""How every benchmark says what it found."""
+"""Output of the benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def show(result: Mapping[str, Any], as_json: bool) -> None:
-    """Print a table, or one JSON object."""
+    """Print a result as a table or as one JSON object."""
     if as_json:
         print(json.dumps(result))
         return

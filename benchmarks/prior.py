@@ -1,6 +1,6 @@
 """Time of the prior in a training batch, dense and sparse: python benchmarks/prior.py [--items N].
 
-Synthetic histories along a popularity curve; one microbatch of 8 windows of 20 targets.
+The histories are random and follow a popularity curve. One microbatch has 8 windows of 20 targets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LENGTH, WINDOWS, TARGETS = 60, 8, 20
 
 
 def milliseconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """Processor time of a call, after one that is not counted."""
+    """Return the mean processor time of a call in milliseconds, after one warm-up call."""
     function()
     start = time.process_time()
     for _ in range(repeats):
@@ -36,7 +36,7 @@ def milliseconds(function: Callable[[], Any], repeats: int = 3) -> float:
 def batches(
     trie: Trie, prior: CooccurrencePrior, histories: Histories
 ) -> dict[str, Callable[[], Any]]:
-    """What the collator does with a prior, in both forms."""
+    """Return the work that the collator does with a prior, in dense and in sparse form."""
     places = [(histories[row], LENGTH - TARGETS, LENGTH) for row in range(WINDOWS)]
     items = np.concatenate([history[start:] for history, start, _ in places])
     nowhere = np.zeros(len(items), np.int64)
@@ -53,6 +53,7 @@ def batches(
 
 
 def run(items: int, users: int, seed: int, *, dense: bool) -> dict[str, Any]:
+    """Measure both forms, or the sparse one only, on a catalogue of ``items`` titles."""
     trie = build_trie(synthetic_titles(items, seed))
     popularity = 1 / np.arange(20, items + 20)
     drawn = np.random.default_rng(seed).choice(
@@ -76,11 +77,15 @@ def run(items: int, users: int, seed: int, *, dense: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=60_000)
-    parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-dense", action="store_true", help="it takes 4 KB an item and more")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=60_000, help="number of items")
+    parser.add_argument("--users", type=int, default=20_000, help="number of histories")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random data")
+    parser.add_argument(
+        "--no-dense",
+        action="store_true",
+        help="skip the dense form, which needs at least 4 KB of memory per item",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     found = run(options.items, options.users, options.seed, dense=not options.no_dense)

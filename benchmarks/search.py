@@ -1,9 +1,10 @@
-"""Search speed against the prompt pass and HF generate, and exactness against brute force.
+"""Speed of the search against a forward pass and HF generate, and its exactness.
 
     python benchmarks/search.py [--run runs/demo] [--dtype float32] [--json]
 
-All numbers come from one process on one machine. A time is the best of several calls, in seconds;
-ratios are medians over prompts. Where there is no run, one is trained first (--minutes).
+All numbers come from one process on one machine. Times are the best of several calls, in seconds,
+and ratios are medians over prompts. If there is no run, one is trained first (--minutes). The
+recommendation lists are compared with brute force over the whole catalogue.
 """
 
 from __future__ import annotations
@@ -35,20 +36,29 @@ Prefix = tuple[int, ...]
 
 
 def say(text: str) -> None:
+    """Print a line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def seconds(function: Callable[[], Any], repeats: int) -> float:
-    """Best time of a call, after one that warms up: what else the machine does only adds to it."""
+    """Return the best time of a call in seconds, after one warm-up call.
+
+    The best time is used, because other work on the machine can only make a call slower.
+    """
     return best([(None, function)], repeats)[0]
 
 
 def best(
     calls: Sequence[tuple[Callable[[], Any] | None, Callable[..., Any]]], repeats: int
 ) -> list[float]:
-    """Best time of each call, one after the other, so that all meet the same disturbances.
+    """Return the best time of each call in seconds.
 
-    A call may have a preparation, whose time does not count and whose result it is given.
+    The calls take turns, so that other work on the machine affects all of them alike.
+
+    Args:
+        calls: for each call, an optional preparation whose time is not measured, and the function
+            to measure, which receives the result of the preparation.
+        repeats: number of measured rounds, after one warm-up round.
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats + 1):
@@ -63,17 +73,21 @@ def best(
 
 
 def with_length(model: GenRec, histories: Histories, tokens: int, count: int) -> list[int]:
-    """Rows whose prompts are closest to a number of tokens."""
+    """Return the rows whose prompts have the length closest to a number of tokens."""
     lengths = np.array([len(model.ranker.prompt(history)) for history in histories])
     return np.argsort(np.abs(lengths - tokens), kind="stable")[:count].tolist()
 
 
 def one(histories: Histories, row: int) -> Histories:
+    """Return the histories of one row only."""
     return histories.select([row])
 
 
 def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[str, Any]:
-    """A cold request against the bare prompt pass, and a session's click against a cold request."""
+    """Compare a cold request with the forward pass of its prompt, and a click with a cold request.
+
+    A cold request has no cached keys and values. A click adds one title to a session.
+    """
     ratios, clicks, passes, colds, spare = [], [], [], [], []
     for row in with_length(model, histories, 268, 10):
         alone = one(histories, row)
@@ -114,19 +128,21 @@ def cold_and_click(model: GenRec, histories: Histories, repeats: int) -> dict[st
 
 
 def warm_session(model: GenRec, history: Sequence[str]) -> Session:
+    """Open a session whose keys and values are cached."""
     session = model.session(history)
     session.recommend(K)
     return session
 
 
 def add(session: Session, title: str) -> None:
-    """One click."""
+    """Add a title to a session and recommend, as after one click."""
     session.add(title)
     session.recommend(K)
 
 
 @torch.inference_mode()
 def run_prompt(model: GenRec, prompt: torch.Tensor) -> None:
+    """Run the forward pass of prompts, int64 [rows, tokens], without any search."""
     model.ranker.backbone.hidden(prompt, use_cache=False)
 
 
@@ -134,7 +150,7 @@ Children = dict[Prefix, list[int]]
 
 
 def children_of(model: GenRec) -> Children:
-    """Which tokens may follow each start of a title: the token trie of the catalogue in a dict."""
+    """Return the tokens that may follow each prefix of a title: the token trie as a dict."""
     children: defaultdict[Prefix, list[int]] = defaultdict(list)
     for title in model.ranker.prompts.titles:
         path = tuple(title.tolist())
@@ -145,7 +161,7 @@ def children_of(model: GenRec) -> Children:
 
 
 def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, Any]:
-    """HF's beams, held to the catalogue, and the paper's free ones."""
+    """Time HF's beam search, constrained to the catalogue and unconstrained as in the paper."""
     children = children_of(model)
     rows = with_length(model, histories, 268, 10)[:prompts]
     own, constrained, free = [], [], []
@@ -170,7 +186,14 @@ def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, 
 def batches(
     model: GenRec, histories: Histories, sizes: Sequence[int], beams: Sequence[int]
 ) -> dict[str, Any]:
-    """Users together: the search, the bare pass of their prompts, and HF's constrained beams."""
+    """Time batches of users: the search, the forward pass of the prompts, and HF's beam search.
+
+    Args:
+        model: the run.
+        histories: test histories to draw users from.
+        sizes: numbers of users per batch.
+        beams: numbers of beams of HF's beam search, which is constrained to the catalogue.
+    """
     children, found = children_of(model), []
     order = np.random.default_rng(2).permutation(len(histories))
     for size in sizes:
@@ -194,7 +217,7 @@ def batches(
 
 
 def padded(model: GenRec, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts that end together, and which of their tokens are no padding."""
+    """Return the prompts padded on the left, and their attention mask, both int64 [rows, width]."""
     width = max(map(len, prompts))
     ids = [[model.ranker.prompts.end] * (width - len(prompt)) + prompt for prompt in prompts]
     real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -227,9 +250,12 @@ def constrained_beams(
 
 @torch.inference_mode()
 def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """log p of every item from its definition: no trie, no search, no tree attention.
+    """Compute log p of every item from its definition, without trie, search or tree attention.
 
-    Every distinct start of a title that leaves a choice goes through the model as a row of its own.
+    Each distinct prefix of a title that more than one token may follow is one row of the model.
+
+    Returns:
+        log p(item | history) in nats, float64 [items].
     """
     titles = [tuple(title.tolist()) for title in model.ranker.prompts.titles]
     below: defaultdict[Prefix, defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -257,7 +283,7 @@ def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np
 
 
 def states_after(model: GenRec, prompt: list[int], starts: Sequence[Prefix]) -> list[torch.Tensor]:
-    """Hidden state after the prompt and each start of a title, 32 rows at a time."""
+    """Return the hidden state after the prompt and each prefix of a title, 32 rows at a time."""
     prompt_cache = DynamicCache()
     first = model.ranker.backbone.hidden(torch.tensor([prompt]), past_key_values=prompt_cache)[
         0, -1
@@ -279,7 +305,7 @@ def states_after(model: GenRec, prompt: list[int], starts: Sequence[Prefix]) -> 
 
 
 def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
-    """The search's lists against brute force over the whole catalogue (float32)."""
+    """Compare the lists of the search with brute force over the whole catalogue (float32)."""
     wrong, worst, n_items = 0, 0.0, len(model.catalogue)
     rows = np.random.default_rng(1).permutation(len(histories))[:users]
     sample = histories.select(rows)
@@ -290,7 +316,7 @@ def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]
         scores[history] = -np.inf
         best = np.sort(scores)[::-1][:K]
         worst = max(worst, float(np.abs(scores[top.items[row]] - top.scores[row]).max()))
-        # Items closer than rounding may change places; anything else counts as wrong.
+        # Items whose scores differ by less than rounding may swap places; all else is wrong.
         wrong += bool((np.abs(scores[top.items[row]] - best) > 2e-3).any())
     return {
         "exact": wrong == 0 and worst < 2e-3,
@@ -301,7 +327,13 @@ def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]
 
 
 def validity(model: GenRec, histories: Histories, least: int) -> dict[str, Any]:
-    """Count what must never come out, over all test users."""
+    """Count invalid, duplicate and already seen items in the lists of all test users.
+
+    Args:
+        model: the run.
+        histories: test histories.
+        least: minimum number of recommendations to check.
+    """
     k = -(-least // len(histories))
     top: TopK = model.recommend_batch(histories, k)
     invalid = int(((top.items < 0) | (top.items >= len(model.catalogue))).sum())
@@ -318,7 +350,7 @@ def validity(model: GenRec, histories: Histories, least: int) -> dict[str, Any]:
 
 
 def throughput(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
-    """Users a second one by one and in batches, at the model's own history length."""
+    """Measure users per second, one by one and in batches, with the model's history length."""
     sample = histories.select(np.random.default_rng(2).permutation(len(histories))[:users])
     singles = [one(sample, row) for row in range(len(sample))]
     model.recommend_batch(sample.select([0, 1]), K)
@@ -336,7 +368,10 @@ def throughput(model: GenRec, histories: Histories, users: int) -> dict[str, Any
 
 
 def prompt_passes(model: GenRec, histories: Histories) -> None:
-    """Each prompt alone, without padding: the floor of any search that reads whole prompts."""
+    """Run the forward pass of each prompt alone, without padding.
+
+    This is a lower bound for any search that reads whole prompts.
+    """
     for history in histories:
         run_prompt(
             model, torch.tensor([model.ranker.prompt(history)], device=model.ranker.backbone.device)
@@ -344,7 +379,7 @@ def prompt_passes(model: GenRec, histories: Histories) -> None:
 
 
 def beams(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
-    """Share of the exact top-k that beam mode keeps, by width."""
+    """Measure the share of the exact top-k that the beam search finds, by its width."""
     sample = histories.select(np.random.default_rng(3).permutation(len(histories))[:users])
     exact = model.recommend_batch(sample, K).items
     recall = {}
@@ -358,7 +393,10 @@ def beams(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
 
 
 def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
-    """Hiding an item by mask against prompts that never held it: rank correlation and time."""
+    """Compare two ways to measure the effect of a history item: rank correlation and time.
+
+    One way hides the item by the attention mask. The other way leaves it out of the prompt.
+    """
     agreement, times = [], []
     for row in np.random.default_rng(4).permutation(len(histories))[:users].tolist():
         history = model.ranker.recent(histories[row])
@@ -366,9 +404,9 @@ def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, A
         start = time.perf_counter()
         found = model.ranker.influences(history.tolist(), [best])[0]
         times.append(time.perf_counter() - start)
-        without = [np.delete(history, place).tolist() for place in range(len(history))]
+        shorter = [np.delete(history, place).tolist() for place in range(len(history))]
         target = np.full(len(history) + 1, best, np.int32)
-        scores = model.log_likelihood(Histories.from_lists([history.tolist(), *without]), target)
+        scores = model.log_likelihood(Histories.from_lists([history.tolist(), *shorter]), target)
         by_title = {
             model.catalogue.titles[i]: scores[0] - s
             for i, s in zip(history, scores[1:], strict=True)
@@ -379,6 +417,7 @@ def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, A
 
 
 def load(folder: Path, dtype: str, minutes: float) -> GenRec:
+    """Load a run, after training it if the folder holds none."""
     if not (folder / "genrec.json").is_file():
         from genrec.workflows.runs import train_run
 
@@ -388,6 +427,7 @@ def load(folder: Path, dtype: str, minutes: float) -> GenRec:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all parts of the benchmark, or those of ``--only``."""
     model = load(options.run, options.dtype, options.minutes)
     split = genrec.leave_last_out(genrec.load_dataset(options.data))
     histories = split.test.histories
@@ -409,7 +449,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             lambda: exactness(single_precision(options, model), histories, options.users),
         ),
     ]
-    # Prompts of the lengths that the numbers are stated for need more than twenty titles.
+    # The prompt lengths of 250 and 268 tokens need more than twenty titles.
     longer = GenRec.from_pretrained(options.run, dtype=options.dtype)
     config = longer.ranker.config.model_copy(update={"history_length": 60})
     longer._ranker = replace(longer.ranker, config=config)
@@ -426,6 +466,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
+    """Return the run in float32."""
     if model.ranker.backbone.dtype_name == "float32" and model.ranker.backbone.device.type == "cpu":
         return model
     return GenRec.from_pretrained(options.run, dtype="float32")
@@ -433,22 +474,39 @@ def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a trained run")
-    parser.add_argument("--data", default="ml-100k", help="the run's data set")
-    parser.add_argument("--dtype", default="float32", help="auto, float32 or bfloat16")
-    parser.add_argument("--minutes", type=float, default=3, help="training, if there is no run")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each prompt")
-    parser.add_argument("--users", type=int, default=50, help="histories checked by brute force")
-    parser.add_argument("--recommendations", type=int, default=10_000, help="checked for validity")
-    parser.add_argument("--batch", type=int, action="append", help="users in a batch; repeatable")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="run folder")
+    parser.add_argument("--data", default="ml-100k", help="data set of the run")
+    parser.add_argument(
+        "--dtype", default="float32", help="number format: auto, float32 or bfloat16"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=3, help="training time in minutes, if there is no run"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of measured calls per prompt"
+    )
+    parser.add_argument(
+        "--users", type=int, default=50, help="number of histories checked by brute force"
+    )
+    parser.add_argument(
+        "--recommendations",
+        type=int,
+        default=10_000,
+        help="minimum number of recommendations checked for validity",
+    )
+    parser.add_argument(
+        "--batch", type=int, action="append", help="number of users per batch; repeatable"
+    )
     parser.add_argument(
         "--hf-beams",
         type=int,
         action="append",
         default=[],
-        help="beams of HF's batches; repeatable",
+        help="number of beams of HF generate in the batches; repeatable",
     )
-    parser.add_argument("--only", action="append", help="a part, e.g. clicks; repeatable")
+    parser.add_argument(
+        "--only", action="append", help="run only this part, e.g. clicks; repeatable"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     show(run(options), options.json)

@@ -1,11 +1,12 @@
-"""The service under load: batches of many users against one request at a time, and a restart.
+"""The service under load: with batches, without batches, and during a restart.
 
     python benchmarks/serving.py [--run models/ml-100k] [--users 32] [--requests 320] [--json]
 
-Each part starts a real `genrec serve` on this machine's loopback, which the clients share it with.
-Every user is a thread that asks, reads the answer, picks its first item and asks again. An answer
-that is neither 200 nor a declared 429 or 503 is an error. In the last part the service is ended
-with SIGTERM under load and started again: every event that was acknowledged must be there.
+Each part starts `genrec serve` on the loopback interface; clients and service share the machine.
+Each user is a thread that sends a request, adds the first recommended item to its history and sends
+the next request. A status other than 200, 429 and 503 counts as an error. In the last part the
+service is stopped with SIGTERM under load and started again; all acknowledged events must still be
+stored.
 """
 
 from __future__ import annotations
@@ -35,16 +36,20 @@ from output import show
 
 FINE = (200, 429, 503)
 LONGEST = 8
-"""Titles in a history, after which a user begins anew."""
+"""Maximum number of titles in a history; the user then starts a new one."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("models/ml-100k"))
-    parser.add_argument("--users", type=int, default=32)
-    parser.add_argument("--requests", type=int, default=320, help="of all users together")
-    parser.add_argument("--events", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("models/ml-100k"), help="run folder")
+    parser.add_argument("--users", type=int, default=32, help="number of concurrent users")
+    parser.add_argument(
+        "--requests", type=int, default=320, help="number of requests of all users together"
+    )
+    parser.add_argument(
+        "--events", type=int, default=1000, help="number of events sent around the restart"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     titles = Catalogue.load(options.run / "catalogue.parquet").titles
     result: dict[str, Any] = {"users": options.users, "requests": options.requests}
@@ -64,7 +69,10 @@ def main() -> None:
 
 @contextmanager
 def served(run: Path, folder: str, batch: int, port: int | None = None) -> Iterator[str]:
-    """A service on a free port, until it has answered all that it took."""
+    """Run a service, by default on a free port, and yield its URL.
+
+    At the end the service answers all accepted requests before it stops.
+    """
     process, url = start(run, folder, batch, port)
     try:
         yield url
@@ -90,7 +98,7 @@ def start(
         except httpx2.TransportError:
             pass
         if process.poll() is not None:
-            sys.exit(f"the service ended with {process.returncode}")
+            sys.exit(f"the service stopped with exit code {process.returncode}")
         time.sleep(0.2)
     sys.exit("the service did not become ready within two minutes")
 
@@ -102,7 +110,11 @@ def free_port() -> int:
 
 
 def load(url: str, titles: list[str], users: int, requests: int) -> dict[str, float]:
-    """Latencies in milliseconds, answers a second, and what went wrong."""
+    """Send requests of many users at once.
+
+    Returns:
+        Answers per second, latencies in milliseconds, and numbers of refused and failed requests.
+    """
     codes: Counter[int] = Counter()
     seconds: list[float] = []
     each = max(1, requests // users)
@@ -137,7 +149,7 @@ def load(url: str, titles: list[str], users: int, requests: int) -> dict[str, fl
 
 
 def restart(run: Path, titles: list[str], count: int) -> dict[str, int]:
-    """Events that were acknowledged around a restart, and how many of them are missing."""
+    """Send events during a restart; return the numbers of acknowledged and of lost events."""
     acknowledged: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
@@ -160,7 +172,7 @@ def restart(run: Path, titles: list[str], count: int) -> dict[str, int]:
         again, _ = start(run, folder, 16, port)
         writer.join(120)
         stop.set()
-        os.kill(again.pid, signal.SIGKILL)  # and what was acknowledged survives this, too
+        os.kill(again.pid, signal.SIGKILL)  # acknowledged events must survive a kill, too
         again.wait()
         process, _ = start(run, folder, 16, port)
         listed = httpx2.get(f"{url}/v1/users/load/events?limit=10000").json()["events"]
@@ -176,7 +188,7 @@ def restart(run: Path, titles: list[str], count: int) -> dict[str, int]:
 def send(
     client: httpx2.Client, url: str, title: str, event_id: str, acknowledged: list[str]
 ) -> None:
-    """One event, sent until it is acknowledged; its id makes that safe."""
+    """Send an event until it is acknowledged; its id prevents duplicates."""
     body = {"events": [{"item": title, "event_id": event_id}]}
     for _ in range(600):
         try:
@@ -184,7 +196,7 @@ def send(
                 acknowledged.append(event_id)
                 return
         except httpx2.TransportError:
-            pass  # the service is being started again
+            pass  # the service is restarting
         time.sleep(0.1)
 
 

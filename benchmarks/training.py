@@ -1,13 +1,16 @@
-"""Training speed: GenRec's recipe against the paper's, and against what the machine multiplies.
+"""Training speed of GenRec's recipe against the paper's, and against the machine's matmul peak.
 
     python benchmarks/training.py [--data ml-100k] [--minutes 1.5] [--json]
 
-Each recipe trains through the same HF Trainer in a process of its own, one after the other, on the
-same data, backbone and type. The paper's has one target per example of at most 256 tokens and a
-loss on all tokens. Tokens are counted without padding. The matmul peak is the best rate of a square
-product. A recipe's share of it is the arithmetic of its matrix products for useful tokens, as torch
-counts it on real batches, over the time of the whole forward and backward pass; it is the median
-over batches, each measured beside a product of its own, as other work on the machine slows both.
+Each recipe trains with the same HF Trainer in a separate process, one after the other, on the same
+data, backbone and number format. The paper's recipe has one target per example of at most 256
+tokens, and a loss on all tokens. Tokens are counted without padding.
+
+The matmul peak is the best rate of a square matrix product. A recipe's share of it is the
+arithmetic of its matrix products for tokens without padding (as torch counts it on real batches),
+divided by the time of the whole forward and backward pass, relative to the peak. It is the median
+over batches. The peak is measured anew for each batch, because other work on the machine slows
+both.
 """
 
 from __future__ import annotations
@@ -36,21 +39,27 @@ from genrec.training.windows import training_windows
 from output import show
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"recipe": "paper", "batch_size": 8},  # a smaller batch only ends a step earlier
+    "paper": {"recipe": "paper", "batch_size": 8},  # a smaller batch only makes a step shorter
     "ours": {},
 }
 PACKED = torch.ops.mkldnn._linear_pointwise
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--backbone", default="smollm2-135m")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--minutes", type=float, default=1.5, help="training of each recipe")
-    parser.add_argument("--batches", type=int, default=12, help="on which shares are measured")
-    parser.add_argument("--recipe", choices=RECIPES, help="only this one, in this process")
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="ml-100k", help="name or folder of the data set")
+    parser.add_argument("--backbone", default="smollm2-135m", help="name of the language model")
+    parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16")
+    parser.add_argument(
+        "--minutes", type=float, default=1.5, help="training time of each recipe in minutes"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=12, help="number of batches that are timed one by one"
+    )
+    parser.add_argument(
+        "--recipe", choices=RECIPES, help="measure only this recipe, in this process"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     if options.recipe:
         print(json.dumps(measure(options)))
@@ -67,7 +76,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Train one recipe for some minutes, then look closer at single batches."""
+    """Train one recipe for some minutes, then time single batches."""
     train = leave_last_out(load_dataset(options.data)).train
     settings = {"backbone": options.backbone, "dtype": options.dtype, **RECIPES[options.recipe]}
     model = GenRec(**settings).fit(train, minutes=options.minutes, progress=False)
@@ -85,14 +94,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Bytes: of the device where there is one, else of the process."""
+    """Return the peak memory in bytes: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def single_batches(settings: Config, train: Any, batches: int) -> dict[str, float]:
-    """Tokens, arithmetic and shares of time of real microbatches."""
+    """Measure tokens, arithmetic and shares of time of real microbatches."""
     ranker = untrained_ranker(settings, train)
     make_trainable(ranker.backbone, ranker.config)
     ranker = ranker.renewed()
@@ -127,13 +136,14 @@ def single_batches(settings: Config, train: Any, batches: int) -> dict[str, floa
 
 
 def passes(likelihood: torch.nn.Module, inputs: dict[str, Any]) -> None:
-    """Trend and backward, as in training."""
+    """Run the forward and backward pass of a batch, as in training."""
     device = choose_device()
     moved = {k: v.to(device) if torch.is_tensor(v) else v for k, v in inputs.items()}
     likelihood(**moved)["loss"].backward()
 
 
 def count_flops(likelihood: torch.nn.Module, inputs: dict[str, Any]) -> int:
+    """Return the floating-point operations of the forward and backward pass of a batch."""
     with FlopCounterMode(display=False, custom_mapping={PACKED: packed_flops}) as counter:
         passes(likelihood, inputs)
     return int(counter.get_total_flops())
@@ -144,7 +154,7 @@ def packed_flops(inputs: Any, weight: Any, *_: Any, **__: Any) -> int:
 
 
 def matmul_peak(dtype: torch.dtype) -> float:
-    """Best rate of a square matrix product on the device, in GFLOP/s."""
+    """Return the best rate of a square matrix product on the device, in GFLOP/s."""
     device, best = choose_device(), 0.0
     for size in (1024, 2048):
         matrix = torch.randn(size, size, device=device).to(dtype)

@@ -22,9 +22,10 @@ END = 0
 
 
 def synthetic_titles(items: int, seed: int) -> TitleTokens:
-    """Different titles of 2 to 24 tokens whose tokens are Zipf-distributed, as words are.
+    """Make distinct titles of 2 to 24 tokens.
 
-    A title starts like an earlier one with probability one half: series and product lines.
+    The tokens are Zipf-distributed, as words are. With probability one half a title begins like an
+    earlier one, as in series and product lines.
     """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(2, 24, size=items)
@@ -36,7 +37,7 @@ def synthetic_titles(items: int, seed: int) -> TitleTokens:
         tokens[offsets[copies] + start] = tokens[
             offsets[source] + np.minimum(start, lengths[source] - 1)
         ]
-    for place in range(2):  # a number of two tokens at the end tells all titles apart
+    for place in range(2):  # a number of two tokens at the end makes all titles distinct
         digit = np.arange(items) // 1000**place % 1000
         tokens[offsets[1:] - 2 - place] = 1000 + digit
     tokens[offsets[1:] - 1] = END
@@ -44,17 +45,19 @@ def synthetic_titles(items: int, seed: int) -> TitleTokens:
 
 
 def measure(function: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result of a call and its time in seconds."""
     start = time.perf_counter()
     result = function()
     return result, time.perf_counter() - start
 
 
 def peak_gb() -> float:
-    """Most memory this process has held so far."""
+    """Return the peak memory of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def run(items: int, seed: int) -> dict[str, Any]:
+    """Build, save, load and change the trie of ``items`` titles, and measure each step."""
     titles = synthetic_titles(items, seed)
     before = psutil.Process().memory_info().rss / 2**30
     trie, build_seconds = measure(lambda: build_trie(titles))
@@ -92,9 +95,9 @@ def run(items: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=1_000_000, help="number of titles")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random titles")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     show(run(options.items, options.seed), options.json)

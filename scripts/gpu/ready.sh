@@ -1,5 +1,5 @@
-# Make a bare machine ready, in bash and in the project's root:   . scripts/gpu/ready.sh [PARTS]
-# PARTS holds the parts that pack.py cut (0, 1, …); ~/parts if not given. Done once, it only sets the environment.
+# Prepare a new machine. Source this file in bash, in the root of the repository:   . scripts/gpu/ready.sh [PARTS]
+# PARTS is the folder with the parts of pack.py (0, 1, …); default: ~/parts. A second call only sets the environment.
 parts=${1:-$HOME/parts} kit=$HOME/kit started=$SECONDS
 if [ ! -f "$kit/ready" ]; then
     (for part in $(ls "$parts" | sort -n); do cat "$parts/$part"; done) | tar x -C "$(dirname "$kit")" &&

@@ -1,10 +1,10 @@
-"""The queue of experiments for an accelerator, one command each; README.md beside this has it.
+"""Run one of the GPU experiments G1 to G6, which README.md in this folder lists.
 
     python3 scripts/gpu/run.py G2 --data ml-100k --data ~/kit/data/amazon-toys --out $OUT
 
-Runs are kept in --work, on the machine's own disk: an entry that was cut off goes on there. What is
-to come back (a table in JSON, runs as archives) is written to --out; the table is printed last.
-On a machine without a GPU everything runs the same on the CPU, for a dry run.
+Runs are stored in --work, on the disk of the machine, and an interrupted experiment resumes from
+there. The results (a table in JSON, and the runs as archives) are written to --out. The table is
+printed at the end. On a machine without a GPU everything runs on the CPU, as a dry run.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Rows = list[dict[str, Any]]
 DEVICE_TESTS = ("language_model", "search", "training", "model")
 
 
-# -- G1: what a device computes is what the CPU computes -----------------------------------------
+# -- G1: agreement of the device with the CPU -----------------------------------------------------
 
 
 def agreement(options: argparse.Namespace) -> Rows:
-    """Search, likelihood and training in float32 and bfloat16 against the CPU's in float32."""
+    """Compare search, likelihood and training in float32 and bfloat16 with float32 on the CPU."""
     expected = observed(options, "float32", on_cpu=True)
     rows = []
     for dtype, tolerance in (("float32", 0.01), ("bfloat16", 0.1)):
@@ -57,7 +57,7 @@ def agreement(options: argparse.Namespace) -> Rows:
 
 
 def observed(options: argparse.Namespace, dtype: str, *, on_cpu: bool) -> dict[str, Any]:
-    """:func:`observe` in a process of its own, with or without the GPU."""
+    """Run :func:`observe` in a separate process, with or without the GPU."""
     command = [sys.executable, __file__, *options.arguments, "--observe", dtype]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_cpu else {}
     done = subprocess.run(
@@ -67,7 +67,7 @@ def observed(options: argparse.Namespace, dtype: str, *, on_cpu: bool) -> dict[s
 
 
 def observe(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
-    """Train twenty steps, then list and score some test users."""
+    """Train twenty steps, then recommend for some test users and score their targets."""
     split = genrec.leave_last_out(genrec.load_dataset(options.data[0]))
     few = split.train.histories.select(np.arange(min(160, len(split.train.histories))))
     train = Dataset("few", split.train.catalogue, few, split.train.provenance)
@@ -84,7 +84,7 @@ def observe(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
 
 
 def device_tests() -> dict[str, Any]:
-    """The tests of what runs on a device."""
+    """Run the tests of the packages that compute on the device."""
     files = [str(ROOT / "tests" / name) for name in DEVICE_TESTS]
     command = [sys.executable, "-m", "pytest", "-m", "not e2e", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -96,7 +96,7 @@ def device_tests() -> dict[str, Any]:
 
 
 def train_default(options: argparse.Namespace) -> Rows:
-    """The default recipe, after the speed of training against the paper's."""
+    """Measure training speed against the paper's recipe, then train the default recipe."""
     command = [str(ROOT / "benchmarks" / "training.py"), "--json", "--data", options.data[0]]
     command += ["--minutes", str(min(0.5, options.minutes)), "--backbone", options.backbone]
     command += ["--batches", str(options.batches)]
@@ -105,7 +105,7 @@ def train_default(options: argparse.Namespace) -> Rows:
 
 
 def train_alone(options: argparse.Namespace) -> Rows:
-    """The language model without a prior, and the paper's recipe."""
+    """Train the language model without a prior, and the paper's recipe."""
     return [
         *trained(options, "no-prior", {"prior": "none"}),
         *trained(options, "paper", {"recipe": "paper"}),
@@ -113,7 +113,7 @@ def train_alone(options: argparse.Namespace) -> Rows:
 
 
 def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) -> Rows:
-    """Train, evaluate and pack one recipe on each data set; what is done already is left out."""
+    """Train, evaluate and pack one recipe on each data set; finished steps are skipped."""
     rows = []
     for data in options.data:
         label = f"{Path(data).name}-{name}"
@@ -130,7 +130,7 @@ def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) ->
 
 
 def row_of(run: Path, label: str) -> dict[str, Any]:
-    """What a results table says of a run."""
+    """Return the row of a run for the table of results."""
     training = json.loads((run / "genrec.json").read_text())["training"]
     found = json.loads((run / "metrics.json").read_text())
     return {
@@ -146,7 +146,7 @@ def row_of(run: Path, label: str) -> dict[str, Any]:
 
 
 def search_speed(options: argparse.Namespace) -> Rows:
-    """The benchmark of search on a trained run, with batches, and the floor of each batch."""
+    """Run the search benchmark on a trained run, with a lower bound of the time of each batch."""
     run = options.work / f"{Path(options.data[0]).name}-default"
     if not (run / "genrec.json").is_file():
         train_run(options.data[0], run, {**options.settings, "minutes": options.minutes})
@@ -170,7 +170,10 @@ def search_speed(options: argparse.Namespace) -> Rows:
 
 
 def ceilings() -> dict[str, float]:
-    """Rates of the device: a square matrix product, and a copy (bytes read and written)."""
+    """Measure the device's rates of a square matrix product (FLOP/s) and of a copy.
+
+    The rate of the copy counts the bytes read and the bytes written, per second.
+    """
     device = choose_device()
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     size = 8192 if device.type == "cuda" else 1024
@@ -183,6 +186,7 @@ def ceilings() -> dict[str, float]:
 
 
 def quickest(function: Callable[[], Any], repeats: int = 20) -> float:
+    """Return the shortest time of several calls, in seconds."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -204,14 +208,17 @@ STUDIES = (
     ("history_length=10", "window=10"),
     ("history_length=40", "window=40"),
 )
-"""Prompts, titles, rank and targets of LoRA; the first run has none of them."""
+"""Settings of LoRA, titles and prompts to compare with the default settings."""
 PRIORS = ("none", "auto")
 SIZES = (4, 16)
-"""Budgets of further runs without a prior, as multiples of the first."""
+"""Training budgets of additional runs without a prior, as multiples of --targets."""
 
 
 def studies(options: argparse.Namespace) -> Rows:
-    """Each setting with and without a prior at one budget of targets, and three sizes of data."""
+    """Train each setting with and without a prior on one budget of targets.
+
+    Further runs without a prior have larger budgets (``SIZES``).
+    """
     cache, rows = options.work / "frozen-layers", []
     plans = [(*setting, f"prior={prior}") for prior in PRIORS for setting in ((), *STUDIES)]
     budgets = [(plan, options.targets) for plan in plans]
@@ -237,7 +244,7 @@ def studies(options: argparse.Namespace) -> Rows:
 
 
 def scale(options: argparse.Namespace) -> Rows:
-    """Training throughput and memory on synthetic interactions in MovieLens-25M's shape."""
+    """Measure training throughput and memory on synthetic data in the shape of MovieLens-25M."""
     started = time.perf_counter()
     data = synthetic(int(162_541 * options.share), max(50, int(62_423 * options.share)), 153.8)
     made = time.perf_counter()
@@ -262,7 +269,13 @@ def scale(options: argparse.Namespace) -> Rows:
 
 
 def synthetic(users: int, items: int, mean: float) -> Dataset:
-    """Users who walk along a popularity curve; titles of three words and a year."""
+    """Make a data set of random interactions that follow a popularity curve.
+
+    Args:
+        users: number of users.
+        items: number of items; their titles have three words, a number and a year.
+        mean: mean number of interactions per user.
+    """
     random = np.random.default_rng(0)
     lengths = np.maximum(2, random.lognormal(np.log(mean) - 0.5, 1.0, users).astype(np.int64))
     share = 1 / np.arange(10, items + 10)
@@ -298,21 +311,45 @@ ENTRIES: dict[str, Callable[[argparse.Namespace], Rows]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("entry", choices=ENTRIES)
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is to come back")
-    parser.add_argument("--work", type=Path, default=Path.home() / "genrec-runs")
-    parser.add_argument("--data", action="append", help="data sets; ml-100k if not given")
-    parser.add_argument("--backbone", default="smollm2-135m")
-    parser.add_argument("--minutes", type=float, default=2, help="of each training")
-    parser.add_argument("--users", type=int, help="G2, G3: test users; all if not given")
-    parser.add_argument("--batches", type=int, default=12, help="G2: looked at more closely")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="G4")
-    parser.add_argument("--beams", type=int, nargs="+", default=[10, 50], help="G4: HF's")
-    parser.add_argument("--targets", type=int, default=12_000, help="G5: budget of a run")
-    parser.add_argument("--late", type=int, default=10, help="G5: items of a history held out")
-    parser.add_argument("--share", type=float, default=1.0, help="G6: of MovieLens-25M's size")
-    parser.add_argument("--no-tests", action="store_true", help="G1: leave pytest out")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("entry", choices=ENTRIES, help="the experiment to run")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--work", type=Path, default=Path.home() / "genrec-runs", help="folder for the runs"
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        help="name or folder of a data set; repeatable; ml-100k if omitted",
+    )
+    parser.add_argument("--backbone", default="smollm2-135m", help="name of the language model")
+    parser.add_argument("--minutes", type=float, default=2, help="time of each training in minutes")
+    parser.add_argument("--users", type=int, help="G2, G3: number of test users; all if omitted")
+    parser.add_argument(
+        "--batches", type=int, default=12, help="G2: number of batches that are timed one by one"
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8, 64], help="G4: numbers of users per batch"
+    )
+    parser.add_argument(
+        "--beams", type=int, nargs="+", default=[10, 50], help="G4: numbers of beams of HF generate"
+    )
+    parser.add_argument(
+        "--targets", type=int, default=12_000, help="G5: training budget of a run, in targets"
+    )
+    parser.add_argument(
+        "--late", type=int, default=10, help="G5: number of last items of a history held out"
+    )
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="G6: size as a share of MovieLens-25M"
+    )
+    parser.add_argument("--no-tests", action="store_true", help="G1: skip the tests")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="setting of the model; repeatable",
+    )
     parser.add_argument("--observe", metavar="DTYPE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -329,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(options: argparse.Namespace, rows: Rows, seconds: float) -> None:
-    """Write the table with where and how it was made, and print it."""
+    """Write the results with the command and the device, and print them."""
     cuda = torch.cuda.is_available()
     result = {
         "entry": options.entry,

@@ -1,7 +1,7 @@
 """GenRec: generative recommendation with large language models.
 
-The names below are the public interface. They are loaded on first use, so that ``import genrec``
-costs nothing.
+The names in ``__all__`` are the public interface. Their modules are imported on first use, so that
+``import genrec`` is fast.
 """
 
 from __future__ import annotations

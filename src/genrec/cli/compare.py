@@ -98,7 +98,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare models on one split and write a report with intervals, leak checks and costs."""
+    """Compare models on one split; report tables, intervals, slices, leak checks and costs."""
     from genrec.config import parse_assignments
     from genrec.workflows.compare import run_comparison
     from genrec.workflows.named_models import ALL

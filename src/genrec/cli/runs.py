@@ -89,7 +89,7 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run and the counting baselines on its test users, and write a report."""
+    """Evaluate a run and the counting baselines on its test users; write metrics and a report."""
     from genrec.workflows.runs import evaluate_run
 
     progress = progress_bar("evaluating")

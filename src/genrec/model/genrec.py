@@ -231,7 +231,8 @@ class GenRec(PretrainedModel):
             width: nodes of the trie that the beam search keeps per level.
 
         Returns:
-            Item indices and scores log p(item | history), both [rows, k].
+            Item indices, -1 where fewer than k candidates are left, and scores log p(item |
+            history), both [rows, k].
         """
         return self.ranker.recommend_batch(
             histories,
