@@ -146,6 +146,16 @@ def test_evaluate_writes_metrics_report_and_card(
     assert "<html" in (trained / "report.html").read_text()
 
 
+def test_a_new_measurement_replaces_one_under_a_former_name(
+    capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    run(capsys, "evaluate", trained, "--users", 20)
+    path = trained / "metrics.json"
+    path.write_text(path.read_text().replace('"transitions"', '"kernel"'))
+    run(capsys, "evaluate", trained, "--users", 20)
+    assert {"transitions", "kernel"} & set(json.loads(path.read_text())) == {"transitions"}
+
+
 def test_export_writes_a_plain_model_with_a_card(
     capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
 ) -> None:

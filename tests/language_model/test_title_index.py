@@ -88,7 +88,7 @@ def test_wrong_new_items_change_nothing(tiny_backbone: str) -> None:
     for titles, options, message in (
         ([data.catalogue.titles[3]], {}, "taken"),
         (["New"], {"like": ["No Such Film"]}, "No Such Film"),
-        (["New"], {"like": []}, "as many of like"),
+        (["New"], {"like": []}, "one entry"),
         (["New"], {"item_ids": ["i3"]}, "taken"),
     ):
         with pytest.raises(GenRecError, match=message):

@@ -356,5 +356,5 @@ def test_models_at_hand_are_compared(tiny_backbone: str) -> None:
     with pytest.raises(LeakageError, match="fitted on other data"):
         genrec.compare([cheat], split)
     assert genrec.compare([cheat], split, allow_leaks=True).entries[0].leaks
-    with pytest.raises(ConfigError, match="different names"):
+    with pytest.raises(ConfigError, match="set the attribute name"):
         genrec.compare([Popularity(), Popularity()], split)

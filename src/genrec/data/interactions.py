@@ -5,7 +5,7 @@ The log may be given as the folder that holds it. An item table beside the log i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ import polars as pl
 from genrec.data.formats import flat_column, read_table
 from genrec.errors import DataError
 
-# Accepted column names, in lower case with letters and digits only, in order of preference.
+# Accepted column names by role, in lower case with letters and digits only, in order of preference.
 # `parent_asin` comes before `asin` because the metadata of Amazon 2023 use it as their key.
 # `position` is not accepted as a timestamp because it orders only the items of one user.
 _ALIASES = {
@@ -93,22 +93,9 @@ def read_interactions(
     """
     path, items_path = _locate(Path(log), None if items is None else Path(items))
     frame, layout = read_table(path)
-    given = {"user_id": user, "item_id": item, "timestamp": timestamp}
-    columns = {role: _need(frame.columns, role, name, path) for role, name in given.items()}
-    for role, name in (("rating", rating), ("review", review)):
-        if found := _find(frame.columns, role, name, path):
-            columns[role] = found
-    table, table_source = None, None
-    if items_path is not None:
-        table, table_source = _item_table(items_path, item, title)
-    # In Amazon logs the column `title` holds the headline of the review, not the item's title.
-    elif title or (layout != "amazon" and _find(frame.columns, "title", None, path)):
-        title = _need(frame.columns, "title", title, path)
-        names = frame.select(columns["item_id"], title)
-        table, table_source = _unique_items(names, columns["item_id"], title, path)
-    rows, log_source = _validated_log(frame, columns, path)
-    source = {"log": path.name, "layout": layout, "columns": columns, **log_source}
-    return Interactions(rows, table, {**source, "item_table": table_source})
+    table = None if items_path is None else (read_table(items_path)[0], items_path)
+    names = _names(user, item, timestamp, rating, review, title)
+    return _interactions(frame, path, table, names, {"log": path.name, "layout": layout})
 
 
 def interactions_from_frames(
@@ -126,23 +113,43 @@ def interactions_from_frames(
 
     The arguments and errors are those of :func:`read_interactions`.
     """
-    path, frame = Path("interactions"), _polars(interactions, "interactions")
-    given = {"user_id": user, "item_id": item, "timestamp": timestamp}
-    columns = {role: _need(frame.columns, role, name, path) for role, name in given.items()}
-    for role, name in (("rating", rating), ("review", review)):
-        if found := _find(frame.columns, role, name, path):
+    frame = _polars(interactions, "interactions")
+    table = None if items is None else (_polars(items, "items"), Path("items"))
+    names = _names(user, item, timestamp, rating, review, title)
+    source = {"log": "a data frame", "layout": "table"}
+    return _interactions(frame, Path("interactions"), table, names, source)
+
+
+def _names(*given: str | None) -> dict[str, str | None]:
+    """Return the column names that the caller gave, in the order of the aliases, by role."""
+    return dict(zip(_ALIASES, given, strict=True))
+
+
+def _interactions(
+    frame: pl.DataFrame,
+    path: Path,
+    items: tuple[pl.DataFrame, Path] | None,
+    names: dict[str, str | None],
+    source: Mapping[str, str],
+) -> Interactions:
+    """Find the columns and validate the log and the item table."""
+    needed = ("user_id", "item_id", "timestamp")
+    columns = {role: _need(frame.columns, role, names[role], path) for role in needed}
+    for role in ("rating", "review"):
+        if found := _find(frame.columns, role, names[role], path):
             columns[role] = found
     table, table_source = None, None
+    item, title = names["item_id"], names["title"]
     if items is not None:
-        there = _polars(items, "items")
-        table, table_source = _items_of(there, Path("items"), item, title)
-    elif title or _find(frame.columns, "title", None, path):
+        table, table_source = _item_table(*items, item, title)
+    # In Amazon logs the column `title` holds the headline of the review, not the item's title.
+    elif title or (source["layout"] != "amazon" and _find(frame.columns, "title", None, path)):
         title = _need(frame.columns, "title", title, path)
-        names = frame.select(columns["item_id"], title)
-        table, table_source = _unique_items(names, columns["item_id"], title, path)
+        pairs = frame.select(columns["item_id"], title)
+        table, table_source = _unique_items(pairs, columns["item_id"], title, path)
     rows, log_source = _validated_log(frame, columns, path)
-    source = {"log": "a data frame", "layout": "table", "columns": columns, **log_source}
-    return Interactions(rows, table, {**source, "item_table": table_source})
+    whole = {**source, "columns": columns, **log_source, "item_table": table_source}
+    return Interactions(rows, table, whole)
 
 
 def _polars(frame: Any, name: str) -> pl.DataFrame:
@@ -305,12 +312,6 @@ def _check(
 
 
 def _item_table(
-    path: Path, item: str | None, title: str | None
-) -> tuple[pl.DataFrame, dict[str, object]]:
-    return _items_of(read_table(path)[0], path, item, title)
-
-
-def _items_of(
     table: pl.DataFrame, path: Path, item: str | None, title: str | None
 ) -> tuple[pl.DataFrame, dict[str, object]]:
     item = item if item in table.columns else None

@@ -14,7 +14,7 @@ from genrec.data.interactions import read_interactions
 from genrec.data.splits import SPLITS, Split, split_at
 from genrec.errors import DataError
 
-PARTS = ("train", "valid", "test")
+TABLES = ("train", "valid", "test")
 
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
@@ -56,12 +56,12 @@ def read_split(data: Dataset, folder: Path) -> Split:
     Raises:
         DataError: A table or column is missing, or an item is not in the catalogue of ``data``.
     """
-    tables = [_read_part(data, folder, part, number) for number, part in enumerate(PARTS)]
+    tables = [_read_part(data, folder, part, number) for number, part in enumerate(TABLES)]
     table = pl.concat(tables).sort("user_id", "part", "timestamp", maintain_order=True)
     users = table.group_by("user_id", maintain_order=True).agg(
-        *((pl.col("part") == number).sum().alias(part) for number, part in enumerate(PARTS))
+        *((pl.col("part") == number).sum().alias(part) for number, part in enumerate(TABLES))
     )
-    train, valid, test = (users[part].to_numpy().astype(np.int64) for part in PARTS)
+    train, valid, test = (users[part].to_numpy().astype(np.int64) for part in TABLES)
     whole = histories_of(table, train + valid + test, users["user_id"].to_list())
     facts: dict[str, Any] = {"rows": {p: t.height for p, t in _named(tables)}}
     parts = []
@@ -77,7 +77,7 @@ def read_split(data: Dataset, folder: Path) -> Split:
 
 
 def _named(tables: list[pl.DataFrame]) -> zip[tuple[str, pl.DataFrame]]:
-    return zip(PARTS, tables, strict=True)
+    return zip(TABLES, tables, strict=True)
 
 
 def _read_part(data: Dataset, folder: Path, part: str, number: int) -> pl.DataFrame:

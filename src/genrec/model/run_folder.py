@@ -37,7 +37,7 @@ FORMAT = 3
 """Version of the run folder's layout."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
 """Former names of settings in the config.yaml of older runs, with their present names."""
-PARTS = (
+RUN_FILES = (
     "genrec.json",
     "config.yaml",
     "catalogue.parquet",
@@ -90,9 +90,9 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         write(work)
         follow_umask(work)
-        for name in PARTS:
+        for name in RUN_FILES:
             _remove(folder / name)
-        for name in reversed(PARTS):
+        for name in reversed(RUN_FILES):
             if (work / name).exists():
                 os.replace(work / name, folder / name)
     finally:

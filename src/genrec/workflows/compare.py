@@ -32,7 +32,7 @@ from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.workflows.kept_lists import CachedLists
 from genrec.workflows.named_models import FitContext, ModelSpec, check_model, model_spec, note
-from genrec.workflows.plan import FITS, PARTS, ComparisonConfig
+from genrec.workflows.plan import EVALUATE_ON, TRAIN_ON, ComparisonConfig
 from genrec.workflows.runs import CUTOFFS, sampled
 
 KEPT = "models"
@@ -225,10 +225,12 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
             f"The reference {plan.reference!r} is not one of the models; give one of "
             f"{', '.join(names)}."
         )
-    if plan.train_on not in FITS:
-        raise ConfigError(f"train_on is {plan.train_on!r}; give one of {', '.join(FITS)}.")
-    if plan.evaluate_on not in PARTS:
-        raise ConfigError(f"evaluate_on is {plan.evaluate_on!r}; give one of {', '.join(PARTS)}.")
+    if plan.train_on not in TRAIN_ON:
+        raise ConfigError(f"train_on is {plan.train_on!r}; give one of {', '.join(TRAIN_ON)}.")
+    if plan.evaluate_on not in EVALUATE_ON:
+        raise ConfigError(
+            f"evaluate_on is {plan.evaluate_on!r}; give one of {', '.join(EVALUATE_ON)}."
+        )
     if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
         raise ConfigError(
             f"seeds={plan.seeds} and k={plan.k} must be at least 1, and minutes={plan.minutes} "

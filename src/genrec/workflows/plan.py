@@ -8,10 +8,10 @@ from typing import Any
 
 from genrec.workflows.runs import CUTOFFS
 
-FITS = ("train+valid", "train")
+TRAIN_ON = ("train+valid", "train")
 
 
-PARTS = ("test", "valid")
+EVALUATE_ON = ("test", "valid")
 
 
 @dataclass(frozen=True)

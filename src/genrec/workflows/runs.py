@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.baselines import baselines
+from genrec.baselines.registry import OLD_NAMES
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.loading import load_dataset
@@ -223,7 +224,11 @@ def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[
     path = folder / "metrics.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
     same = {entry["fingerprint"] for entry in entries.values()}
-    kept = {name: entry for name, entry in before.items() if entry.get("fingerprint") in same}
+    kept = {
+        name: entry
+        for name, entry in before.items()
+        if entry.get("fingerprint") in same and OLD_NAMES.get(name) not in entries
+    }
     return {**kept, **entries}
 
 
