@@ -371,12 +371,14 @@ def test_events_go_back_into_a_log(capsys: pytest.CaptureFixture[str], tmp_path:
     url, out = f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "log.csv"
     store = EventStore(url)
     store.append([Event("ann", "i1", 1.0), Event("ann", "i2", 2.0)])
-    store.append([Event("bob", "i1", 3.0)])
+    store.append([Event("bob", "i1", 3.0), Event("ann", "i3", 4.0, kind="dislike")])
     store.close()
     assert run(capsys, "events", "delete", "--store", url, "--user", "bob")[0] == 0
     code, text, _ = run(capsys, "events", "export", "--store", url, "--out", out)
     assert (code, out.read_text().splitlines()[1:]) == (0, ["ann,i1,1.0,,view", "ann,i2,2.0,,view"])
-    assert "2 events" in text
+    assert "2 events (without the kinds dislike, hide)" in text
+    run(capsys, "events", "export", "--store", url, "--out", out, "--without", "none")
+    assert out.read_text().splitlines()[3:] == ["ann,i3,4.0,,dislike"]
     assert run(capsys, "events", "export", "--store", "nonsense", "--out", out)[0] == 2
 
 

@@ -251,7 +251,7 @@ def test_dropped_rows_are_counted_and_the_others_keep_their_row_number(tmp_path:
         ("log.csv", "user,item,time\n,a,1\n", "no row has both a user and an item"),
         ("log.csv", b"user,item,time\nu,caf\xe9,1\n", "not UTF-8 at line 2, byte offset 20"),
         ("log.jsonl", b'{"user": "caf\xe9"}\n', "not UTF-8 at line 1, byte offset 13"),
-        ("log.csv", "user,item,time\nu,a,1,2\n", "log.csv: cannot be read"),
+        ("log.csv", "user,item,time\nu,a,1,2\n", "line 2 has 4 fields"),
         ("log.jsonl", '{"user": 1}\n[1, 2]\n', "line 2 is not a JSON object"),
         ("log.parquet", "nothing", "log.parquet: cannot be read"),
         ("log.xls", "nothing", "unknown file format"),

@@ -120,6 +120,9 @@ def test_an_export_is_prepared_again(tmp_path: Path, suffix: str) -> None:
     items = {"item_id": data.catalogue.item_ids, "title": data.catalogue.titles}
     pl.DataFrame(items).write_csv(tmp_path / "titles.csv")
     path = tmp_path / f"log{suffix}"
+    user, item = data.histories.user_ids[0], data.catalogue.item_ids[0]
+    store.append([Event(user, item, 99.0, kind="dislike"), Event(user, item, 99.0, kind="hide")])
+    assert store.export(path, without=()) == len(data.histories.items) + 2
     assert store.export(path) == len(data.histories.items)
     log = read_interactions(path, items=tmp_path / "titles.csv")
     again = Dataset.from_interactions(log, name="again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,6 +51,9 @@ def data_get(
     print(backbone_folder(name) if kinds.get(name) == "backbone" else dataset_files(name))
 
 
+if TYPE_CHECKING:
+    from genrec.data.dataset import Dataset
+
 Log = Annotated[
     Path,
     typer.Argument(
@@ -67,6 +70,14 @@ Timestamp = Annotated[
 ]
 Rating = Annotated[str | None, typer.Option(help="Name of the rating column.")]
 Review = Annotated[str | None, typer.Option(help="Name of the review text column.")]
+Kind = Annotated[str | None, typer.Option(help="Name of the column with the kind of each event.")]
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated kinds of events to keep, e.g. view,purchase. Default: all but "
+        "dislike and hide."
+    ),
+]
 Title = Annotated[str | None, typer.Option(help="Name of the item title column.")]
 MinUser = Annotated[int, typer.Option(help="Minimum number of interactions per user (k-core).")]
 MinItem = Annotated[int, typer.Option(help="Minimum number of interactions per item (k-core).")]
@@ -96,6 +107,8 @@ def prepare(
     rating: Rating = None,
     review: Review = None,
     title: Title = None,
+    kind: Kind = None,
+    positive: Positive = None,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
     min_rating: MinRating = None,
@@ -108,8 +121,11 @@ def prepare(
     from genrec.data.dataset import Dataset
     from genrec.data.interactions import read_interactions
 
-    columns = {"user": user, "item": item, "timestamp": timestamp, "rating": rating}
-    read = read_interactions(log, items=items, review=review, title=title, **columns)
+    columns = {"user": user, "item": item, "timestamp": timestamp, "rating": rating, "kind": kind}
+    kinds = None if positive is None else [each.strip() for each in positive.split(",")]
+    read = read_interactions(
+        log, items=items, review=review, title=title, positive=kinds, **columns
+    )
     data = Dataset.from_interactions(
         read,
         name=out.name,
@@ -125,10 +141,15 @@ def prepare(
         return print_json(
             {"folder": str(out), "fingerprint": data.fingerprint, **data.provenance.to_json()}
         )
+    return _summarise(data, out)
+
+
+def _summarise(data: Dataset, out: Path) -> None:
     counts, catalogue = (data.provenance.preparation[name] for name in ("counts", "catalogue"))
     print(
         f"{out}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; {catalogue['untitled']} items without a title, "
         f"{catalogue['duplicate_titles']} duplicate titles made unique (details in dataset.json)"
     )
-    return None
+    for note in data.provenance.preparation["source"].get("notes", []):
+        print(f"note: {note}")

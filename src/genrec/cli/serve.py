@@ -79,10 +79,15 @@ def events_export(
         float | None,
         typer.Option(help="Export only events from this time on, in seconds since 1970 (UTC)."),
     ] = None,
+    without: Annotated[
+        str, typer.Option(help="Comma-separated kinds of events to leave out, or `none`.")
+    ] = "dislike,hide",
 ) -> None:
     """Export the stored events as a log that `genrec prepare` reads, e.g. for retraining."""
-    rows = _event_store(store).export(out, since=since)
-    print(f"{out}: {rows} events; next: genrec prepare {out} --items ITEMS --out DATA")
+    kinds = [] if without == "none" else without.split(",")
+    rows = _event_store(store).export(out, since=since, without=kinds)
+    left_out = f" (without the kinds {', '.join(kinds)})" if kinds else ""
+    print(f"{out}: {rows} events{left_out}; next: genrec prepare {out} --items ITEMS --out DATA")
 
 
 def events_delete(store: Store, user: Annotated[str, typer.Option(help="Id of the user.")]) -> None:

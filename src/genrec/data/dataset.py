@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,8 @@ class Dataset:
         title: str | None = None,
         rating: str | None = None,
         review: str | None = None,
+        kind: str | None = None,
+        positive: Sequence[str] | None = None,
         **preparation: Any,
     ) -> Self:
         """Prepare a data set from pandas or Polars data frames.
@@ -117,6 +120,8 @@ class Dataset:
             title: name of the title column; recognised likewise.
             rating: name of the rating column; recognised likewise.
             review: name of the review column; recognised likewise.
+            kind: name of the column with the kind of each event; recognised likewise.
+            positive: kinds of events to keep; all but dislikes if ``None``.
             preparation: ``min_user``, ``min_item``, ``min_rating``, ``max_users``, ``ties`` and
                 ``seed``; see :meth:`from_interactions`.
 
@@ -124,16 +129,9 @@ class Dataset:
             DataError: A column is missing or holds invalid values; the message names it.
             ConfigError: A minimum or ``max_users`` is below 1.
         """
-        found = interactions_from_frames(
-            interactions,
-            items,
-            user=user,
-            item=item,
-            timestamp=timestamp,
-            title=title,
-            rating=rating,
-            review=review,
-        )
+        columns = {"user": user, "item": item, "timestamp": timestamp, "title": title}
+        more = {"rating": rating, "review": review, "kind": kind}
+        found = interactions_from_frames(interactions, items, positive=positive, **columns, **more)
         return cls.from_interactions(found, name=name, **preparation)
 
     @cached_property

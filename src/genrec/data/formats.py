@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import polars as pl
 
+from genrec.data.delimited import read_delimited
 from genrec.errors import DataError
 
 _GENRES = [
@@ -41,26 +42,41 @@ _HEADLESS = {  # file → separator, column names
 }
 
 
+NULLS = ("\\N", "NaN", "nan", "<NA>")
+"""Words that databases and pandas write for a missing value."""
+
+
 _BROKEN_FILE = (OSError, EOFError, zlib.error)
 
 
-def read_table(path: Path) -> tuple[pl.DataFrame, str]:
+class Table(NamedTuple):
+    """A table as read.
+
+    Attributes:
+        rows: the rows; column names are without RecBole's type suffixes, and missing values and the
+            words of :data:`NULLS` are null.
+        layout: ``"movielens"``, ``"recbole"``, ``"amazon"`` or ``"table"``.
+        notes: what a user should know of how the file was read.
+    """
+
+    rows: pl.DataFrame
+    layout: str
+    notes: list[str]
+
+
+def read_table(path: Path) -> Table:
     """Read a table and recognise its layout.
 
     Args:
         path: a file in any supported format.
 
-    Returns:
-        The rows (column names without RecBole's type suffixes), and the name of the layout:
-        ``"movielens"``, ``"recbole"``, ``"amazon"`` or ``"table"``.
-
     Raises:
         DataError: The file cannot be read, has an unknown format or has no rows.
     """
     try:
-        frame, layout = _read_any(path)
+        frame, layout, notes = _read_any(path)
     except pl.exceptions.NoDataError:
-        frame, layout = pl.DataFrame(), ""
+        frame, layout, notes = pl.DataFrame(), "", []
     except (pl.exceptions.PolarsError, UnicodeError, *_BROKEN_FILE) as error:
         _check_utf8(path)
         reason = str(error).partition("\n")[0]
@@ -68,19 +84,31 @@ def read_table(path: Path) -> tuple[pl.DataFrame, str]:
         raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from error
     if frame.height == 0:
         raise DataError(f"{path}: the file has no rows; download or export it again")
-    return frame, layout
+    return Table(without_null_words(frame), layout, notes)
 
 
-def _read_any(path: Path) -> tuple[pl.DataFrame, str]:
+def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace empty texts, the words of :data:`NULLS` and NaN by null."""
+    text = pl.col(pl.String)
+    missing = text.str.strip_chars().is_in(["", *NULLS])
+    return frame.with_columns(
+        pl.when(missing).then(None).otherwise(text).name.keep(),
+        pl.col(pl.Float32, pl.Float64).fill_nan(None),
+    )
+
+
+def _read_any(path: Path) -> Table:
     name = path.name.lower().removesuffix(".gz")
     if name in _HEADLESS:
-        return _read_headless(path, *_HEADLESS[name]), "movielens"
+        return Table(_read_headless(path, *_HEADLESS[name]), "movielens", [])
+    notes: list[str] = []
     match name.rpartition(".")[2]:
         case "inter" | "item":
             table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-            return _from_recbole(table), "recbole"
+            return Table(_from_recbole(table), "recbole", notes)
         case "csv" | "tsv" | "txt":
-            frame = pl.read_csv(path, separator=_separator(path), infer_schema=False)
+            with _open(path) as file:
+                frame, notes = read_delimited(file.read(), _separator(path), str(path))
         case "parquet" | "pq":
             frame = pl.read_parquet(path)
         case "jsonl" | "ndjson" | "json":
@@ -89,7 +117,8 @@ def _read_any(path: Path) -> tuple[pl.DataFrame, str]:
             known = ".csv, .tsv, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
             raise DataError(f"{path}: unknown file format; use {known}")
     amazon = {"asin", "parent_asin"} & set(frame.columns)
-    return frame, "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
+    layout = "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
+    return Table(frame, layout, notes)
 
 
 def _open(path: Path) -> IO[bytes]:

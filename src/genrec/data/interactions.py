@@ -5,14 +5,15 @@ The log may be given as the folder that holds it. An item table beside the log i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 
-from genrec.data.formats import flat_column, read_table
+from genrec.data.formats import flat_column, read_table, without_null_words
+from genrec.data.timestamps import seconds_of
 from genrec.errors import DataError
 
 # Accepted column names by role, in lower case with letters and digits only, in order of preference.
@@ -25,22 +26,21 @@ _ALIASES = {
     "rating": "rating overall score stars",
     "review": "review reviewtext text",
     "title": "title movietitle itemtitle name itemname productname",
+    "kind": "kind event eventtype action actiontype behavior behaviortype",
 }
+
+
+DISLIKES = ("dislike", "hide")
+"""Kinds of events that say that a user does not want an item."""
+
+
+# Ids that may be real or stand for a missing id. The words of NULLS never are an id.
+_NULL_LIKE = ["null", "none", "nil", "na", "n/a", "nat", "undefined", "missing"]
 
 
 _BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"} | {
     f"interactions.{suffix}": f"items.{suffix}" for suffix in ("parquet", "csv", "tsv", "jsonl")
 }
-
-
-_TIME_FORMATS = (
-    *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"),
-    *("%Y-%m-%d", "%m %d, %Y"),  # the last one is Amazon's reviewTime
-)
-
-
-# 1e11 seconds after 1970 is the year 5138, so a larger median means that the unit is smaller.
-_TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def read_interactions(
     rating: str | None = None,
     review: str | None = None,
     title: str | None = None,
+    kind: str | None = None,
+    positive: Sequence[str] | None = None,
 ) -> Interactions:
     """Read and validate an interaction log and its item table.
 
@@ -86,16 +88,21 @@ def read_interactions(
         review: name of the review column; recognised likewise.
         title: name of the title column of the item table, or of the log if there is no item table;
             recognised likewise.
+        kind: name of the column with the kind of each event; recognised likewise.
+        positive: kinds of events to keep; all but :data:`DISLIKES` if ``None``.
 
     Raises:
         DataError: A file or a column is missing, or a value is invalid; the message names the file
             and the column and suggests a remedy.
     """
     path, items_path = _locate(Path(log), None if items is None else Path(items))
-    frame, layout = read_table(path)
-    table = None if items_path is None else (read_table(items_path)[0], items_path)
-    names = _names(user, item, timestamp, rating, review, title)
-    return _interactions(frame, path, table, names, {"log": path.name, "layout": layout})
+    table = read_table(path)
+    there = None if items_path is None else read_table(items_path)
+    names = _names(user, item, timestamp, rating, review, title, kind)
+    notes = table.notes + ([] if there is None else there.notes)
+    pair = None if there is None or items_path is None else (there.rows, items_path)
+    source = {"log": path.name, "layout": table.layout}
+    return _interactions(table.rows, path, pair, names, source, notes, positive)
 
 
 def interactions_from_frames(
@@ -108,6 +115,8 @@ def interactions_from_frames(
     rating: str | None = None,
     review: str | None = None,
     title: str | None = None,
+    kind: str | None = None,
+    positive: Sequence[str] | None = None,
 ) -> Interactions:
     """Validate a log and an item table that are pandas or Polars data frames.
 
@@ -115,9 +124,9 @@ def interactions_from_frames(
     """
     frame = _polars(interactions, "interactions")
     table = None if items is None else (_polars(items, "items"), Path("items"))
-    names = _names(user, item, timestamp, rating, review, title)
+    names = _names(user, item, timestamp, rating, review, title, kind)
     source = {"log": "a data frame", "layout": "table"}
-    return _interactions(frame, Path("interactions"), table, names, source)
+    return _interactions(frame, Path("interactions"), table, names, source, [], positive)
 
 
 def _names(*given: str | None) -> dict[str, str | None]:
@@ -131,11 +140,13 @@ def _interactions(
     items: tuple[pl.DataFrame, Path] | None,
     names: dict[str, str | None],
     source: Mapping[str, str],
+    notes: list[str],
+    positive: Sequence[str] | None,
 ) -> Interactions:
     """Find the columns and validate the log and the item table."""
     needed = ("user_id", "item_id", "timestamp")
     columns = {role: _need(frame.columns, role, names[role], path) for role in needed}
-    for role in ("rating", "review"):
+    for role in ("rating", "review", "kind"):
         if found := _find(frame.columns, role, names[role], path):
             columns[role] = found
     table, table_source = None, None
@@ -147,9 +158,10 @@ def _interactions(
         title = _need(frame.columns, "title", title, path)
         pairs = frame.select(columns["item_id"], title)
         table, table_source = _unique_items(pairs, columns["item_id"], title, path)
-    rows, log_source = _validated_log(frame, columns, path)
+    frame = _wanted(frame, columns.pop("kind", None), positive, path, notes)
+    rows, log_source = _validated_log(frame, columns, path, notes)
     whole = {**source, "columns": columns, **log_source, "item_table": table_source}
-    return Interactions(rows, table, whole)
+    return Interactions(rows, table, {**whole, "notes": notes})
 
 
 def _polars(frame: Any, name: str) -> pl.DataFrame:
@@ -166,7 +178,7 @@ def _polars(frame: Any, name: str) -> pl.DataFrame:
             ) from None
     if frame.height == 0:
         raise DataError(f"{name}: the frame has no rows; give one row per interaction or item")
-    return cast(pl.DataFrame, frame)
+    return without_null_words(frame)
 
 
 def _series(column: Any, name: str) -> pl.Series:
@@ -233,8 +245,13 @@ def _no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> Data
 
 
 def _validated_log(
-    frame: pl.DataFrame, columns: dict[str, str], path: Path
+    frame: pl.DataFrame, columns: dict[str, str], path: Path, notes: list[str]
 ) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Convert the columns of the log to their types and drop rows without ids and repeated rows.
+
+    Returns:
+        The log, and facts about what was read; ``notes`` is extended.
+    """
     read = frame.height
     table = pl.DataFrame(
         [flat_column(frame[column]).alias(role) for role, column in columns.items()]
@@ -244,7 +261,9 @@ def _validated_log(
     known = with_user.drop_nulls("item_id")
     if known.height == 0:
         raise DataError(f"{path}: no row has both a user and an item; check --user and --item")
-    seconds, unit = _seconds(known["timestamp"])
+    notes += [*_null_like(known, "user_id", path), *_null_like(known, "item_id", path)]
+    seconds, unit, remark = seconds_of(known["timestamp"])
+    notes += [f"{path}: column {columns['timestamp']!r} {remark}"] if remark else []
     _check(known, "timestamp", seconds.is_finite(), columns, path)
     known = known.with_columns(seconds.alias("timestamp"))
     if "rating" in columns:
@@ -260,40 +279,70 @@ def _validated_log(
         "null_item": with_user.height - known.height,
         "duplicate": known.height - once.height,
     }
+    reasons = ("without a user id", "without an item id", "repeated")
+    counts = zip(reasons, dropped.values(), strict=True)
+    if shown := [f"{count} {reason}" for reason, count in counts if count]:
+        notes.append(f"{path}: dropped rows: {', '.join(shown)}")
     log = once.select(*key, "row", pl.exclude(*key, "row"))
     return log, {"rows_read": read, "timestamp_unit": unit, "dropped": dropped}
 
 
+def _wanted(
+    frame: pl.DataFrame,
+    column: str | None,
+    positive: Sequence[str] | None,
+    path: Path,
+    notes: list[str],
+) -> pl.DataFrame:
+    """Keep the events of the positive kinds, or leave out dislikes if none are given."""
+    if column is None:
+        if positive is None:
+            return frame
+        raise _no_column(path, "kind column", "kind", frame.columns)
+    kinds = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
+    if positive is None:
+        kept = frame.filter(~kinds.is_in(DISLIKES).fill_null(False))
+    else:
+        kept = frame.filter(kinds.is_in([each.lower() for each in positive]).fill_null(False))
+    if not kept.height:
+        found = ", ".join(kinds.drop_nulls().unique().sort().head(10))
+        raise DataError(
+            f"{path}: no event of column {column!r} has a positive kind (the kinds are {found}); "
+            "choose some with --positive KINDS"
+        )
+    if out := frame.height - kept.height:
+        names = ", ".join(DISLIKES) if positive is None else f"others than {', '.join(positive)}"
+        notes.append(f"{path}: left out {out} events of the kinds {names} (column {column!r})")
+    return kept
+
+
 def _ids(column: pl.Series) -> pl.Series:
-    """Convert ids to text; 7.0 and 7 are the same id, and blank ids become null."""
+    """Convert ids to text; blank ids become null.
+
+    If all numbers of the column are whole, 7.00, 7.0 and 7 are the same id. pandas writes 7.0 for a
+    column of whole numbers with missing values.
+    """
     if column.dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
         column = whole if (whole == column).all() else column
     text = column.cast(pl.String).str.strip_chars()
-    return text.set(text == "", None)
+    text = text.set(text == "", None)
+    decimals = text.str.extract(r"^[+-]?\d+\.(\d+)$")
+    if not decimals.str.contains("^0+$").all():
+        return text
+    return text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
 
 
-def _seconds(column: pl.Series) -> tuple[pl.Series, str]:
-    """Convert timestamps to seconds since 1970.
-
-    Returns:
-        The seconds (f64, null where a value cannot be read; times without a zone are UTC), and the
-        unit of the input.
-    """
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime"
-    numbers = column.cast(pl.Float64, strict=False)
-    size = cast(float, numbers.abs().median() or 0.0)
-    units = (unit for limit, *unit in _TIME_UNITS if size > limit)
-    divisor, unit = cast(tuple[float, str], next(units, (1.0, "as given")))
-    numbers = numbers / divisor
-    if column.dtype != pl.String or numbers.null_count() == column.null_count():
-        return numbers, unit
-    text = column.str.strip_chars()
-    times = [text.str.to_datetime(form, time_zone="UTC", strict=False) for form in _TIME_FORMATS]
-    times.append(text.str.to_datetime("%+", strict=False))
-    seconds = [time.dt.epoch("us") / 1e6 for time in times]
-    return pl.select(pl.coalesce(numbers, *seconds)).to_series(), "text"
+def _null_like(log: pl.DataFrame, role: str, path: Path) -> Iterator[str]:
+    """Yield a note for each word among the ids that often means a missing value."""
+    ids = log[role]
+    words = ids.filter(ids.str.to_lowercase().is_in(_NULL_LIKE)).value_counts(sort=True)
+    for word, count in words.iter_rows():
+        name = role.removesuffix("_id")
+        yield (
+            f"{path}: the {name} id {word!r} was kept (rows: {count}); if it means a missing id, "
+            "leave it empty in the file"
+        )
 
 
 def _check(
@@ -322,17 +371,18 @@ def _item_table(
 def _unique_items(
     table: pl.DataFrame, item: str, title: str, path: Path
 ) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Keep the first row of each item id and count the rows that were dropped or conflicting."""
+    """Keep the first row with a title of each item id and count dropped and conflicting rows."""
     named = [_ids(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
     frame = pl.DataFrame([*named, *(flat_column(table[name]) for name in others)])
     known = frame.drop_nulls("item_id")
-    items = known.unique("item_id", keep="first", maintain_order=True)
-    titles = known.select("item_id", "title").unique()
+    titles = known.select("item_id", "title").drop_nulls().unique()
+    first = known.sort(pl.col("title").is_null(), maintain_order=True)
+    items = first.unique("item_id", keep="first", maintain_order=True)
     return items, {
         "file": path.name,
         "rows_read": frame.height,
         "null_ids": frame.height - known.height,
         "duplicate_ids": known.height - items.height,
-        "conflicting_titles": titles.height - items.height,
+        "conflicting_titles": titles.height - titles["item_id"].n_unique(),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genrec.data.interactions import DISLIKES
 from genrec.errors import ConfigError
 
 
@@ -33,7 +34,7 @@ class ServeConfig(BaseModel):
         description="allowed values of the Host header, against DNS rebinding; all if empty",
     )
     disliked: tuple[str, ...] = Field(
-        ("dislike", "hide"), description="kinds of events that do not count as history"
+        DISLIKES, description="kinds of events that do not count as history"
     )
 
     max_history: int = Field(200, ge=1, description="maximum number of items in a history")

@@ -18,6 +18,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from genrec.data.interactions import DISLIKES
 from genrec.errors import ConfigError, DataError
 from genrec.files import replacing
 from genrec.serving.problems import StoreError
@@ -181,12 +182,15 @@ class EventStore:
 
         return self._write(write)
 
-    def export(self, path: Path, *, since: float | None = None) -> int:
+    def export(
+        self, path: Path, *, since: float | None = None, without: Sequence[str] = DISLIKES
+    ) -> int:
         """Write the events as a log that ``genrec prepare`` reads.
 
         Args:
             path: file to write, .parquet or .csv.
             since: export only events with this timestamp or a later one, in seconds since 1970.
+            without: kinds of events to leave out; a user's history does not contain dislikes.
 
         Returns:
             The number of events.
@@ -196,14 +200,14 @@ class EventStore:
         """
         if path.suffix not in (".parquet", ".csv"):
             raise DataError(f"{path}: events are exported to a .parquet or a .csv file; rename it.")
-        frame = pl.concat([_empty(), *self._try(lambda: list(self._parts(since)))])
+        frame = pl.concat([_empty(), *self._try(lambda: list(self._parts(since, without)))])
         with replacing(path) as partial:
             frame.write_csv(partial) if path.suffix == ".csv" else frame.write_parquet(partial)
         return frame.height
 
-    def _parts(self, since: float | None) -> Iterator[pl.DataFrame]:
+    def _parts(self, since: float | None, without: Sequence[str]) -> Iterator[pl.DataFrame]:
         columns = [EVENTS.c[name] for name in _empty().columns]
-        query = sa.select(*columns).order_by(EVENTS.c.id)
+        query = sa.select(*columns).where(EVENTS.c.kind.not_in(without)).order_by(EVENTS.c.id)
         if since is not None:
             query = query.where(EVENTS.c.timestamp >= since)
         with self._engine.connect().execution_options(yield_per=EXPORT_ROWS) as connection:

@@ -1,0 +1,165 @@
+"""Delimited text such as CSV and TSV, with quotes as the standard has them or as plain characters.
+
+RFC 4180 encloses a field in quotes if it holds a separator, a line break or a quote. Many files,
+tab-separated ones above all, hold titles with quotes that enclose nothing. A reader that takes such
+a quote for the start of a field swallows the rows up to the next quote without an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from genrec.errors import DataError
+
+MOST_LINES = 1000
+"""Maximum number of lines of one quoted field."""
+
+
+def read_delimited(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame, list[str]]:
+    """Read delimited text with a header; all columns are text.
+
+    A field is quoted if its first character is a quote and another quote ends it before a separator
+    or the end of a line. Any other quote is a character. A quoted field may span several lines,
+    unless each of these lines would be a row by itself and no other field of the file must span
+    lines.
+
+    Args:
+        data: the content of the file, UTF-8.
+        separator: the character between two fields.
+        name: name of the file, for messages.
+
+    Returns:
+        The rows, and notes on quotes that were read as characters.
+
+    Raises:
+        DataError: A line has more fields than the header.
+        polars.exceptions.PolarsError: The text cannot be read.
+        UnicodeError: The text is not UTF-8.
+    """
+    quoted = b'"' in data
+    if not quoted or _standard(data, separator):
+        try:
+            quote = '"' if quoted else None
+            return pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False), []
+        except pl.exceptions.ComputeError:  # a line is too long: the reader below names it
+            pass
+    return _Lines(data.decode("utf-8-sig"), separator, name).table()
+
+
+def _standard(data: bytes, separator: str) -> bool:
+    """Return whether every line by itself is a record whose quotes all enclose fields."""
+    lines = pl.read_csv(
+        data, separator="\x1f", quote_char=None, has_header=False, infer_schema=False
+    ).to_series()
+    bare, quoted = rf'[^"{re.escape(separator)}]*', r'"(?:[^"]|"")*"'
+    one = f"(?:{quoted}|{bare})"
+    pattern = rf"^{one}(?:{re.escape(separator)}{one})*\r?$"
+    return bool(lines.str.contains(pattern).fill_null(True).all())
+
+
+@dataclass
+class _Record:
+    """The fields of one record; ``end`` is the line after it."""
+
+    fields: list[str]
+    end: int
+    open: bool = False  # a field starts with a quote that does not enclose it
+    unclear: bool = False  # it spans lines, each of which could be a record
+
+
+@dataclass
+class _Lines:
+    """Splits text into records line by line."""
+
+    text: str
+    separator: str
+    name: str
+    lines: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lines = [line.removesuffix("\r") for line in self.text.split("\n")]
+        mark = re.escape(self.separator)
+        self._field = re.compile(
+            rf'(?:"([^"]*(?:""[^"]*)*)"(?={mark}|\Z)|([^{mark}\n]*))({mark}|\Z)'
+        )
+        self._closing = re.compile(rf'"(?:{mark}|\Z)')
+
+    def table(self) -> tuple[pl.DataFrame, list[str]]:
+        """Return all rows and the notes."""
+        first = next((at for at, line in enumerate(self.lines) if line.strip()), None)
+        if first is None:
+            return pl.DataFrame(), []
+        header = self._record(first, None)
+        width = len(header.fields)
+        rows = self._rows(header.end, width, join_unclear=False)
+        spans = [start for start, row in rows if row.end > start + 1]
+        if spans and any(row.unclear for _, row in rows):
+            rows = self._rows(header.end, width, join_unclear=True)
+        if len(set(header.fields)) < width:
+            names = ", ".join(header.fields)
+            raise DataError(f"{self.name}: two columns have the same name: {names}; rename one")
+        filled = [row.fields + [""] * (width - len(row.fields)) for _, row in rows]
+        schema = dict.fromkeys(header.fields, pl.String)
+        frame = pl.DataFrame(filled, schema=schema, orient="row")
+        return frame, self._notes([start for start, row in rows if row.open])
+
+    def _notes(self, opened: Sequence[int]) -> list[str]:
+        if not opened:
+            return []
+        first = opened[0] + 1
+        many = f"line {first}" + (f" and {len(opened) - 1} more lines" if opened[1:] else "")
+        return [f"{self.name}: quotes that do not enclose a field were read as characters ({many})"]
+
+    def _rows(self, start: int, width: int, join_unclear: bool) -> list[tuple[int, _Record]]:
+        rows = []
+        while start < len(self.lines):
+            if self.lines[start].strip():
+                row = self._record(start, width, join_unclear)
+                if len(row.fields) > width:
+                    raise DataError(
+                        f"{self.name}: line {start + 1} has {len(row.fields)} fields, but the "
+                        f"header has {width}; put fields that hold {self.separator!r} in quotes"
+                    )
+                rows.append((start, row))
+                start = row.end
+            else:
+                start += 1
+        return rows
+
+    def _record(self, start: int, width: int | None, join_unclear: bool = False) -> _Record:
+        """Split the record that starts in a line; it spans lines if a quoted field does."""
+        alone = self._split(self.lines[start], start + 1)
+        assert alone is not None  # one line can always be split
+        if not alone.open or width is None:
+            return alone
+        for end in range(start + 2, min(start + MOST_LINES, len(self.lines)) + 1):
+            if not self._closing.search(self.lines[end - 1]):
+                continue
+            joined = self._split("\n".join(self.lines[start:end]), end)
+            if joined is None or joined.open:
+                continue
+            if len(joined.fields) != width:
+                break
+            alone.unclear = all(self._width(line) == width for line in self.lines[start:end])
+            return joined if join_unclear or not alone.unclear else alone
+        return alone
+
+    def _width(self, line: str) -> int:
+        record = self._split(line, 0)
+        return 0 if record is None else len(record.fields)
+
+    def _split(self, text: str, end: int) -> _Record | None:
+        """Split text into fields; ``None`` if a line break is outside of a quoted field."""
+        record, position = _Record([], end), 0
+        while match := self._field.match(text, position):
+            enclosed, plain, mark = match.groups()
+            record.fields.append(plain if enclosed is None else enclosed.replace('""', '"'))
+            record.open |= enclosed is None and plain.startswith('"')
+            position = match.end()
+            if not mark:
+                return record
+        return None

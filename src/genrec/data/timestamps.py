@@ -1,0 +1,67 @@
+"""Timestamps of a log: numbers in several units and texts in several formats become seconds."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import polars as pl
+
+_TIME_FORMATS = (
+    *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"),
+    *("%Y-%m-%d", "%m %d, %Y"),  # the last one is Amazon's reviewTime
+)
+
+
+# 1e11 seconds after 1970 is the year 5138, so a larger number has a smaller unit.
+_TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
+
+
+# In a column of mixed units, a number is a time if it lies between 1995 and 2040 in its unit.
+_PLAUSIBLE = (788_918_400, 2_208_988_800)
+
+
+def seconds_of(column: pl.Series) -> tuple[pl.Series, str, str]:
+    """Convert timestamps to seconds since 1970.
+
+    Returns:
+        The seconds (f64, null where a value cannot be read; times without a zone are UTC), the unit
+        of the input, and a remark if the input mixes units.
+    """
+    if column.dtype.is_temporal():
+        return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime", ""
+    numbers, unit, remark = _numbers_in_seconds(column.cast(pl.Float64, strict=False))
+    if column.dtype != pl.String or numbers.null_count() == column.null_count():
+        return numbers, unit, remark
+    text = column.str.strip_chars()
+    times = [text.str.to_datetime(form, time_zone="UTC", strict=False) for form in _TIME_FORMATS]
+    times.append(text.str.to_datetime("%+", strict=False))
+    seconds = [time.dt.epoch("us") / 1e6 for time in times]
+    return pl.select(pl.coalesce(numbers, *seconds)).to_series(), "text", remark
+
+
+def _numbers_in_seconds(numbers: pl.Series) -> tuple[pl.Series, str, str]:
+    """Convert numbers to seconds.
+
+    All numbers have the unit of the median. If their sizes show several units, each number gets its
+    own one, provided that all of them are plausible times then.
+
+    Returns:
+        The seconds, the unit, and a remark if there are several units.
+    """
+    sizes = numbers.abs().to_frame("size")
+    own, unit = pl.lit(1.0), pl.lit("seconds")
+    for limit, divisor, name in reversed(_TIME_UNITS):
+        own = pl.when(pl.col("size") > limit).then(divisor).otherwise(own)
+        unit = pl.when(pl.col("size") > limit).then(pl.lit(name)).otherwise(unit)
+    found = sizes.drop_nulls().select(own.alias("own"), unit.alias("unit"))
+    counts = found["unit"].value_counts(sort=True)
+    size = cast(float, sizes["size"].median() or 0.0)
+    common = next((each for each in _TIME_UNITS if size > each[0]), (0.0, 1.0, "as given"))
+    if len(counts) < 2:
+        return numbers / common[1], common[2], ""
+    shares = " and ".join(f"{name} (rows: {count})" for name, count in counts.iter_rows())
+    each = numbers / sizes.select(own).to_series()
+    if each.drop_nulls().is_between(*_PLAUSIBLE).all():
+        return each, "mixed", f"holds {shares}; each was converted from its own unit"
+    remark = f"seems to hold {shares}; all were read as {common[2]}, so check the times"
+    return numbers / common[1], common[2], remark

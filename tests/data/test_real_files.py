@@ -1,0 +1,205 @@
+"""What the files of real people look like: kinds of faults, each with several inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrec.data.dataset import Dataset
+from genrec.data.delimited import read_delimited
+from genrec.data.interactions import Interactions, read_interactions
+from genrec.errors import DataError
+
+NOW = 1_700_000_000
+
+
+def read(
+    folder: Path, log: str, items: str = "", suffix: str = "csv", **columns: str
+) -> Interactions:
+    path = folder / f"log.{suffix}"
+    path.write_text(log, encoding="utf-8")
+    table = folder / f"table.{suffix}" if items else None
+    if table:
+        table.write_text(items, encoding="utf-8")
+    return read_interactions(path, items=table, **columns)
+
+
+def notes(data: Interactions) -> str:
+    return " ".join(data.source["notes"])  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("separator", "text", "fields"),
+    [
+        # A quote that nothing closes, or that closes in another row, is a character.
+        ("\t", 'a\tb\n1\t"Two\n2\tThree\n3\tFive"\n4\tSix\n', ['"Two', "Three", 'Five"', "Six"]),
+        (",", 'a,b\n1,"Two\n2,Three\n', ['"Two', "Three"]),
+        ("|", 'a|b\n1|Two"\n2|"\n3|x\n', ['Two"', '"', "x"]),
+        # So is a quote inside of a field, or one that encloses only a part of it.
+        (",", 'a,b\n1,7" single\n2,12" single\n', ['7" single', '12" single']),
+        ("\t", 'a\tb\n1\t"Weird Al" Yankovic\n2\tx\n', ['"Weird Al" Yankovic', "x"]),
+        (";", 'a;b\n1;the "best" of\n2;x "y"\n', ['the "best" of', 'x "y"']),
+        # Quotes that enclose a field are not part of it.
+        (",", 'a,b\n1,"Two, or ""Three"""\n2,"x"\r\n', ['Two, or "Three"', "x"]),
+        ("\t", 'a\tb\n1\t"Two\tThree"\n2\t"Four"\n', ["Two\tThree", "Four"]),
+        (",", 'a,b\n1,"Two\nand, so on"\n2,"x\n\ny"\n3,z\n', ["Two\nand, so on", "x\n\ny", "z"]),
+        # Lines that could be rows are joined only in a file whose fields span lines elsewhere.
+        (",", 'a,b\n1,"x\ny"\n2,"Hello\nWorld, the end"\n', ["x\ny", "Hello\nWorld, the end"]),
+    ],
+)
+def test_quotes_enclose_fields_or_are_characters(
+    separator: str, text: str, fields: list[str]
+) -> None:
+    frame, _ = read_delimited(text.encode(), separator, "log")
+    assert frame["b"].to_list() == fields
+
+
+@given(st.lists(st.text('ab" ', max_size=6), min_size=1, max_size=8))
+def test_tab_separated_rows_equal_lines(titles: list[str]) -> None:
+    text = "id\ttitle\n" + "".join(f"{row}\t{title}\n" for row, title in enumerate(titles))
+    frame, _ = read_delimited(text.encode(), "\t", "log")
+    assert frame["id"].to_list() == [str(row) for row in range(len(titles))]
+
+
+def test_read_quotes_are_noted_with_their_line(tmp_path: Path) -> None:
+    log = 'user\titem\ttime\ttitle\nu\t1\t1\tx\nu\t2\t2\t"Two\nu\t3\t3\ty\n'
+    data = read(tmp_path, log, suffix="tsv")
+    assert data.log.height == 3
+    assert "log.tsv: quotes that do not enclose a field were read as characters (line 3)" in notes(
+        data
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item,time\nu,1,1\nu,a,b,3\n", "line 3 has 4 fields, but the header has 3"),
+        ('user,item,time\nu,"1,1\nu,2,3,4,5\n', "line 3 has 5 fields"),
+        ('user,item,user\nu,"1" x,1\n', "two columns have the same name"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("log", "items"),
+    [
+        ("user,item,time\n1.0,123.0,5\n1,7,6\n", "item,title\n123,Alpha\n7.00,Beta\n"),
+        ("user,item,time\n1,123,5\n1.0,7.0,6\n", "item,title\n123.0,Alpha\n7.0,Beta\n"),
+        ("user,item,time\n1.00,123.00,5\n1.0,7,6\n", "item,title\n123,Alpha\n7,Beta\n"),
+    ],
+)
+def test_numbers_as_ids_are_the_same_id_in_every_form(tmp_path: Path, log: str, items: str) -> None:
+    data = Dataset.from_interactions(read(tmp_path, log, items), name="log")
+    assert data.histories.user_ids == ["1"]
+    assert sorted(data.catalogue.item_ids) == ["123", "7"]
+    assert sorted(data.catalogue.titles) == ["Alpha", "Beta"]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.Series(["1.00", "2.00"]).cast(pl.Decimal(10, 2)),
+        pl.Series([1.0, 2.0]),
+        pl.Series([1, 2], dtype=pl.UInt8),
+    ],
+)
+def test_number_columns_of_parquet_give_the_same_ids(tmp_path: Path, ids: pl.Series) -> None:
+    frame = pl.DataFrame({"user": ids, "item": ids, "time": [1, 2]})
+    frame.write_parquet(tmp_path / "log.parquet")
+    assert read_interactions(tmp_path / "log.parquet").log["user_id"].to_list() == ["1", "2"]
+
+
+def test_ids_with_decimals_stay_as_they_are(tmp_path: Path) -> None:
+    data = read(tmp_path, "user,item,time\nu,1.0,1\nu,1.5,2\n")
+    assert data.log["item_id"].to_list() == ["1.0", "1.5"]
+
+
+@pytest.mark.parametrize("word", ["\\N", "NaN", "nan", "", "  ", "<NA>"])
+def test_null_words_are_null_everywhere(tmp_path: Path, word: str) -> None:
+    log = f"user,item,time,rating\nu,1,1,5\n{word},1,2,5\nu,{word},3,5\nu,2,4,{word}\n"
+    data = read(
+        tmp_path, log, f"item,title,genre\n1,{word},Drama\n1,Alpha,{word}\n2,{word},{word}\n"
+    )
+    assert data.log["user_id"].to_list() == ["u", "u"]
+    assert data.log["rating"].to_list() == [5.0, None]
+    assert data.source["dropped"] == {"null_user": 1, "null_item": 1, "duplicate": 0}
+    assert "dropped rows: 1 without a user id, 1 without an item id" in notes(data)
+    assert data.items is not None
+    assert data.items.rows() == [("1", "Alpha", None), ("2", None, None)]
+
+
+def test_a_bare_nan_of_json_is_no_title(tmp_path: Path) -> None:
+    log = '{"user": "u", "item": 1, "time": 1, "title": NaN}\n'
+    log += '{"user": "u", "item": 2, "time": 2, "title": "Two"}\n'
+    data = read(tmp_path, log, suffix="jsonl")
+    assert data.items is not None
+    assert data.items.sort("item_id")["title"].to_list() == [None, "Two"]
+
+
+@pytest.mark.parametrize("word", ["None", "null", "N/A"])
+def test_words_that_may_be_ids_are_kept_and_noted(tmp_path: Path, word: str) -> None:
+    data = read(tmp_path, f"user,item,time\n{word},1,1\n{word},2,2\nu,1,3\n")
+    assert data.log.height == 3
+    assert f"the user id '{word}' was kept (rows: 2)" in notes(data)
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "seconds"),
+    [
+        ((f"{NOW}", f"{NOW + 1}000"), "mixed", (NOW, NOW + 1)),
+        ((f"{NOW}000", f"{NOW + 1}000", f"{NOW + 2}"), "mixed", (NOW, NOW + 1, NOW + 2)),
+        ((f"{NOW}", f"{NOW + 1}000000", f"{NOW + 2}000"), "mixed", (NOW, NOW + 1, NOW + 2)),
+        ((f"{NOW}000", f"{NOW + 1}000"), "milliseconds", (NOW, NOW + 1)),
+    ],
+)
+def test_each_time_is_read_in_its_own_unit(
+    tmp_path: Path, times: tuple[str, ...], unit: str, seconds: tuple[int, ...]
+) -> None:
+    log = "user,item,time\n" + "".join(f"u,{n},{time}\n" for n, time in enumerate(times))
+    data = read(tmp_path, log)
+    assert data.source["timestamp_unit"] == unit
+    assert data.log["timestamp"].to_list() == list(seconds)
+    assert ("each was converted from its own unit" in notes(data)) is (unit == "mixed")
+
+
+def test_units_that_are_unclear_are_noted(tmp_path: Path) -> None:
+    log = f"user,item,time\nu,1,0\nu,2,{NOW}000\nu,3,{NOW + 1}000\n"
+    data = read(tmp_path, log)
+    assert data.source["timestamp_unit"] == "milliseconds"
+    assert "seems to hold milliseconds (rows: 2) and seconds (rows: 1)" in notes(data)
+
+
+KINDS = "user,item,time,event\nu,1,1,view\nu,2,2,Dislike\nu,3,3,hide\nu,4,4,purchase\n"
+
+
+@pytest.mark.parametrize(
+    ("positive", "items", "note"),
+    [
+        (None, ["1", "4"], "left out 2 events of the kinds dislike, hide"),
+        (["purchase"], ["4"], "left out 3 events of the kinds others than purchase"),
+        (["view", "dislike"], ["1", "2"], "left out 2 events"),
+    ],
+)
+def test_dislikes_are_no_history(
+    tmp_path: Path, positive: list[str] | None, items: list[str], note: str
+) -> None:
+    (tmp_path / "log.csv").write_text(KINDS)
+    data = read_interactions(tmp_path / "log.csv", positive=positive)
+    assert data.log["item_id"].to_list() == items
+    assert note in notes(data)
+
+
+def test_positive_kinds_need_a_column_and_events(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(KINDS)
+    with pytest.raises(DataError, match="the kinds are dislike, hide, purchase, view"):
+        read_interactions(tmp_path / "log.csv", positive=["like"])
+    (tmp_path / "log.csv").write_text("user,item,time\nu,1,1\n")
+    with pytest.raises(DataError, match=r"no kind column .* --kind COLUMN"):
+        read_interactions(tmp_path / "log.csv", positive=["like"])
