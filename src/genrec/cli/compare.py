@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Json, Nll, Seed, Users
-from genrec.cli.output import numbers, print_comparison, print_json, progress_bar
+from genrec.cli.options import ExcludeSeen, Json, Nll, Seed, Users
+from genrec.cli.output import numbers, print_comparison, print_json, print_progress, progress_bar
 
 if TYPE_CHECKING:
     from genrec.evaluation.comparison import Comparison
@@ -91,6 +90,7 @@ def compare(
     minutes: Minutes = 5.0,
     cutoffs: Cutoffs = "5,10",
     assignments: Assignments = None,
+    exclude_seen: ExcludeSeen = None,
     nll: Nll = False,
     reference: Reference = None,
     hourly_cost: HourlyCost = None,
@@ -115,13 +115,15 @@ def compare(
         seeds=seeds,
         minutes=minutes,
         settings=parse_assignments(assignments or []),
+        exclude_seen=exclude_seen,
         nll=nll,
         reference=reference,
         hourly_cost=hourly_cost,
         allow_leaks=allow_leaks,
     )
     out = out or _default_folder(dataset, split, evaluate_on)
-    found = run_comparison(dataset, plan, out, say=_say, progress=progress_bar("evaluating"))
+    bar = progress_bar("evaluating")
+    found = run_comparison(dataset, plan, out, say=print_progress, progress=bar)
     if as_json:
         print_json(found.to_json())
     else:
@@ -135,10 +137,6 @@ def _show(comparison: Comparison, out: Path) -> None:
     for line in notes(comparison):
         print(f"note: {line}")
     print(f"full report: {out / 'report.html'}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _default_folder(dataset: str, split: str, evaluate_on: str) -> Path:

@@ -21,6 +21,16 @@ Restart = Annotated[
 ]
 
 
+ExcludeSeen = Annotated[
+    bool | None,
+    typer.Option(
+        "--exclude-seen/--include-seen",
+        help="Whether lists leave out items of the user's own history. Default: yes, unless the "
+        "training histories often repeat items.",
+    ),
+]
+
+
 Nll = Annotated[
     bool,
     typer.Option(

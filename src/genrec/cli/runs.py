@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from genrec.cli.options import Json, Nll, Restart, Seed, Users
+from genrec.cli.options import ExcludeSeen, Json, Nll, Restart, Seed, Users
 from genrec.cli.output import (
     print_comparison,
     print_json,
     print_likelihood,
     print_paired,
+    print_progress,
     print_recommendations,
     progress_bar,
 )
@@ -85,6 +86,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     users: Users = None,
+    exclude_seen: ExcludeSeen = None,
     nll: Nll = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -92,8 +94,15 @@ def evaluate(
     """Evaluate a run and the counting baselines on its test users; write metrics and a report."""
     from genrec.workflows.runs import evaluate_run
 
-    progress = progress_bar("evaluating")
-    evaluations = evaluate_run(run, users=users, seed=seed, nll=nll, progress=progress)
+    evaluations = evaluate_run(
+        run,
+        users=users,
+        seed=seed,
+        exclude_seen=exclude_seen,
+        nll=nll,
+        say=print_progress,
+        progress=progress_bar("evaluating"),
+    )
     if as_json:
         return print_json({each.name: each.to_json() for each in evaluations})
     print_comparison(evaluations)

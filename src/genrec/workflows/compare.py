@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from genrec.errors import ConfigError, DataError
 from genrec.evaluation.comparison import Comparison, Entry
 from genrec.evaluation.evaluate import Progress, average_runs, evaluate, evaluate_lists
 from genrec.evaluation.leakage import Finding, check_fitted, check_split, refuse_leaks
+from genrec.evaluation.seen import choose_seen
 from genrec.evaluation.slices import slices
 from genrec.files import write_text
 from genrec.recommender import Recommender
@@ -77,8 +79,13 @@ def run_comparison(
     """
     specs = _contenders(plan)
     _check_folder(out)
-    task, findings = _context(dataset, plan, out, say)
+    task, findings = _context(dataset, plan, out)
     test = sampled(task.split.test, plan.users, plan.seed)
+    exclude_seen, repeats = choose_seen(task.split, test, plan.exclude_seen)
+    plan = replace(plan, exclude_seen=exclude_seen)
+    findings += repeats
+    for finding in findings:
+        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
     (out / KEPT).mkdir(parents=True, exist_ok=True)
     entries = []
     for number, each in enumerate(specs, start=1):
@@ -98,18 +105,12 @@ def run_comparison(
     return comparison
 
 
-def _context(
-    dataset: str, plan: ComparisonConfig, out: Path, say: Callable[[str], None]
-) -> tuple[FitContext, list[Finding]]:
+def _context(dataset: str, plan: ComparisonConfig, out: Path) -> tuple[FitContext, list[Finding]]:
     """Load and split the data, check the split for leaks, and choose the training data."""
     data = load_dataset(dataset)
     whole = split_dataset(data, plan.split)
     split = one_step_earlier(whole) if plan.evaluate_on == "valid" else whole
-    findings = check_split(split)
-    if not plan.allow_leaks:
-        refuse_leaks(findings)
-    for finding in findings:
-        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
+    findings = _checked(check_split(split), plan.allow_leaks)
     known = whole.train if plan.evaluate_on == "valid" else before_test(whole)
     alone = plan.train_on == "train"
     fitted, valid = (split.train, split.valid) if alone else (known, None)
@@ -126,6 +127,7 @@ def compare(
     k: Sequence[int] = CUTOFFS,
     users: int | None = None,
     seed: int = 0,
+    exclude_seen: bool | None = None,
     nll: bool = False,
     reference: str | None = None,
     allow_leaks: bool = False,
@@ -133,8 +135,7 @@ def compare(
 ) -> Comparison:
     """Compare recommenders on the test targets of one split.
 
-    Models that are not fitted yet are fitted on ``split.train``; ``split.valid`` serves for early
-    stopping.
+    Models that are not fitted yet are fitted on ``split.train`` and stop early by ``split.valid``.
 
     Args:
         models: recommenders with different names.
@@ -142,6 +143,7 @@ def compare(
         k: cut-offs of the metrics.
         users: number of test users, drawn with ``seed``; all if ``None``.
         seed: seed of the drawn users and of the bootstrap.
+        exclude_seen: leave out items of the history; if ``None``, unless the log often repeats.
         nll: also measure the targets' negative log-likelihood, in nats per item.
         reference: model that the others are compared with; the best one if ``None``.
         allow_leaks: continue if a leak check fails.
@@ -155,15 +157,16 @@ def compare(
         ConfigError: There are no models, or two models have the same name.
     """
     _check_names([model.name for model in models], "set the attribute name of one of them")
-    findings, test = check_split(split), sampled(split.test, users, seed)
-    if not allow_leaks:
-        refuse_leaks(findings)
-    how: dict[str, Any] = {"seed": seed, "nll": nll, "progress": progress}
+    findings = _checked(check_split(split), allow_leaks)
+    test = sampled(split.test, users, seed)
+    exclude_seen, repeats = choose_seen(split, test, exclude_seen)
+    how: dict[str, Any] = {"exclude_seen": exclude_seen, "seed": seed, "nll": nll}
+    how["progress"] = progress
     entries = [_entry_at_hand(each, split, test, k, allow_leaks, how) for each in models]
     return Comparison(
         **_conditions(split.train, split, test, split.train, "train"),
         entries=entries,
-        findings=findings,
+        findings=[*findings, *repeats],
         seed=seed,
         reference_name=reference,
     )
@@ -184,6 +187,14 @@ def _conditions(
     }
 
 
+def _checked(findings: Iterable[Finding], allow_leaks: bool) -> list[Finding]:
+    """Return the findings, or refuse if there are leaks and they are not allowed."""
+    found = list(findings)
+    if not allow_leaks:
+        refuse_leaks(found)
+    return found
+
+
 def _entry_at_hand(
     model: Recommender,
     split: Split,
@@ -194,11 +205,9 @@ def _entry_at_hand(
 ) -> Entry:
     """Fit a model if needed, check it for leaks and evaluate it."""
     seconds = _fit(model, split)
-    findings = tuple(check_fitted(model, [split.train, before_test(split)]))
-    if not allow_leaks:
-        refuse_leaks(findings)
+    findings = _checked(check_fitted(model, [split.train, before_test(split)]), allow_leaks)
     found = evaluate(model, test, k, batch_rows=BATCH_ROWS, **how)
-    return Entry(found, note(model), findings, seconds)
+    return Entry(found, note(model), tuple(findings), seconds)
 
 
 def _fit(model: Recommender, split: Split) -> float:
@@ -260,7 +269,14 @@ def _entry(
     kept = [_kept(each, task, test, plan, seed, out, progress) for seed in seeds]
     evaluations = [
         evaluate_lists(
-            each.name, one.items, test, plan.k, seconds=one.seconds, nll=one.nll, seed=plan.seed
+            each.name,
+            one.items,
+            test,
+            plan.k,
+            seconds=one.seconds,
+            nll=one.nll,
+            exclude_seen=bool(plan.exclude_seen),
+            seed=plan.seed,
         )
         for one in kept
     ]
@@ -308,6 +324,7 @@ def _kept(
         "train_on": plan.train_on,
         "test": _digest(test),
         "k": max(plan.k),
+        **({} if plan.exclude_seen else {"exclude_seen": False}),
         "nll": plan.nll,
         **each.identity(task, seed),
     }
@@ -346,6 +363,7 @@ def _make(
         model,
         test,
         [max(plan.k)],
+        exclude_seen=bool(plan.exclude_seen),
         bootstrap=0,
         nll=plan.nll,
         progress=progress if each.slow else None,

@@ -33,6 +33,8 @@ class ComparisonConfig:
         seeds: number of seeds (``seed``, ``seed + 1``, …) for each model that depends on one.
         minutes: training time in minutes for each variant of GenRec and for P5.
         settings: settings of GenRec's variants.
+        exclude_seen: whether lists leave out items of the user's history; if ``None``, it depends
+            on how often the training histories repeat items.
         nll: also measure the negative log-likelihood of the targets for models that define one.
         reference: name of the model that the others are compared with user by user; the best one
             if ``None``.
@@ -50,6 +52,7 @@ class ComparisonConfig:
     seeds: int = 1
     minutes: float = 5.0
     settings: Mapping[str, Any] | None = None
+    exclude_seen: bool | None = None
     nll: bool = False
     reference: str | None = None
     hourly_cost: float | None = None

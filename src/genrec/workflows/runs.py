@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from genrec.doctor import diagnose
 from genrec.errors import DataError, RunError
 from genrec.evaluation.evaluate import Progress, evaluate
 from genrec.evaluation.results import Evaluation
+from genrec.evaluation.seen import choose_seen
 from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
 from genrec.model.model_card import export_card, model_card
@@ -131,7 +132,9 @@ def evaluate_run(
     *,
     users: int | None = None,
     seed: int = 0,
+    exclude_seen: bool | None = None,
     nll: bool = False,
+    say: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Evaluate a run and the counting baselines on the same test users and write the reports.
@@ -140,7 +143,10 @@ def evaluate_run(
         folder: run folder; metrics.json, the report and the model card are written into it.
         users: number of test users, drawn with ``seed``; all if ``None``.
         seed: seed of the drawn users and of the bootstrap.
+        exclude_seen: whether lists leave out items of the user's history; if ``None``, they do
+            unless the training histories often repeat items.
         nll: also measure the negative log-likelihood of the targets.
+        say: called with one line of text per finding.
         progress: called with (users done, users) while the run is evaluated.
 
     Returns:
@@ -152,19 +158,23 @@ def evaluate_run(
     model, data = load_run(folder)
     split = split_dataset(data, model.info["data"]["split"])
     test = sampled(split.test, users, seed)
-    evaluations = evaluate_baselines(split, test, seed, nll=nll)
-    how: dict[str, Any] = {"seed": seed, "nll": nll, "progress": progress, "batch_rows": 64}
-    evaluations.append(evaluate(model, test, CUTOFFS, **how))
+    exclude, repeats = choose_seen(split, test, exclude_seen)
+    for finding in repeats:
+        say(f"note: {finding.check}: {finding.text}")
+    how: dict[str, Any] = {"seed": seed, "nll": nll, "exclude_seen": exclude}
+    evaluations = evaluate_baselines(split, test, **how)
+    evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
     write_results(folder, model, data, evaluations, seed)
     return evaluations
 
 
 def evaluate_baselines(
-    split: Split, test: Holdout, seed: int, *, nll: bool = False
+    split: Split, test: Holdout, seed: int, *, exclude_seen: bool = True, nll: bool = False
 ) -> list[Evaluation]:
     """Fit the counting baselines on the training data and evaluate them on ``test``."""
     fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
-    return [evaluate(each, test, CUTOFFS, seed=seed, nll=nll) for each in fitted]
+    how: dict[str, Any] = {"seed": seed, "exclude_seen": exclude_seen, "nll": nll}
+    return [evaluate(each, test, CUTOFFS, **how) for each in fitted]
 
 
 def sampled(holdout: Holdout, users: int | None, seed: int) -> Holdout:
