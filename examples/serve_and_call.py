@@ -7,6 +7,7 @@ Needs the extra "serve": pip install "genrec[serve]"
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
 
+    socket.create_server(("127.0.0.1", args.port)).close()  # fails if another service runs there
     split = genrec.leave_last_out(genrec.load_dataset(args.data))
     model = genrec.GenRec(args.backbone).fit(split.train, minutes=args.minutes)
     model.save_pretrained(args.out)

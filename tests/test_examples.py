@@ -107,4 +107,4 @@ def test_examples_are_short_and_listed() -> None:
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(name in listed for name in files if name != "README.md")
     for file in FOLDER.glob("*.py"):
-        assert len(file.read_text(encoding="utf-8").splitlines()) < 60
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 60

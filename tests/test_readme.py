@@ -18,7 +18,7 @@ def test_the_examples_run(
         example = example.replace(said, tried)
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
-    assert (tmp_path / "runs" / "demo" / "genrec.json").is_file()
+    assert (tmp_path / "runs" / "films" / "genrec.json").is_file()
 
 
 def test_it_is_short() -> None:

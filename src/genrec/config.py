@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from inspect import Parameter, Signature
 from typing import Any, Literal, TypedDict
 
@@ -294,12 +296,19 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(map(str, item["loc"])) or "settings"
         if item["type"] == "extra_forbidden":
-            problems.append(
-                f"unknown setting {key!r}; the settings are {', '.join(Config.model_fields)}"
-            )
+            problems.append(unknown_setting(key, Config.model_fields))
         else:
             problems.append(f"setting {key!r}: {item['msg']} (got {item['input']!r})")
     return "; ".join(problems)
+
+
+def unknown_setting(key: str, known: Iterable[str]) -> str:
+    """Say that a setting is unknown, and name the closest ones."""
+    names = list(known)
+    close = difflib.get_close_matches(key, names, n=3)
+    if close:
+        return f"unknown setting {key!r}; did you mean {' or '.join(map(repr, close))}?"
+    return f"unknown setting {key!r}; the settings are {', '.join(names)}"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -146,13 +146,28 @@ def test_evaluate_writes_metrics_report_and_card(
     assert "<html" in (trained / "report.html").read_text()
 
 
-def test_a_new_measurement_replaces_one_under_a_former_name(
+def test_a_sample_does_not_replace_results_of_more_users(
     capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
     run(capsys, "evaluate", trained, "--users", 20)
+    card, metrics = trained / "README.md", trained / "metrics.json"
+    card.write_text(card.read_text() + "\n## Notes\n\n- By hand.\n")
+    before = card.read_text(), metrics.read_text()
+    code, _, err = run(capsys, "evaluate", trained, "--users", 10)
+    assert (code, "of this sample of 10 were not written" in err) == (0, True)
+    assert (card.read_text(), metrics.read_text()) == before
+    assert run(capsys, "evaluate", trained, "--users", 30)[0] == 0
+    assert card.read_text().endswith("\n## Notes\n\n- By hand.\n")
+    assert json.loads(metrics.read_text())["genrec"]["users"] == 30
+
+
+def test_a_new_measurement_replaces_one_under_a_former_name(
+    capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    run(capsys, "evaluate", trained, "--users", 40)
     path = trained / "metrics.json"
     path.write_text(path.read_text().replace('"transitions"', '"kernel"'))
-    run(capsys, "evaluate", trained, "--users", 20)
+    run(capsys, "evaluate", trained, "--users", 40)
     assert {"transitions", "kernel"} & set(json.loads(path.read_text())) == {"transitions"}
 
 
@@ -174,7 +189,8 @@ def test_a_finished_run_can_be_trained_anew(
     data = trained.parent / "walks"
     arguments = ["train", data, "--out", tmp_path, "--backbone", tiny_backbone, "--epochs", 0.2]
     assert run(capsys, *arguments, *TINY)[0] == 0
-    assert run(capsys, *arguments, *TINY, "--prior", "none")[0] == 0
+    code, _, err = run(capsys, *arguments, *TINY, "--prior", "none")
+    assert (code, "holds a trained model, which is replaced" in err) == (0, True)
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "prior.npz").exists()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -254,3 +255,19 @@ def test_extended_takes_clean_new_titles_only() -> None:
             films().extended(titles, ids)
     with pytest.raises(DataError, match="do not fit"):
         films().extended(["Heat"], ["d"], pl.DataFrame({"year": ["soon"]}))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.indices("Alien (1979)"), r"give \['Alien \(1979\)'\]"),
+        (lambda c: c.mask(block="Alien (1979)"), "a list of titles or ids is needed"),
+        (lambda c: c.mask(allow="Alien (1979)"), "a list of titles or ids is needed"),
+        (lambda c: c.extended("New", ["n"]), "a list of titles or ids is needed"),
+        (lambda c: c.indices([1]), "1 is not a text"),
+        (lambda c: c.index_of("a", by="name"), "by is 'name'; give one of either, title, id"),
+    ],
+)
+def test_wrong_kinds_of_entries_are_named(call: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        call(Catalogue(["a", "b"], ["Alien (1979)", "Heat (1995)"], pl.DataFrame()))

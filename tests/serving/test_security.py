@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,9 @@ def test_others_are_served_only_with_keys(run: Path, tmp_path: Path) -> None:
         start(tmp_path, host="127.0.0.1", port=0)
     with pytest.raises(ConfigError, match="'max_kk'"):
         start(run, host="127.0.0.1", port=0, limits={"max_kk": 3})
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken, pytest.raises(ConfigError, match="choose another address with --port"):
+        start(run, host="127.0.0.1", port=taken.getsockname()[1])
     with pytest.raises(ConfigError, match="'max_k'"):
         ServeConfig.create(run=run, max_k=0)
     with pytest.raises(StoreError, match="unable to open"):

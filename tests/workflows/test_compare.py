@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +16,12 @@ from genrec.baselines import Popularity
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.split_files import split_dataset
-from genrec.data.splits import before_test, one_step_earlier
+from genrec.data.splits import Holdout, before_test, one_step_earlier
 from genrec.errors import ConfigError, DataError, RunError
 from genrec.evaluation.comparison import Comparison
 from genrec.evaluation.evaluate import average_runs, evaluate_lists
 from genrec.evaluation.leakage import LeakageError
+from genrec.recommender import TopK
 from genrec.workflows.compare import KEPT, notes, run_comparison
 from genrec.workflows.kept_lists import CachedLists
 from genrec.workflows.plan import ComparisonConfig
@@ -214,6 +216,10 @@ def test_forms_of_genrec_take_part_and_their_runs_are_kept(
         dataset, ComparisonConfig((str(run),), users=10, train_on="train"), tmp_path / "of-the-run"
     )
     assert np.array_equal(alone.entries[0].evaluation.items, found.entries[1].evaluation.items)
+    mixed = ComparisonConfig(("popularity", str(run)), users=10)
+    noted = run_comparison(dataset, mixed, tmp_path / "mixed").entries[1].findings
+    assert [each.check for each in noted] == ["fitted on less data"]
+    assert not alone.entries[0].findings
     other = split_folder(dataset, tmp_path / "split")
     with pytest.raises(RunError, match="may have been trained on test targets"):
         run_comparison(dataset, ComparisonConfig((str(run),), split=str(other)), tmp_path / "other")
@@ -358,3 +364,37 @@ def test_models_at_hand_are_compared(tiny_backbone: str) -> None:
     assert genrec.compare([cheat], split, allow_leaks=True).entries[0].leaks
     with pytest.raises(ConfigError, match="set the attribute name"):
         genrec.compare([Popularity(), Popularity()], split)
+
+
+class Constant:
+    """A recommender of one's own with the least that a comparison needs; it has no `fitted`."""
+
+    name = "constant"
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Constant:
+        self.items = len(train.catalogue)
+        return self
+
+    def recommend_batch(self, histories: Histories, k: int, *, exclude_seen: bool = True) -> TopK:
+        items = np.tile(np.arange(k, dtype=np.int32), (len(histories), 1))
+        return TopK(items, np.zeros(items.shape))
+
+
+def test_a_recommender_of_ones_own_is_fitted_first() -> None:
+    split, model = leave_last_out(make_dataset()), Constant()
+    assert genrec.compare([model], split, k=5).entries[0].name == "constant"
+    assert model.items == len(split.train.catalogue)
+
+
+@pytest.mark.parametrize(
+    ("models", "data", "message"),
+    [
+        ([], leave_last_out(make_dataset()), "needs models"),
+        (["popularity"], leave_last_out(make_dataset()), "'popularity' is no recommender"),
+        (Popularity(), leave_last_out(make_dataset()), "needs a list of models"),
+        ([Popularity()], make_dataset(), "needs a split"),
+    ],
+)
+def test_wrong_arguments_are_named(models: Any, data: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        genrec.compare(models, data)

@@ -12,6 +12,7 @@ from genrec.cli.output import numbers, print_comparison, print_json, print_progr
 
 if TYPE_CHECKING:
     from genrec.evaluation.comparison import Comparison
+    from genrec.workflows.plan import ComparisonConfig
 
 Dataset = Annotated[
     str,
@@ -121,7 +122,7 @@ def compare(
         hourly_cost=hourly_cost,
         allow_leaks=allow_leaks,
     )
-    out = out or _default_folder(dataset, split, evaluate_on)
+    out = out or _default_folder(dataset, split, plan)
     bar = progress_bar("evaluating")
     found = run_comparison(dataset, plan, out, say=print_progress, progress=bar)
     if as_json:
@@ -139,6 +140,7 @@ def _show(comparison: Comparison, out: Path) -> None:
     print(f"full report: {out / 'report.html'}")
 
 
-def _default_folder(dataset: str, split: str, evaluate_on: str) -> Path:
-    suffix = "" if evaluate_on == "test" else f"-{evaluate_on}"
-    return Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{suffix}"
+def _default_folder(dataset: str, split: str, plan: ComparisonConfig) -> Path:
+    fitted = "-train" if plan.train_on == "train" else ""
+    suffix = "" if plan.evaluate_on == "test" else f"-{plan.evaluate_on}"
+    return Path("runs") / f"compare-{Path(dataset).name}-{Path(split).name}{suffix}{fitted}"

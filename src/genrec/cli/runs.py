@@ -73,6 +73,8 @@ def train(
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
+    if (out / "genrec.json").is_file() and is_main():
+        print_progress(f"note: {out} holds a trained model, which is replaced when training ends")
     model = train_run(dataset, out, settings, split=split, restart=restart)
     if not is_main():  # only the main process of a distributed run prints
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,17 @@ _POOL = 20_000  # maximum number of titles compared by edit distance; takes abou
 
 By = Literal["either", "title", "id"]
 """How a string refers to an item: by its title, by its id, or by either of them."""
+
+
+def text_list(entries: Iterable[str]) -> Iterable[str]:
+    """Return the entries; a single text, which would be read letter by letter, is refused.
+
+    Raises:
+        DataError: ``entries`` is a text.
+    """
+    if isinstance(entries, str):
+        raise DataError(f"a list of titles or ids is needed, not one text: give [{entries!r}]")
+    return entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +90,10 @@ class Catalogue:
         Raises:
             UnknownItemError: No item matches (the message lists close titles), or several do.
         """
+        if by not in get_args(By):
+            raise DataError(f"by is {by!r}; give one of {', '.join(get_args(By))}")
+        if not isinstance(entry, str):
+            raise DataError(f"{entry!r} is not a text; items are named by titles or ids, as str")
         key = entry.strip()
         titled = self._by_title.get(key) if by != "id" else None
         named = self._by_id.get(key) if by != "title" else None
@@ -105,6 +120,7 @@ class Catalogue:
 
     def indices(self, entries: Iterable[str], *, by: By = "either") -> list[int]:
         """Return the index of each entry; see :meth:`index_of`."""
+        entries = text_list(entries)
         return [self.index_of(entry, by=by) for entry in entries]
 
     def holds(self, item_id: str) -> bool:
@@ -178,7 +194,7 @@ class Catalogue:
             DataError: An id or a title is empty or already taken, the numbers of titles and ids
                 differ, or the metadata do not fit the columns of this catalogue.
         """
-        titles = [clean_title(title) for title in titles]
+        titles = [clean_title(title) for title in text_list(titles)]
         if len(titles) != len(item_ids):
             raise DataError(
                 f"{len(titles)} titles need as many item ids, got {len(item_ids)}; give one id per "
@@ -186,8 +202,9 @@ class Catalogue:
             )
         new = (("item id", item_ids, self._by_id), ("title", titles, self._by_title))
         for kind, values, known in new:
+            counts = Counter(values)
             for value in values:
-                if not value or value in known or values.count(value) > 1:
+                if not value or value in known or counts[value] > 1:
                     raise DataError(
                         f"{kind} {value!r} is empty or taken; every item needs its own {kind}"
                     )

@@ -30,7 +30,8 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
         return Dataset.load(folder)
     if folder.exists() or (len(folder.parts) > 1 and not str(name).startswith("amazon-")):
         raise DataError(
-            f"{folder}: the folder holds no prepared data set; create one with `genrec prepare`"
+            f"{folder} is not a folder with a prepared data set; create one with "
+            "`genrec prepare LOG --items ITEMS --out FOLDER`"
         )
     prepared = cache_dir() / "prepared" / str(name)
     if (prepared / "dataset.json").is_file():

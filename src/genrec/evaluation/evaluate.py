@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 def evaluate(
     recommender: Recommender,
     holdout: Holdout,
-    k: Sequence[int] = (5, 10),
+    k: Sequence[int] | int = (5, 10),
     *,
     exclude_seen: bool = True,
     seed: int = 0,
@@ -41,7 +41,7 @@ def evaluate(
 
     Args:
         holdout: histories and targets.
-        k: cut-offs of the metrics; lists have max(k) items.
+        k: one or more cut-offs of the metrics; lists have max(k) items.
         exclude_seen: leave out items of the history.
         seed: seed of the bootstrap.
         bootstrap: number of resamples; 0 omits the intervals.
@@ -54,8 +54,7 @@ def evaluate(
         DataError: the holdout is empty, or the recommender returns malformed lists.
     """
     cuts = _cut_offs(k)
-    if not len(holdout):
-        raise DataError(f"The {holdout.name} holdout has no users. Use data with longer histories.")
+    _check_holdout(holdout)
     if bootstrap < 0 or batch_rows < 1:
         raise ConfigError(
             f"evaluate needs bootstrap >= 0 and batch_rows >= 1, got bootstrap={bootstrap} and "
@@ -88,7 +87,7 @@ def evaluate_lists(
     name: str,
     items: Items,
     holdout: Holdout,
-    k: Sequence[int],
+    k: Sequence[int] | int,
     *,
     seconds: float,
     nll: Floats | None = None,
@@ -172,10 +171,19 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _cut_offs(k: Sequence[int]) -> tuple[int, ...]:
-    cuts = tuple(sorted(set(k)))
+def _check_holdout(holdout: object) -> None:
+    if not isinstance(holdout, Holdout):
+        raise DataError(
+            f"evaluate needs a holdout such as split.test, got {type(holdout).__name__}."
+        )
+    if not len(holdout):
+        raise DataError(f"The {holdout.name} holdout has no users. Use data with longer histories.")
+
+
+def _cut_offs(k: Sequence[int] | int) -> tuple[int, ...]:
+    cuts = (k,) if isinstance(k, int) else tuple(sorted(set(k)))
     if not cuts or cuts[0] < 1:
-        raise ConfigError(f"k must hold cut-offs of at least 1, such as (5, 10), got {tuple(k)}.")
+        raise ConfigError(f"k must hold cut-offs of at least 1, such as (5, 10), got {cuts}.")
     return cuts
 
 

@@ -256,6 +256,24 @@ def check_fitted(model: Recommender, known: Sequence[Dataset]) -> Iterator[Findi
     yield from min((check_counts(model.name, counts, part) for part in known), key=len)
 
 
+def check_same_training(model: Recommender, fitted: Dataset) -> Iterator[Finding]:
+    """Check that a model was fitted on as many interactions as the others of a comparison.
+
+    Args:
+        model: the fitted model.
+        fitted: the training data of the other models.
+    """
+    counts = getattr(model, "item_counts", None)
+    own, others = 0 if counts is None else int(np.sum(counts)), len(fitted.histories.items)
+    if own and own < others:
+        yield Finding(
+            "fitted on less data",
+            False,
+            f"{model.name} was fitted on {own:,} interactions, other models on {others:,}, which "
+            "puts it at a disadvantage: compare with --train-on train",
+        )
+
+
 def check_counts(name: str, counts: npt.NDArray[Any], train: Dataset) -> list[Finding]:
     """Check that a model's item counts are those of a training split.
 

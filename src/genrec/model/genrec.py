@@ -115,12 +115,10 @@ class GenRec(PretrainedModel):
         Raises:
             ConfigError: Early stopping is set and there are no validation users, or the settings do
                 not fit the backbone or the data.
+            DataError: ``train`` is no data set.
         """
         config = self.config.with_budget(minutes=minutes, epochs=epochs)
-        if config.patience is not None and (valid is None or not len(valid)):
-            raise ConfigError(
-                "patience (early stopping) needs validation users; call fit(train, valid=…)."
-            )
+        _check_data(config, train, valid)
         with isolated_random(config.seed):
             ranker = untrained_ranker(config, train)
             before = mean_log_likelihood(ranker, valid)
@@ -364,6 +362,15 @@ class GenRec(PretrainedModel):
     def restore_items(self, entries: Sequence[str], *, by: By = "either") -> None:
         """Recommend removed items again; arguments and errors as in :meth:`remove_items`."""
         self._ranker = self.ranker.with_items_again(self.catalogue.indices(entries, by=by))
+
+
+def _check_data(config: Config, train: object, valid: Holdout | None) -> None:
+    if not isinstance(train, Dataset):
+        raise DataError(f"fit needs a data set such as split.train, got {type(train).__name__}.")
+    if config.patience is not None and (valid is None or not len(valid)):
+        raise ConfigError(
+            "patience (early stopping) needs validation users; call fit(train, valid=…)."
+        )
 
 
 # help() and editors then show every setting with its default instead of **settings.

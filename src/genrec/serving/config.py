@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genrec.config import unknown_setting
 from genrec.data.interactions import DISLIKES
 from genrec.errors import ConfigError
 
@@ -77,10 +78,9 @@ class ServeConfig(BaseModel):
         except ValidationError as error:
             found = error.errors()[0]
             key = ".".join(map(str, found["loc"]))
-            known = ", ".join(cls.model_fields)
-            raise ConfigError(
-                f"setting {key!r}: {found['msg']}; the settings are {known}."
-            ) from None
+            if found["type"] == "extra_forbidden":
+                raise ConfigError(unknown_setting(key, cls.model_fields)) from None
+            raise ConfigError(f"setting {key!r}: {found['msg']} (got {found['input']!r})") from None
 
 
 def is_loopback(host: str) -> bool:

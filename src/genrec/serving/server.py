@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,12 +42,13 @@ def serve(
         limits: further fields of :class:`~genrec.serving.config.ServeConfig`.
 
     Raises:
-        ConfigError: Other machines can reach the address and there are no API keys, or a setting is
-            invalid.
+        ConfigError: Other machines can reach the address and there are no API keys, the address is
+            taken, or a setting is invalid.
         RunError: The folder holds no complete run.
         StoreError: The event store cannot be used.
     """
     config = _config(run, host, store, api_keys, limits or {})
+    _check_address(host, port)
     # Load the run and open the store first, so that errors are reported once, before any worker
     # process starts.
     model = load_model(config.run)
@@ -67,6 +69,20 @@ def serve(
         log_level="warning",
         timeout_graceful_shutdown=config.drain,
     )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Check that the address is free, which is faster to find out than to load a model."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot listen on {host}:{port} ({error.strerror}); stop the service there or choose "
+            "another address with --port or --host."
+        ) from None
 
 
 def _config(

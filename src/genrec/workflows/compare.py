@@ -124,7 +124,7 @@ def compare(
     models: Sequence[Recommender],
     split: Split,
     *,
-    k: Sequence[int] = CUTOFFS,
+    k: Sequence[int] | int = CUTOFFS,
     users: int | None = None,
     seed: int = 0,
     exclude_seen: bool | None = None,
@@ -156,7 +156,7 @@ def compare(
         LeakageError: A leak check of the split or of a model failed.
         ConfigError: There are no models, or two models have the same name.
     """
-    _check_names([model.name for model in models], "set the attribute name of one of them")
+    _check_at_hand(models, split)
     findings = _checked(check_split(split), allow_leaks)
     test = sampled(split.test, users, seed)
     exclude_seen, repeats = choose_seen(split, test, exclude_seen)
@@ -187,6 +187,19 @@ def _conditions(
     }
 
 
+def _check_at_hand(models: Any, split: Any) -> None:
+    if not isinstance(split, Split):
+        raise ConfigError("compare needs a split, e.g. genrec.leave_last_out(data).")
+    if not isinstance(models, Sequence) or isinstance(models, str):
+        raise ConfigError("compare needs a list of models, e.g. [genrec.baselines.EASE(), model].")
+    for model in models:
+        if not hasattr(model, "recommend_batch"):
+            raise ConfigError(
+                f"{model!r} is no recommender; give a model such as genrec.baselines.EASE()."
+            )
+    _check_names([model.name for model in models], "set the attribute name of one of them")
+
+
 def _checked(findings: Iterable[Finding], allow_leaks: bool) -> list[Finding]:
     """Return the findings, or refuse if there are leaks and they are not allowed."""
     found = list(findings)
@@ -199,7 +212,7 @@ def _entry_at_hand(
     model: Recommender,
     split: Split,
     test: Holdout,
-    k: Sequence[int],
+    k: Sequence[int] | int,
     allow_leaks: bool,
     how: Mapping[str, Any],
 ) -> Entry:
@@ -213,7 +226,7 @@ def _entry_at_hand(
 def _fit(model: Recommender, split: Split) -> float:
     """Fit a model that is not fitted yet and return the time in seconds."""
     started = time.perf_counter()
-    if not getattr(model, "fitted", True):
+    if not getattr(model, "fitted", False):
         model.fit(split.train, split.valid)
     return time.perf_counter() - started
 
@@ -240,11 +253,11 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
         raise ConfigError(
             f"evaluate_on is {plan.evaluate_on!r}; give one of {', '.join(EVALUATE_ON)}."
         )
-    if plan.seeds < 1 or plan.minutes <= 0 or min(plan.k, default=0) < 1:
-        raise ConfigError(
-            f"seeds={plan.seeds} and k={plan.k} must be at least 1, and minutes={plan.minutes} "
-            "must be positive."
-        )
+    for name, value in (("seeds", plan.seeds), ("k", min(plan.k, default=0))):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; give at least 1.")
+    if plan.minutes <= 0:
+        raise ConfigError(f"minutes is {plan.minutes:g}; give a positive number.")
     return found
 
 

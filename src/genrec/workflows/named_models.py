@@ -17,7 +17,7 @@ from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
 from genrec.errors import ConfigError, RunError
-from genrec.evaluation.leakage import Finding, check_fitted, check_numbers
+from genrec.evaluation.leakage import Finding, check_fitted, check_numbers, check_same_training
 from genrec.model.genrec import GenRec
 from genrec.recommender import Recommender
 
@@ -133,14 +133,15 @@ def model_spec(name: str) -> ModelSpec:
     if (Path(name) / "genrec.json").is_file():
         return ModelSpec(Path(name).name, Path(name))
     close = difflib.get_close_matches(name, ALL, n=1)
-    meant = f"did you mean {close[0]!r}? " if close else ""
+    meant = f"; did you mean {close[0]!r}" if close else ""
     known = ", ".join(ALL)
-    raise ConfigError(f"Unknown model {name!r}; {meant}Give a run folder or one of {known}.")
+    raise ConfigError(f"Unknown model {name!r}{meant}? Give a run folder or one of {known}.")
 
 
 def check_model(model: Recommender, task: FitContext) -> Iterator[Finding]:
     """Yield the leaks of one model: fitted on other data, or item ids in the order of the log."""
     yield from check_fitted(model, [task.fitted, task.split.train, task.known])
+    yield from check_same_training(model, task.fitted)
     if (numbers := getattr(model, "numbers", None)) is not None:
         yield from check_numbers(np.asarray(numbers), task.split, f"{model.name}'s items")
 

@@ -140,7 +140,8 @@ def evaluate_run(
     """Evaluate a run and the counting baselines on the same test users and write the reports.
 
     Args:
-        folder: run folder; metrics.json, the report and the model card are written into it.
+        folder: run folder. metrics.json, the report and the model card are written into it, unless
+            it holds results of more users.
         users: number of test users, drawn with ``seed``; all if ``None``.
         seed: seed of the drawn users and of the bootstrap.
         exclude_seen: whether lists leave out items of the user's history; if ``None``, they do
@@ -164,8 +165,22 @@ def evaluate_run(
     how: dict[str, Any] = {"seed": seed, "nll": nll, "exclude_seen": exclude}
     evaluations = evaluate_baselines(split, test, **how)
     evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
-    write_results(folder, model, data, evaluations, seed)
+    measured = _users_measured(folder, model.name)
+    if measured > len(test):
+        say(
+            f"note: {folder} holds results of {measured} users, so those of this sample of "
+            f"{len(test)} were not written"
+        )
+    else:
+        write_results(folder, model, data, evaluations, seed)
     return evaluations
+
+
+def _users_measured(folder: Path, name: str) -> int:
+    """Return the number of test users of the results in a run folder."""
+    path = folder / "metrics.json"
+    entries = json.loads(path.read_text()) if path.is_file() else {}
+    return int(entries.get(name, {}).get("users", 0))
 
 
 def evaluate_baselines(
@@ -210,7 +225,7 @@ def write_results(
     metrics = _merged(folder, entries)
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     card = model_card(model.info, model.ranker.config, model.catalogue, metrics)
-    write_text(folder / "README.md", card)
+    write_text(folder / "README.md", card + _notes_of(folder / "README.md"))
     test = split_dataset(data, model.info["data"]["split"]).test.sample(SAMPLES, seed)
     write_report(
         folder,
@@ -222,6 +237,13 @@ def write_results(
         samples=[_sample(model, test, row) for row in range(len(test))],
         environment=diagnose().to_json(),
     )
+
+
+def _notes_of(card: Path) -> str:
+    """Return the section "Notes" at the end of a model card, which people write by hand."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    _, heading, notes = text.partition("\n## Notes\n")
+    return heading + notes
 
 
 def _facts(data: Dataset) -> dict[str, Any]:
