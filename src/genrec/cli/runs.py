@@ -93,7 +93,7 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run and the counting baselines on its test users; write metrics and a report."""
+    """Evaluate a run and baselines without a language model on its test users; write a report."""
     from genrec.workflows.runs import evaluate_run
 
     evaluations = evaluate_run(
@@ -129,7 +129,7 @@ def demo(
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Download MovieLens-100K and SmolLM2-135M, train, evaluate and recommend, in minutes."""
+    """Download MovieLens-100K and SmolLM2-135M, train, evaluate and recommend (10 minutes)."""
     from genrec.workflows.demo import run_demo
 
     result = run_demo(
