@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import uuid
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrec.data.dataset import Dataset
 from genrec.data.delimited import read_delimited
 from genrec.data.interactions import Interactions, read_interactions
-from genrec.errors import DataError
+from genrec.errors import DataError, GenRecError
 
 NOW = 1_700_000_000
 
@@ -203,3 +206,73 @@ def test_positive_kinds_need_a_column_and_events(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,1,1\n")
     with pytest.raises(DataError, match=r"no kind column .* --kind COLUMN"):
         read_interactions(tmp_path / "log.csv", positive=["like"])
+
+
+VALUES = [
+    *(None, True, 1, 1.5, float("nan"), float("inf"), "a", "", "\\N", b"ab", b"\xff"),
+    *(Decimal("1.00"), datetime.datetime(2020, 1, 1), datetime.date(2020, 1, 1)),
+    *(datetime.time(1, 2), datetime.timedelta(days=1)),
+    *([1, 2], ["a", None], [["a"]], [], {"A": 1}, [{"A": "x"}]),
+]
+ROLES = ("user_id", "item_id", "timestamp", "title", "rating", "review", "kind")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_column_of_any_type_is_read_or_named(tmp_path: Path, role: str, value: object) -> None:
+    columns: dict[str, list[object]] = {
+        "user_id": ["u", "u"],
+        "item_id": ["a", "b"],
+        "timestamp": [1, 2],
+        "title": ["A", "B"],
+    }
+    path = tmp_path / "log.parquet"
+    pl.DataFrame(columns | {role: [value, value]}, strict=False).write_parquet(path)
+    try:
+        Dataset.from_interactions(read_interactions(path), name="log").save(tmp_path / "data")
+    except GenRecError as error:
+        assert "log" in str(error)  # noqa: PT017
+
+
+def test_bytes_are_text_or_uuids(tmp_path: Path) -> None:
+    ids = [uuid.UUID(int=1), uuid.UUID(bytes=b"\xff" * 16)]
+    log = {"user": [b"u", b"v"], "item": [each.bytes for each in ids], "time": [1, 2]}
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    data = read_interactions(tmp_path / "log.parquet")
+    assert data.log["user_id"].to_list() == ["u", "v"]
+    assert data.log["item_id"].to_list() == [str(each) for each in ids]
+
+
+def test_a_guessed_column_without_plain_values_is_left_out(tmp_path: Path) -> None:
+    log = {"user": ["u"], "item": ["a"], "time": [1], "score": [[1, 2]]}
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    data = read_interactions(tmp_path / "log.parquet")
+    assert "column 'score' is no rating; it holds List(Int64)" in notes(data)
+    with pytest.raises(DataError, match="'score' holds List"):
+        read_interactions(tmp_path / "log.parquet", rating="score")
+
+
+PIECES = [
+    *'ab1,;\t|"\n\r\\ .-:{}[]é\x00\ufeff',
+    *("NaN", "null", "user_id", "item_id", "timestamp", "title", "rating", "1.0", "2020-01-01"),
+    *("user_id,item_id,timestamp,title\n", '{"user_id": 1, "item_id": 2, "timestamp": 3}\n'),
+]
+
+
+@settings(
+    max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), max_size=40),
+    tail=st.sampled_from([b"", b"\xff"]),
+    suffix=st.sampled_from(["csv", "tsv", "jsonl", "json", "parquet", "inter", "dat", "csv.gz"]),
+)
+def test_garbage_is_read_or_named(
+    tmp_path: Path, pieces: list[str], tail: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"log.{suffix}"
+    path.write_bytes("".join(pieces).encode() + tail)
+    try:
+        Dataset.from_interactions(read_interactions(path), name="log").save(tmp_path / "data")
+    except GenRecError as error:
+        assert "log" in str(error)  # noqa: PT017

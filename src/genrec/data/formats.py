@@ -11,10 +11,11 @@ import ast
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
+from uuid import UUID
 
 import polars as pl
 
@@ -215,6 +216,48 @@ def _record(line: str, where: str) -> dict[str, Any]:
         if isinstance(record, dict):
             return record
     raise DataError(f"{where} is not a JSON object; the file must hold one object per line")
+
+
+def plain_columns(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.DataFrame:
+    """Return the table with columns of bytes as text, and refuse columns without plain values.
+
+    Bytes are UTF-8 text or UUIDs of 16 bytes, which Parquet files hold.
+
+    Args:
+        frame: the table.
+        columns: the columns that are used, by role.
+        path: the file, for messages.
+
+    Raises:
+        DataError: A column holds lists, structs, times of day, durations or other bytes.
+    """
+    for role, name in columns.items():
+        kind = frame.schema[name]
+        if kind == pl.Binary:
+            frame = frame.with_columns(_text_of_bytes(frame[name]))
+            kind = frame.schema[name]
+        if kind == pl.Binary or not is_plain(kind):
+            raise DataError(
+                f"{path}: column {name!r} holds {kind} values, which cannot be a {role}; convert "
+                f"it, or name another column with --{role.removesuffix('_id')} COLUMN"
+            )
+    return frame
+
+
+def is_plain(kind: pl.DataType) -> bool:
+    """Return whether values of a type can be an id, a time, a number or a text."""
+    return not (kind.is_nested() or kind in (pl.Duration, pl.Time, pl.Object))
+
+
+def _text_of_bytes(column: pl.Series) -> pl.Series:
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        values = column.to_list()
+        if any(value is not None and len(value) != 16 for value in values):
+            return column
+        texts = [None if value is None else str(UUID(bytes=value)) for value in values]
+        return pl.Series(column.name, texts, pl.String)
 
 
 def flat_column(column: pl.Series) -> pl.Series:

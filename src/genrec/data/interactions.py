@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from genrec.data.formats import flat_column, read_table, without_null_words
+from genrec.data.formats import flat_column, is_plain, plain_columns, read_table, without_null_words
 from genrec.data.timestamps import seconds_of
 from genrec.errors import DataError
 
@@ -147,8 +147,11 @@ def _interactions(
     needed = ("user_id", "item_id", "timestamp")
     columns = {role: _need(frame.columns, role, names[role], path) for role in needed}
     for role in ("rating", "review", "kind"):
-        if found := _find(frame.columns, role, names[role], path):
+        found = _find(frame.columns, role, names[role], path)
+        if found and (names[role] or is_plain(frame.schema[found])):
             columns[role] = found
+        elif found:
+            notes.append(f"{path}: column {found!r} is no {role}; it holds {frame.schema[found]}")
     table, table_source = None, None
     item, title = names["item_id"], names["title"]
     if items is not None:
@@ -157,7 +160,9 @@ def _interactions(
     elif title or (source["layout"] != "amazon" and _find(frame.columns, "title", None, path)):
         title = _need(frame.columns, "title", title, path)
         pairs = frame.select(columns["item_id"], title)
+        pairs = plain_columns(pairs, {"item_id": columns["item_id"], "title": title}, path)
         table, table_source = _unique_items(pairs, columns["item_id"], title, path)
+    frame = plain_columns(frame, columns, path)
     frame = _wanted(frame, columns.pop("kind", None), positive, path, notes)
     rows, log_source = _validated_log(frame, columns, path, notes)
     whole = {**source, "columns": columns, **log_source, "item_table": table_source}
@@ -365,7 +370,9 @@ def _item_table(
 ) -> tuple[pl.DataFrame, dict[str, object]]:
     item = item if item in table.columns else None
     item = _need(table.columns, "item_id", item, path, extra="id")
-    return _unique_items(table, item, _need(table.columns, "title", title, path), path)
+    title = _need(table.columns, "title", title, path)
+    table = plain_columns(table, {"item_id": item, "title": title}, path)
+    return _unique_items(table, item, title, path)
 
 
 def _unique_items(
