@@ -179,6 +179,44 @@ def test_units_that_are_unclear_are_noted(tmp_path: Path) -> None:
     assert "seems to hold milliseconds (rows: 2) and seconds (rows: 1)" in notes(data)
 
 
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2024-01-01 10:00:00.5+02", (2024, 1, 1, 8, 0, 0, 500_000)),
+        ("20240101T100000", (2024, 1, 1, 10)),
+        ("20240131", (2024, 1, 31)),
+        ("2024/01/05 10:00:00", (2024, 1, 5, 10)),
+        ("Fri Nov 10 15:34:22 -0800 2017", (2017, 11, 10, 23, 34, 22)),
+        ("Fri, 10 Nov 2017 15:34:22 +0000", (2017, 11, 10, 15, 34, 22)),
+        ("12 Oct 2009, 13:01", (2009, 10, 12, 13, 1)),
+        ("Jan 5, 2014", (2014, 1, 5)),
+        ("01.02.2023 10:15", (2023, 2, 1, 10, 15)),
+    ],
+)
+def test_times_that_can_be_read_in_one_way_are_read(
+    tmp_path: Path, text: str, time: tuple[int, ...]
+) -> None:
+    data = read(tmp_path, f"session_id;track_id;event_time\nu;1;{text}\n")
+    moment = datetime.datetime(*time, tzinfo=datetime.UTC)  # type: ignore[arg-type, misc]
+    assert data.log["timestamp"].to_list() == [moment.timestamp()]
+
+
+@pytest.mark.parametrize("text", ["1/2/2023", "2/9/23", "01-02-2023", "01-02-23"])
+def test_times_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="1 values of column 'time' are not numbers or ISO 8601"):
+        read(tmp_path, f"user;item;time\nu;1;{text}\n")
+
+
+def test_dates_as_numbers_are_not_seconds(tmp_path: Path) -> None:
+    log = {"user": ["u", "u"], "item": ["a", "b"], "time": [20240131, 20240201]}
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    first, second = read_interactions(tmp_path / "log.parquet").log["timestamp"]
+    assert second - first == 24 * 60 * 60
+    log["time"] = [20240131, 20240132]  # no date: plain numbers
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    assert read_interactions(tmp_path / "log.parquet").source["timestamp_unit"] == "as given"
+
+
 KINDS = "user,item,time,event\nu,1,1,view\nu,2,2,Dislike\nu,3,3,hide\nu,4,4,purchase\n"
 
 

@@ -20,9 +20,10 @@ from genrec.errors import DataError
 # `parent_asin` comes before `asin` because the metadata of Amazon 2023 use it as their key.
 # `position` is not accepted as a timestamp because it orders only the items of one user.
 _ALIASES = {
-    "user_id": "userid user uid reviewerid customerid visitorid",
-    "item_id": "itemid item iid movieid parentasin asin productid",
-    "timestamp": "timestamp time unixreviewtime datetime date createdat reviewtime",
+    "user_id": "userid user uid reviewerid customerid visitorid sessionid",
+    "item_id": "itemid item iid movieid parentasin asin productid businessid trackid songid bookid "
+    "recipeid articleid",
+    "timestamp": "timestamp time unixreviewtime datetime date createdat reviewtime eventtime",
     "rating": "rating overall score stars",
     "review": "review reviewtext text",
     "title": "title movietitle itemtitle name itemname productname",

@@ -9,7 +9,13 @@ import polars as pl
 _TIME_FORMATS = (
     *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"),
     *("%Y-%m-%d", "%m %d, %Y"),  # the last one is Amazon's reviewTime
+    *("%Y-%m-%d %H:%M:%S%.f%#z", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z", "%Y%m%d"),
+    *("%Y/%m/%d %H:%M:%S%.f", "%Y/%m/%d %H:%M", "%Y/%m/%d"),
+    *("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y"),  # with dots the day comes first
+    *("%d %b %Y, %H:%M", "%d %b %Y %H:%M:%S", "%d %b %Y", "%b %d, %Y", "%B %d, %Y"),
+    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
 )
+"""Formats that can be read in one way only. 1/2/2023 is not among them."""
 
 
 # 1e11 seconds after 1970 is the year 5138, so a larger number has a smaller unit.
@@ -29,14 +35,27 @@ def seconds_of(column: pl.Series) -> tuple[pl.Series, str, str]:
     """
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime", ""
+    if _are_dates(column):
+        column = column.cast(pl.Int64).cast(pl.String)
+        return column.str.to_date("%Y%m%d").cast(pl.Datetime("us")).dt.epoch("us") / 1e6, "date", ""
     numbers, unit, remark = _numbers_in_seconds(column.cast(pl.Float64, strict=False))
     if column.dtype != pl.String or numbers.null_count() == column.null_count():
         return numbers, unit, remark
     text = column.str.strip_chars()
     times = [text.str.to_datetime(form, time_zone="UTC", strict=False) for form in _TIME_FORMATS]
     times.append(text.str.to_datetime("%+", strict=False))
-    seconds = [time.dt.epoch("us") / 1e6 for time in times]
+    # %Y also takes the 2 of 2/9/23 for a year.
+    seconds = [time.set(time.dt.year() < 1000, None).dt.epoch("us") / 1e6 for time in times]
     return pl.select(pl.coalesce(numbers, *seconds)).to_series(), "text", remark
+
+
+def _are_dates(column: pl.Series) -> bool:
+    """Return whether all numbers are dates such as 20240131, which would be odd as seconds."""
+    days = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    if days.null_count() > column.null_count() or not days.is_between(19000101, 21001231).all():
+        return False
+    dates = days.drop_nulls().cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    return len(dates) > 0 and dates.null_count() == 0
 
 
 def _numbers_in_seconds(numbers: pl.Series) -> tuple[pl.Series, str, str]:
