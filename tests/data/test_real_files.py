@@ -180,6 +180,25 @@ def test_units_that_are_unclear_are_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "A1,B2,5.0,1700000000\nA1,B3,4.0,1700000001\n",
+        "1\t2\t5\t1700000000\n1\t3\t5\t1700000001\n",
+        "u;i;2020-01-01;4\nv;i;2020-01-02;5\n",
+    ],
+)
+def test_a_missing_header_is_recognised(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="line 1 looks like data: add a line such as user_id"):
+        read(tmp_path, text)
+
+
+def test_a_message_does_not_list_thousands_of_columns(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="and 4980 more; name it with --user") as caught:
+        read(tmp_path, ",".join(f"c{n}" for n in range(5000)) + "\n" + "," * 4999 + "\n")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
     ("text", "time"),
     [
         ("2024-01-01 10:00:00.5+02", (2024, 1, 1, 8, 0, 0, 500_000)),

@@ -5,6 +5,7 @@ The log may be given as the folder that holds it. An item table beside the log i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from genrec.data.formats import flat_column, is_plain, plain_columns, read_table, without_null_words
+from genrec.data.formats import flat_column, is_plain, plain_columns, read_table
+from genrec.data.frames import polars_frame
 from genrec.data.timestamps import seconds_of
 from genrec.errors import DataError
 
@@ -37,6 +39,9 @@ DISLIKES = ("dislike", "hide")
 
 # Ids that may be real or stand for a missing id. The words of NULLS never are an id.
 _NULL_LIKE = ["null", "none", "nil", "na", "n/a", "nat", "undefined", "missing"]
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 _BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"} | {
@@ -123,8 +128,8 @@ def interactions_from_frames(
 
     The arguments and errors are those of :func:`read_interactions`.
     """
-    frame = _polars(interactions, "interactions")
-    table = None if items is None else (_polars(items, "items"), Path("items"))
+    frame = polars_frame(interactions, "interactions")
+    table = None if items is None else (polars_frame(items, "items"), Path("items"))
     names = _names(user, item, timestamp, rating, review, title, kind)
     source = {"log": "a data frame", "layout": "table"}
     return _interactions(frame, Path("interactions"), table, names, source, [], positive)
@@ -168,35 +173,6 @@ def _interactions(
     rows, log_source = _validated_log(frame, columns, path, notes)
     whole = {**source, "columns": columns, **log_source, "item_table": table_source}
     return Interactions(rows, table, {**whole, "notes": notes})
-
-
-def _polars(frame: Any, name: str) -> pl.DataFrame:
-    """Return a Polars or pandas frame as a Polars frame."""
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    if not isinstance(frame, pl.DataFrame):
-        try:
-            frame = pl.DataFrame([_series(frame[column], str(column)) for column in frame.columns])
-        except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            kind = type(frame).__name__
-            raise DataError(
-                f"{name}: a data frame of pandas or Polars is needed, got {kind} ({error})"
-            ) from None
-    if frame.height == 0:
-        raise DataError(f"{name}: the frame has no rows; give one row per interaction or item")
-    return without_null_words(frame)
-
-
-def _series(column: Any, name: str) -> pl.Series:
-    """Convert a pandas column; missing values become null."""
-    if getattr(column.dtype, "tz", None) is not None:
-        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    values = column.to_numpy()
-    if values.dtype.kind in "iufbM":
-        return pl.Series(name, values, nan_to_null=True)
-    missing = column.isna().to_numpy()
-    kept = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
-    return pl.Series(name, kept, strict=False)
 
 
 def _locate(log: Path, items: Path | None) -> tuple[Path, Path | None]:
@@ -247,7 +223,10 @@ def _need(columns: Sequence[str], role: str, given: str | None, path: Path, extr
 def _no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> DataError:
     name = role.removesuffix("_id")
     remedy = f"name it with --{name} COLUMN (in Python {name}=COLUMN)"
-    return DataError(f"{path}: no {what} among {', '.join(columns)}; {remedy}")
+    if any(_NUMBER.fullmatch(column) for column in columns):
+        remedy = "line 1 looks like data: add a line such as user_id,item_id,rating,timestamp above"
+    shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if columns[20:] else "")
+    return DataError(f"{path}: no {what} among {shown}; {remedy}")
 
 
 def _validated_log(
