@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 from inspect import Parameter, Signature
 from typing import Any, Literal, TypedDict
 
@@ -247,7 +247,7 @@ class Config(BaseModel):
         try:
             return cls(**{**base, **settings})
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            raise invalid_settings(error, cls.model_fields) from None
 
     def with_budget(self, *, minutes: float | None, epochs: float | None) -> Config:
         """Return a copy with another training budget.
@@ -291,24 +291,28 @@ class Config(BaseModel):
         return self
 
 
-def _explain(error: ValidationError) -> str:
+def invalid_settings(error: ValidationError, known: Collection[str]) -> ConfigError:
+    """Return the error that names each invalid setting, and close ones for an unknown key.
+
+    Args:
+        error: what Pydantic found.
+        known: names of the settings.
+    """
     problems = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"])) or "settings"
         if item["type"] == "extra_forbidden":
-            problems.append(unknown_setting(key, Config.model_fields))
+            problems.append(_unknown_setting(key, known))
         else:
             problems.append(f"setting {key!r}: {item['msg']} (got {item['input']!r})")
-    return "; ".join(problems)
+    return ConfigError("; ".join(problems))
 
 
-def unknown_setting(key: str, known: Iterable[str]) -> str:
-    """Say that a setting is unknown, and name the closest ones."""
-    names = list(known)
-    close = difflib.get_close_matches(key, names, n=3)
+def _unknown_setting(key: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=3)
     if close:
         return f"unknown setting {key!r}; did you mean {' or '.join(map(repr, close))}?"
-    return f"unknown setting {key!r}; the settings are {', '.join(names)}"
+    return f"unknown setting {key!r}; the settings are {', '.join(known)}"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

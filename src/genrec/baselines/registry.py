@@ -17,12 +17,13 @@ from genrec.collaborative.cooccurrence import Cooccurrence
 from genrec.collaborative.ease import EASE
 from genrec.collaborative.pool import Pooled
 from genrec.collaborative.popularity import Popularity, RecentPopularity
+from genrec.collaborative.prior import OLD_NAMES as OLD_PRIORS
 from genrec.collaborative.transitions import Transitions
 from genrec.errors import ConfigError, RunError
 from genrec.files import UNREADABLE, read_arrays, write_arrays
 from genrec.recommender import Recommender
 
-OLD_NAMES = {"kernel": "transitions", "forward": "trend"}
+OLD_NAMES = {**OLD_PRIORS, "forward": "trend"}
 """Former names of baselines, which this version still accepts."""
 COUNTS = "item_counts"
 """Key of the item counts in a saved file."""

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import ExcludeSeen, Json, Nll, Seed, Users
+from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Seed, Users
 from genrec.cli.output import numbers, print_comparison, print_json, print_progress, progress_bar
 
 if TYPE_CHECKING:
     from genrec.evaluation.comparison import Comparison
     from genrec.workflows.plan import ComparisonConfig
 
-Dataset = Annotated[
-    str,
-    typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
-]
 Models = Annotated[
     str,
     typer.Option(

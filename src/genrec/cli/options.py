@@ -6,6 +6,12 @@ from typing import Annotated
 
 import typer
 
+Dataset = Annotated[
+    str,
+    typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
+]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]
 
 

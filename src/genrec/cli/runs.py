@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genrec.cli.options import ExcludeSeen, Json, Nll, Restart, Seed, Users
+from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Restart, Seed, Users
 from genrec.cli.output import (
     print_comparison,
     print_json,
@@ -18,10 +18,6 @@ from genrec.cli.output import (
     progress_bar,
 )
 
-Dataset = Annotated[
-    str,
-    typer.Argument(help="Name of a known data set (`genrec data list`) or a prepared folder."),
-]
 Out = Annotated[Path, typer.Option(help="Run folder to write; an interrupted run resumes from it.")]
 Recipe = Annotated[
     str,

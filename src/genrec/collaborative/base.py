@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from genrec.arrays import Arrays, Floats, Items
-from genrec.collaborative.matrix import interaction_matrix
+from genrec.collaborative.matrix import interaction_matrix, matrix_arrays, restored_matrix
 from genrec.data.catalogue import By, Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -156,12 +156,10 @@ class ItemToItem(Scoring):
         return cast(Scores, (x @ self.item_weights).toarray())
 
     def arrays(self) -> Arrays:
-        return {part: getattr(self.item_weights, part) for part in ("data", "indices", "indptr")}
+        return matrix_arrays(self.item_weights)
 
     def restore(self, arrays: Arrays) -> Self:
-        size = len(arrays["indptr"]) - 1
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        self.item_weights = sp.csr_array(parts, shape=(size, size))
+        self.item_weights = restored_matrix(arrays, len(arrays["indptr"]) - 1)
         return self
 
 

@@ -25,6 +25,7 @@ from genrec.collaborative.counts import (
     repeat_rate,
     smoothed_popularity,
 )
+from genrec.collaborative.matrix import matrix_arrays, restored_matrix
 from genrec.collaborative.sparse import SparseDistributions, changed_shares
 from genrec.data.histories import Histories
 
@@ -251,8 +252,7 @@ class CooccurrencePrior:
             "popularity": np.array(self.weights.popularity),
         }
         for direction, matrix in enumerate(self.transitions):
-            for part in ("data", "indices", "indptr"):
-                arrays[f"{part}{direction}"] = getattr(matrix, part)
+            arrays |= matrix_arrays(matrix, suffix=str(direction))
         return arrays
 
     def restore(self, arrays: Arrays) -> Self:
@@ -262,10 +262,7 @@ class CooccurrencePrior:
             arrays["gap"], arrays["recency"], float(arrays["popularity"])
         )
         self.transitions = [
-            sp.csr_array(
-                tuple(arrays[f"{part}{direction}"] for part in ("data", "indices", "indptr")),
-                shape=(size, size),
-            )
+            restored_matrix(arrays, size, suffix=str(direction))
             for direction in range(len(self.weights.gap))
         ]
         return self

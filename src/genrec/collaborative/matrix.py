@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from genrec.arrays import Arrays
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
@@ -15,6 +16,10 @@ MAX_DENSE_ITEMS = 15_000
 
 At this size the matrix takes 0.9 GB, and fitting holds three such matrices.
 """
+
+
+CSR_PARTS = ("data", "indices", "indptr")
+"""Attributes of SciPy's sparse arrays that hold the matrix."""
 
 
 def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_array[Any]:
@@ -43,6 +48,29 @@ def strongest(matrix: sp.csr_array[Any], count: int) -> sp.csr_array[Any]:
     place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], lengths)
     kept = order[place < count]
     return sp.csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def matrix_arrays(matrix: sp.csr_array[Any], prefix: str = "", suffix: str = "") -> Arrays:
+    """Return the arrays of a sparse square matrix, for a file.
+
+    Args:
+        matrix: shape [items, items].
+        prefix: beginning of the arrays' names.
+        suffix: end of the arrays' names.
+    """
+    return {f"{prefix}{part}{suffix}": getattr(matrix, part) for part in CSR_PARTS}
+
+
+def restored_matrix(
+    arrays: Arrays, size: int, prefix: str = "", suffix: str = ""
+) -> sp.csr_array[Any]:
+    """Return the matrix whose :func:`matrix_arrays` are among the given arrays.
+
+    Raises:
+        ValueError: the matrix does not have ``size`` rows and columns.
+    """
+    data, indices, starts = (arrays[f"{prefix}{part}{suffix}"] for part in CSR_PARTS)
+    return sp.csr_array((data, indices, starts), shape=(size, size))
 
 
 def check_size(name: str, n_items: int) -> None:

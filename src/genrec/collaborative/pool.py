@@ -22,7 +22,7 @@ from genrec.collaborative.counts import (
     smoothed_popularity,
 )
 from genrec.collaborative.ease import gram_inverse, leave_user_out, top_weights
-from genrec.collaborative.matrix import MAX_DENSE_ITEMS
+from genrec.collaborative.matrix import MAX_DENSE_ITEMS, matrix_arrays, restored_matrix
 from genrec.collaborative.transitions import POSITIONS_PER_USER, TransitionPrior
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
@@ -201,17 +201,13 @@ class PooledPrior:
         return longer
 
     def arrays(self) -> Arrays:
-        item_weights = {
-            f"says_{part}": getattr(self.item_weights, part)
-            for part in ("data", "indices", "indptr")
-        }
+        item_weights = matrix_arrays(self.item_weights, prefix="says_")
         return {**self.transitions.arrays(), **item_weights, "weights": self.weights}
 
     def restore(self, arrays: Arrays) -> Self:
         self.transitions = TransitionPrior().restore(arrays)
         size = len(self.transitions.counts)
-        parts = tuple(arrays[f"says_{part}"] for part in ("data", "indices", "indptr"))
-        self.item_weights = sp.csr_array(parts, shape=(size, size))
+        self.item_weights = restored_matrix(arrays, size, prefix="says_")
         self.weights, self.inverse = arrays["weights"], None
         return self
 

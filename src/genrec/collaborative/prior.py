@@ -14,6 +14,9 @@ from genrec.arrays import Arrays, Floats, Items
 from genrec.collaborative.sparse import SparseDistributions
 from genrec.data.histories import Histories
 
+OLD_NAMES = {"kernel": "transitions"}
+"""Former names of priors that saved runs and ``--prior`` may still use."""
+
 
 class Prior(Protocol):
     """A distribution over the catalogue that needs no language model.

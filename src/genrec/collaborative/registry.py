@@ -10,7 +10,7 @@ from genrec.collaborative.cooccurrence import CooccurrencePrior
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.popularity import PopularityPrior
-from genrec.collaborative.prior import Prior
+from genrec.collaborative.prior import OLD_NAMES, Prior
 from genrec.collaborative.sasrec import SASRecPrior
 from genrec.collaborative.transitions import TransitionPrior
 from genrec.data.histories import Histories
@@ -25,10 +25,6 @@ PRIORS: dict[str, type[Prior]] = {
     "sasrec": SASRecPrior,
 }
 """Priors by name, for ``Config.prior`` and saved files; add an entry to register another."""
-
-
-OLD_NAMES = {"kernel": "transitions"}
-"""Former names of priors that saved runs and ``--prior`` may still use."""
 
 
 def choose_prior(kind: str, n_items: int) -> str:

@@ -50,15 +50,19 @@ def read_delimited(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame
     return _Lines(data.decode("utf-8-sig"), separator, name).table()
 
 
-def _standard(data: bytes, separator: str) -> bool:
-    """Return whether every line by itself is a record whose quotes all enclose fields."""
-    lines = pl.read_csv(
+def lines_of(data: bytes) -> pl.Series:
+    """Return each line of UTF-8 text; empty lines are null."""
+    return pl.read_csv(
         data, separator="\x1f", quote_char=None, has_header=False, infer_schema=False
     ).to_series()
+
+
+def _standard(data: bytes, separator: str) -> bool:
+    """Return whether every line by itself is a record whose quotes all enclose fields."""
     bare, quoted = rf'[^"{re.escape(separator)}]*', r'"(?:[^"]|"")*"'
     one = f"(?:{quoted}|{bare})"
     pattern = rf"^{one}(?:{re.escape(separator)}{one})*\r?$"
-    return bool(lines.str.contains(pattern).fill_null(True).all())
+    return bool(lines_of(data).str.contains(pattern).fill_null(True).all())
 
 
 @dataclass
@@ -96,8 +100,8 @@ class _Lines:
         header = self._record(first, None)
         width = len(header.fields)
         rows = self._rows(header.end, width, join_unclear=False)
-        spans = [start for start, row in rows if row.end > start + 1]
-        if spans and any(row.unclear for _, row in rows):
+        spanning = any(row.end > start + 1 for start, row in rows)
+        if spanning and any(row.unclear for _, row in rows):
             rows = self._rows(header.end, width, join_unclear=True)
         if len(set(header.fields)) < width:
             names = ", ".join(header.fields)

@@ -13,13 +13,14 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from uuid import UUID
 
 import polars as pl
 
-from genrec.data.delimited import read_delimited
+from genrec.data.delimited import lines_of, read_delimited
 from genrec.errors import DataError
 
 _GENRES = [
@@ -109,7 +110,8 @@ def _read_any(path: Path) -> Table:
             return Table(_from_recbole(table), "recbole", notes)
         case "csv" | "tsv" | "txt":
             with _open(path) as file:
-                frame, notes = read_delimited(file.read(), _separator(path), str(path))
+                data = file.read()
+            frame, notes = read_delimited(data, _separator(data), str(path))
         case "parquet" | "pq":
             frame = pl.read_parquet(path)
         case "jsonl" | "ndjson" | "json":
@@ -126,9 +128,8 @@ def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
 
 
-def _separator(path: Path) -> str:
-    with _open(path) as lines:
-        header = lines.readline()
+def _separator(data: bytes) -> str:
+    header = BytesIO(data).readline()
     return max("\t,;|", key=lambda mark: header.count(mark.encode()))
 
 
@@ -143,12 +144,8 @@ def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFra
         data.decode()
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
-    # Each line is read as one column and split afterwards, because Polars does not accept a
-    # separator of two characters.
-    lines = pl.read_csv(
-        data, separator="\x1f", quote_char=None, has_header=False, infer_schema=False
-    ).to_series()
-    parts = lines.str.strip_chars_end("\r").str.splitn(separator, len(columns))
+    # Polars does not accept a separator of two characters, so each line is split here.
+    parts = lines_of(data).str.strip_chars_end("\r").str.splitn(separator, len(columns))
     frame = parts.struct.rename_fields(columns).struct.unnest()
     if columns is not _MOVIES:
         return frame

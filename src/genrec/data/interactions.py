@@ -166,7 +166,6 @@ def _interactions(
     elif title or (source["layout"] != "amazon" and _find(frame.columns, "title", None, path)):
         title = _need(frame.columns, "title", title, path)
         pairs = frame.select(columns["item_id"], title)
-        pairs = plain_columns(pairs, {"item_id": columns["item_id"], "title": title}, path)
         table, table_source = _unique_items(pairs, columns["item_id"], title, path)
     frame = plain_columns(frame, columns, path)
     frame = _wanted(frame, columns.pop("kind", None), positive, path, notes)
@@ -238,9 +237,7 @@ def _validated_log(
         The log, and facts about what was read; ``notes`` is extended.
     """
     read = frame.height
-    table = pl.DataFrame(
-        [flat_column(frame[column]).alias(role) for role, column in columns.items()]
-    )
+    table = pl.DataFrame([frame[column].alias(role) for role, column in columns.items()])
     table = table.with_columns(_ids(table["user_id"]), _ids(table["item_id"])).with_row_index("row")
     with_user = table.drop_nulls("user_id")
     known = with_user.drop_nulls("item_id")
@@ -350,15 +347,14 @@ def _item_table(
 ) -> tuple[pl.DataFrame, dict[str, object]]:
     item = item if item in table.columns else None
     item = _need(table.columns, "item_id", item, path, extra="id")
-    title = _need(table.columns, "title", title, path)
-    table = plain_columns(table, {"item_id": item, "title": title}, path)
-    return _unique_items(table, item, title, path)
+    return _unique_items(table, item, _need(table.columns, "title", title, path), path)
 
 
 def _unique_items(
     table: pl.DataFrame, item: str, title: str, path: Path
 ) -> tuple[pl.DataFrame, dict[str, object]]:
     """Keep the first row with a title of each item id and count dropped and conflicting rows."""
+    table = plain_columns(table, {"item_id": item, "title": title}, path)
     named = [_ids(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
     frame = pl.DataFrame([*named, *(flat_column(table[name]) for name in others)])

@@ -27,10 +27,21 @@ def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
     ties[1:-1] = (times[1:] == times[:-1]) & (rows[1:] == rows[:-1])
     tied_last = ties[histories.offsets[1:] - 1]
     shares = {"users_with_tied_last": tied_last, "interactions": ties[1:] | ties[:-1]}
-    distinct = np.unique(rows * items + histories.items).size
     return {
         "counts": {"users": users, "items": items, "interactions": interactions}
         | {"density": density},
         "tie_share": {what: float(tied.mean()) for what, tied in shares.items()},
-        "repeat_share": 1 - distinct / interactions,
+        "repeat_share": repeat_share(histories, items),
     }
+
+
+def repeat_share(histories: Histories, items: int) -> float:
+    """Return the share of interactions with an item that the user had before.
+
+    Args:
+        histories: one row per user.
+        items: number of items in the catalogue.
+    """
+    rows = np.repeat(np.arange(len(histories)), histories.lengths)
+    distinct = np.unique(rows * items + histories.items).size
+    return 1 - distinct / len(histories.items)

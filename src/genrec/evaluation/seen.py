@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from genrec.data.splits import Holdout, Split
-from genrec.data.statistics import dataset_statistics
+from genrec.data.statistics import repeat_share
 from genrec.evaluation.leakage import Finding
 
 REPEATS = 0.1
@@ -29,8 +29,7 @@ def choose_seen(
         Whether to leave out items of the history, and a finding if training interactions or targets
         are repeats.
     """
-    histories = split.train.histories
-    share = float(str(dataset_statistics(histories, len(test.catalogue))["repeat_share"]))
+    share = repeat_share(split.train.histories, len(test.catalogue))
     chosen = share < REPEATS if exclude_seen is None else exclude_seen
     repeated = _repeated(test)
     if chosen and not repeated:

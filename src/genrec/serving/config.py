@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from genrec.config import unknown_setting
+from genrec.config import invalid_settings
 from genrec.data.interactions import DISLIKES
-from genrec.errors import ConfigError
 
 
 class ServeConfig(BaseModel):
@@ -76,11 +75,7 @@ class ServeConfig(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            found = error.errors()[0]
-            key = ".".join(map(str, found["loc"]))
-            if found["type"] == "extra_forbidden":
-                raise ConfigError(unknown_setting(key, cls.model_fields)) from None
-            raise ConfigError(f"setting {key!r}: {found['msg']} (got {found['input']!r})") from None
+            raise invalid_settings(error, cls.model_fields) from None
 
 
 def is_loopback(host: str) -> bool:

@@ -35,7 +35,7 @@ from genrec.report import write_comparison
 from genrec.workflows.kept_lists import CachedLists
 from genrec.workflows.named_models import FitContext, ModelSpec, check_model, model_spec, note
 from genrec.workflows.plan import EVALUATE_ON, TRAIN_ON, ComparisonConfig
-from genrec.workflows.runs import CUTOFFS, sampled
+from genrec.workflows.runs import CUTOFFS, data_facts, sampled
 
 KEPT = "models"
 """Subfolder with the cached recommendations of each model."""
@@ -311,12 +311,10 @@ def _line(entry: Entry) -> str:
 
 
 def _facts(data: Dataset, split: Split) -> dict[str, Any]:
-    names = ("counts", "tie_rule", "tie_share", "repeat_share", "core")
-    own = data.provenance.summary(*names)
     return {
         "name": data.name,
         "fingerprint": data.fingerprint,
-        **own,
+        **data_facts(data),
         "split": split.info.to_json(),
     }
 

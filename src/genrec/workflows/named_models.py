@@ -133,9 +133,9 @@ def model_spec(name: str) -> ModelSpec:
     if (Path(name) / "genrec.json").is_file():
         return ModelSpec(Path(name).name, Path(name))
     close = difflib.get_close_matches(name, ALL, n=1)
-    meant = f"; did you mean {close[0]!r}" if close else ""
+    meant = f"; did you mean {close[0]!r}?" if close else "."
     known = ", ".join(ALL)
-    raise ConfigError(f"Unknown model {name!r}{meant}? Give a run folder or one of {known}.")
+    raise ConfigError(f"Unknown model {name!r}{meant} Give a run folder or one of {known}.")
 
 
 def check_model(model: Recommender, task: FitContext) -> Iterator[Finding]:

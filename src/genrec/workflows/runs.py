@@ -178,9 +178,12 @@ def evaluate_run(
 
 def _users_measured(folder: Path, name: str) -> int:
     """Return the number of test users of the results in a run folder."""
+    return int(_metrics_of(folder).get(name, {}).get("users", 0))
+
+
+def _metrics_of(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / "metrics.json"
-    entries = json.loads(path.read_text()) if path.is_file() else {}
-    return int(entries.get(name, {}).get("users", 0))
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def evaluate_baselines(
@@ -230,7 +233,7 @@ def write_results(
     write_report(
         folder,
         title=f"GenRec on {data.name}",
-        dataset_info={"name": data.name, **_facts(data)},
+        dataset_info={"name": data.name, **data_facts(data)},
         evaluations=evaluations,
         config=model.ranker.config.model_dump(mode="json"),
         training_log=model.info.get("training", {}).get("log", []),
@@ -246,19 +249,18 @@ def _notes_of(card: Path) -> str:
     return heading + notes
 
 
-def _facts(data: Dataset) -> dict[str, Any]:
+def data_facts(data: Dataset) -> dict[str, Any]:
+    """Return the facts about the preparation of a data set that reports show."""
     names = ("counts", "tie_rule", "tie_share", "repeat_share", "core")
     return data.provenance.summary(*names)
 
 
 def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Merge the new metrics with earlier ones that were measured on the same users."""
-    path = folder / "metrics.json"
-    before = json.loads(path.read_text()) if path.is_file() else {}
     same = {entry["fingerprint"] for entry in entries.values()}
     kept = {
         name: entry
-        for name, entry in before.items()
+        for name, entry in _metrics_of(folder).items()
         if entry.get("fingerprint") in same and OLD_NAMES.get(name) not in entries
     }
     return {**kept, **entries}
