@@ -6,6 +6,7 @@ import datetime
 import uuid
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,7 +22,7 @@ NOW = 1_700_000_000
 
 
 def read(
-    folder: Path, log: str, items: str = "", suffix: str = "csv", **columns: str
+    folder: Path, log: str, items: str = "", suffix: str = "csv", **columns: Any
 ) -> Interactions:
     path = folder / f"log.{suffix}"
     path.write_text(log, encoding="utf-8")
@@ -80,7 +81,7 @@ def test_read_quotes_are_noted_with_their_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user,item,time\nu,1,1\nu,a,b,3\n", "line 3 has 4 fields, but the header has 3"),
+        ("user,item,time\nu,1,1\nu,a,b,3\n", "line 3 has 4 fields, but there are 3 columns"),
         ('user,item,time\nu,"1,1\nu,2,3,4,5\n', "line 3 has 5 fields"),
         ('user,item,user\nu,"1" x,1\n', "two columns have the same name"),
     ],
@@ -188,7 +189,7 @@ def test_units_that_are_unclear_are_noted(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_header_is_recognised(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match="line 1 looks like data: add a line such as user_id"):
+    with pytest.raises(DataError, match="line 1 looks like data: name the columns with --columns"):
         read(tmp_path, text)
 
 
@@ -222,7 +223,10 @@ def test_times_that_can_be_read_in_one_way_are_read(
 
 @pytest.mark.parametrize("text", ["1/2/2023", "2/9/23", "01-02-2023", "01-02-23"])
 def test_times_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match="1 values of column 'time' are not numbers or ISO 8601"):
+    with pytest.raises(
+        DataError,
+        match=r"1 values of column 'time' are not clear times, .* --timestamp-format '%d/%m/%Y' or",
+    ):
         read(tmp_path, f"user;item;time\nu;1;{text}\n")
 
 
@@ -304,13 +308,335 @@ def test_a_guessed_column_without_plain_values_is_left_out(tmp_path: Path) -> No
     log = {"user": ["u"], "item": ["a"], "time": [1], "score": [[1, 2]]}
     pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
     data = read_interactions(tmp_path / "log.parquet")
-    assert "column 'score' is no rating; it holds List(Int64)" in notes(data)
+    assert "column 'score' is no rating, because it holds List(Int64)" in notes(data)
     with pytest.raises(DataError, match="'score' holds List"):
         read_interactions(tmp_path / "log.parquet", rating="score")
 
 
+@pytest.mark.parametrize(
+    ("texts", "days"),
+    [
+        (
+            ["1/5/2024 3:04:05 PM", "1/25/2024 3:04:05 AM"],
+            [(2024, 1, 5, 15, 4, 5), (2024, 1, 25, 3, 4, 5)],
+        ),
+        (["13/2/2023", "1/3/2023"], [(2023, 2, 13), (2023, 3, 1)]),
+        (["2/29/24", "3/1/24"], [(2024, 2, 29), (2024, 3, 1)]),
+        (["31-01-2023 10:15", "01-02-2023 11:00"], [(2023, 1, 31, 10, 15), (2023, 2, 1, 11)]),
+        (["13/2/99", "1/3/98"], [(1999, 2, 13), (1998, 3, 1)]),
+    ],
+)
+def test_the_whole_column_decides_whether_the_day_comes_first(
+    tmp_path: Path, texts: list[str], days: list[tuple[int, ...]]
+) -> None:
+    rows = "".join(f"u;{n};{text}\n" for n, text in enumerate(texts))
+    data = read(tmp_path, f"user;item;time\n{rows}")
+    moments = [datetime.datetime(*day, tzinfo=datetime.UTC).timestamp() for day in days]  # type: ignore[arg-type, misc]
+    assert data.log["timestamp"].to_list() == moments
+    assert "first, which" in notes(data)
+
+
+@pytest.mark.parametrize("text", ["25/12/23", "13/2/2023\nu;2;2/13/2023"])
+def test_dates_whose_order_stays_open_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="the day or the month may come first"):
+        read(tmp_path, f"user;item;time\nu;1;{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "day"),
+    [
+        ("1/2/2023", "%d/%m/%Y", (2023, 2, 1)),
+        ("1/2/2023", "%m/%d/%Y", (2023, 1, 2)),
+        ("2023|05|01 07:08", "%Y|%m|%d %H:%M", (2023, 5, 1, 7, 8)),
+    ],
+)
+def test_a_format_of_times_can_be_given(
+    tmp_path: Path, text: str, form: str, day: tuple[int, ...]
+) -> None:
+    data = read(tmp_path, f"user;item;time\nu;1;{text}\n", timestamp_format=form)
+    moment = datetime.datetime(*day, tzinfo=datetime.UTC)  # type: ignore[arg-type, misc]
+    assert data.log["timestamp"].to_list() == [moment.timestamp()]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("%Y", "not times of the format '%Y'"),
+        ("%H", "the timestamp format '%H' cannot be used"),
+        ("%d/%m", "not times of the format"),
+    ],
+)
+def test_a_wrong_format_of_times_is_named(tmp_path: Path, form: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, "user;item;time\nu;1;1/2/2023\n", timestamp_format=form)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("A1,B2,5.0,1700000000\nA1,B3,4.0,1700000001\n", "user,item,rating,timestamp"),
+        ("5\tB2\tA1\t1700000000\n4\tB3\tA1\t1700000001\n", "rating,item,user,time"),
+        ('A1::B2::1700000000::"x\nA1::B3::1700000001::y\n', "user,item,time,title"),
+    ],
+)
+def test_columns_of_a_file_without_a_header_can_be_named(
+    tmp_path: Path, text: str, columns: str
+) -> None:
+    data = read(tmp_path, text, columns=columns.split(","))
+    assert data.log.select("user_id", "item_id", "timestamp").rows() == [
+        ("A1", "B2", 1700000000.0),
+        ("A1", "B3", 1700000001.0),
+    ]
+    with pytest.raises(
+        DataError, match=r"line 1 has \d fields, but there are 2 columns|no timestamp"
+    ):
+        read(tmp_path, text, columns=["user", "item"])
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("ratings_Books.csv", "u,i,5.0,1700000000"),
+        ("loc-gowalla_totalCheckins.txt", "u\t2023-11-14T22:13:20Z\t30.2\t-97.7\ti"),
+        ("yoochoose-clicks.dat", "u,2023-11-14T22:13:20.000Z,i,0"),
+        ("UserBehavior.csv", "u,i,7,pv,1700000000"),
+        (
+            "userid-timestamp-artid-artname-traid-traname.tsv",
+            "u\t2023-11-14T22:13:20Z\ta\tAbba\ti\tSOS",
+        ),
+    ],
+)
+def test_public_files_without_a_header_are_known(tmp_path: Path, name: str, row: str) -> None:
+    (tmp_path / name).write_text(f"{row}\n", encoding="utf-8")
+    data = read_interactions(tmp_path / name)
+    assert data.log.select("user_id", "item_id", "timestamp").rows() == [("u", "i", NOW)]
+    assert "the file has no header" in notes(data)
+
+
+JSON_ROWS = [("u", "1", 5.0), ("v", "2", 6.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]',
+        '[\n {"user": "u",\n "item": 1, "time": 5},\n {"user": "v", "item": 2, "time": 6}]\n',
+        '{"rows": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
+        '{"user": {"0": "u", "1": "v"}, "item": {"0": 1, "1": 2}, "time": {"0": 5, "1": 6}}',
+        '{"user": ["u", "v"], "item": [1, 2], "time": [5, 6]}',
+        '\ufeff{"user": "u", "item": 1, "time": 5}\r\n{"user": "v", "item": 2, "time": 6}\r\n',
+        '{"user": "u", "item": 1, "time": 5}\n\n{"user": "v", "item": 2, "time": 6}',
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_json_in_every_usual_form(tmp_path: Path, text: str, suffix: str) -> None:
+    log = read(tmp_path, text, suffix=suffix).log
+    assert log.select("user_id", "item_id", "timestamp").rows() == JSON_ROWS
+
+
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_histories_by_user_and_items_by_id(tmp_path: Path, many: int) -> None:
+    users = ", ".join(f'"{user}": [3, 1, 2]' for user in range(many))
+    (tmp_path / "Games.inter.json").write_text(f"{{{users}}}")
+    items = ", ".join(f'"{item}": {{"title": "T{item}", "brand": "B"}}' for item in (1, 2, 3))
+    (tmp_path / "Games.item.json").write_text(f"{{{items}}}")
+    data = read_interactions(tmp_path)
+    assert data.log["item_id"].to_list() == ["3", "1", "2"] * many
+    assert data.log["timestamp"].to_list() == [0, 1, 2] * many
+    assert data.items is not None
+    assert data.items.sort("item_id").rows() == [(n, f"T{n}", "B") for n in "123"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", '{"u": [[1, 5]]}', '{"user": [1], "item": [1, 2]}', "5"]
+)
+def test_other_json_is_named_in_a_short_message(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"log\.json") as caught:
+        read(tmp_path, text, suffix="json")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", ["recommended", "8/10", "A+"])
+def test_ratings_that_are_no_numbers(tmp_path: Path, value: str) -> None:
+    log = f"user,item,time,stars\nu,1,1,5\nu,2,2,{value}\n"
+    data = read(tmp_path, log)
+    assert "rating" not in data.log.columns
+    assert f"column 'stars' is no rating, because 1 values are no numbers, the first {value!r}" in (
+        notes(data)
+    )
+    assert "rating" not in notes(read(tmp_path, log, rating="none"))
+    with pytest.raises(DataError, match=r"'stars' are not numbers.*--rating"):
+        read(tmp_path, log, rating="stars")
+
+
+@pytest.mark.parametrize(("text", "value"), [("4,5", 4.5), ("3", 3.0), (" 2,25 ", 2.25)])
+def test_ratings_with_a_decimal_comma(tmp_path: Path, text: str, value: float) -> None:
+    data = read(tmp_path, f"user;item;time;rating\nu;1;1;{text}\nu;2;2;1,5\n")
+    assert data.log["rating"].to_list() == [value, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("names", "log", "items"),
+    [
+        ({"item_table_id": "sku"}, "item_id", "sku"),
+        ({"item": "sku"}, "item_id", "sku"),
+        ({"item": "code"}, "code", "item_id"),
+        ({"item": "code", "item_table_id": "sku"}, "code", "sku"),
+    ],
+)
+def test_the_item_table_may_name_its_ids_otherwise(
+    tmp_path: Path, names: dict[str, str], log: str, items: str
+) -> None:
+    data = read(tmp_path, f"user,{log},time\nu,1,1\n", f"{items},title\n1,One\n", **names)
+    assert data.log["item_id"].to_list() == ["1"]
+    assert data.items is not None
+    assert data.items.rows() == [("1", "One")]
+
+
+def test_a_wrong_column_of_the_item_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"table.csv: no column 'x' among sku, title"):
+        read(tmp_path, "user,item,time\nu,1,1\n", "sku,title\n1,One\n", item_table_id="x")
+    with pytest.raises(DataError, match=r"log.csv: no column 'x' among user, item, time"):
+        read(tmp_path, "user,item,time\nu,1,1\n", "sku,title\n1,One\n", item="x")
+    with pytest.raises(DataError, match="needs an item table"):
+        read(tmp_path, "user,item,time\nu,1,1\n", item_table_id="x")
+
+
+PARTS = pl.DataFrame({"user": ["u", "v", "u"], "item": [1, 2, 3], "time": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "snappy.parquet"])
+def test_a_folder_of_parts_is_one_log(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    for number, rows in enumerate((PARTS[:2], PARTS[2:])):
+        path = folder / f"part-0000{number}-c000.{suffix}"
+        kind = suffix.rpartition(".")[2]
+        write = {"csv": rows.write_csv, "json": rows.write_ndjson, "parquet": rows.write_parquet}
+        write[kind](path)  # type: ignore[operator]
+    assert read_interactions(folder).log["item_id"].to_list() == ["1", "2", "3"]
+
+
+def test_parts_in_subfolders_keep_the_value_of_the_folder(tmp_path: Path) -> None:
+    for day in ("2024-01-01", "2024-01-02"):
+        folder = tmp_path / "log" / f"date={day}"
+        folder.mkdir(parents=True)
+        PARTS.select("user", "item").write_parquet(folder / "part-0.parquet")
+    assert read_interactions(tmp_path / "log").log.height == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user_id:token item_id:token timestamp:float\nu 1 5\nv 2 6\n",
+        "user_id:token  item_id:token   timestamp:float\nu   1 5 \n v 2   6\n",
+        "user_id:token,item_id:token,timestamp:float\nu,1,5\nv,2,6\n",
+        "user_id:token\titem_id:token\ttimestamp:float\nu\t1\t5\nv\t2\t6\n",
+    ],
+)
+def test_atomic_files_with_any_separator(tmp_path: Path, text: str) -> None:
+    log = read(tmp_path, text, suffix="inter").log
+    assert log.select("user_id", "item_id", "timestamp").rows() == JSON_ROWS
+
+
+@pytest.mark.parametrize("line", ["sep=;\n", '"sep=;"\r\n', "sep=;;\n"])
+def test_a_first_line_with_the_separator_is_no_header(tmp_path: Path, line: str) -> None:
+    log = read(tmp_path, f"{line}user;item;time\nu;1;5\nv;2;6\n").log
+    assert log.select("user_id", "item_id", "timestamp").rows() == JSON_ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-32"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_every_unicode_encoding_is_recognised(tmp_path: Path, encoding: str, suffix: str) -> None:
+    path = tmp_path / f"log.{suffix}"
+    mark = "\t" if suffix == "tsv" else ","
+    text = f"user{mark}item{mark}time\nu{mark}café 千{mark}5\n"
+    if suffix == "jsonl":
+        text = '{"user": "u", "item": "café 千", "time": 5}\n'
+    path.write_bytes(text.encode(encoding))
+    assert read_interactions(path).log["item_id"].to_list() == ["café 千"]
+
+
+@pytest.mark.parametrize("word", ["Café", "naïve “quotes” – dash", "Übermut’s", "5 €"])
+def test_western_text_of_windows_is_read_and_noted(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"user,item,time,title\nu,1,5,{word}\n".encode("cp1252"))
+    data = read_interactions(path)
+    assert data.items is not None
+    assert data.items["title"].to_list() == [word]
+    assert "not UTF-8 at line 2" in notes(data)
+    assert "read as Windows-1252 (there: " in notes(data)
+    other = read_interactions(path, encoding="latin-1")
+    assert not notes(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("Солярис", "cp1251"), ("千と千尋の神隠し", "shift_jis"), ("大話西遊", "big5")],
+)
+def test_other_encodings_are_refused_or_named(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"user,item,time,title\nu,1,5,{text}\n".encode(encoding))
+    with pytest.raises(DataError, match=r"not UTF-8 at line 2.*--encoding NAME"):
+        read_interactions(path)
+    data = read_interactions(path, encoding=encoding)
+    assert data.items is not None
+    assert data.items["title"].to_list() == [text]
+
+
+def test_a_few_wrong_bytes_in_a_file_of_utf8_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes("user,item,time\nu,é,1\n".encode() + b"u,\xe9,2\n")
+    with pytest.raises(DataError, match=r"not UTF-8 at line 3.*correct that line"):
+        read_interactions(path)
+    with pytest.raises(DataError, match="unknown encoding 'klingon'"):
+        read_interactions(path, encoding="klingon")
+
+
+def test_a_merged_table_keeps_what_describes_the_items(tmp_path: Path) -> None:
+    log = "user,item,time,title,year,brand,device\nu,1,1,Emma,1996,,phone\n"
+    log += "v,1,2,Emma,1996,Miramax,tablet\nu,2,3,Emma,2020,Focus,phone\n"
+    data = read(tmp_path, log)
+    assert data.items is not None
+    assert data.items.rows() == [("1", "Emma", "1996", "Miramax"), ("2", "Emma", "2020", "Focus")]
+    assert "kept as metadata of the items: year, brand" in notes(data)
+    catalogue = Dataset.from_interactions(data, name="log").catalogue
+    assert catalogue.titles == ["Emma (1996)", "Emma (2020)"]
+
+
+def test_a_missing_time_column_suggests_what_orders_the_log(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="or give --timestamp position if that column orders"):
+        read(tmp_path, "user,item,position\nu,1,1\n")
+    with pytest.raises(DataError, match="or give --timestamp row if the rows are in order of time"):
+        read(tmp_path, "user,item\nu,1\n")
+    data = read(tmp_path, "user,item\nu,2\nu,1\n", timestamp="row")
+    assert data.log["timestamp"].to_list() == [0, 1]
+
+
+def test_items_without_interactions_are_kept_on_request(tmp_path: Path) -> None:
+    log = read(tmp_path, "user,item,time\nu,1,1\nu,2,2\n", "item,title\n2,B\n1,A\n9,Z\n")
+    assert Dataset.from_interactions(log, name="x").catalogue.titles == ["A", "B"]
+    data = Dataset.from_interactions(log, name="x", all_items=True)
+    assert data.catalogue.titles == ["A", "B", "Z"]
+    assert data.histories.items.tolist() == [0, 1]
+
+
+def test_items_are_numbered_at_random_on_request(tmp_path: Path) -> None:
+    rows = "".join(f"u,{n},{n}\n" for n in range(50))
+    titles = "".join(f"{n},T{n}\n" for n in range(50))
+    log = read(tmp_path, f"user,item,time\n{rows}", f"item,title\n{titles}")
+    data = Dataset.from_interactions(log, name="x", renumber=True, seed=1)
+    items = data.histories.items.tolist()
+    assert sorted(items) == list(range(50))
+    assert items != list(range(50))
+    assert [data.catalogue.titles[item] for item in items] == [f"T{n}" for n in range(50)]
+    assert data.provenance.preparation["item_order"] == "random"
+
+
 PIECES = [
     *'ab1,;\t|"\n\r\\ .-:{}[]é\x00\ufeff',
+    *("::", "sep=;\n", "[1]", '{"u": [1]}', "1/2/2023", "13/2/23", "4,5"),
     *("NaN", "null", "user_id", "item_id", "timestamp", "title", "rating", "1.0", "2020-01-01"),
     *("user_id,item_id,timestamp,title\n", '{"user_id": 1, "item_id": 2, "timestamp": 3}\n'),
 ]

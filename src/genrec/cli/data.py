@@ -10,6 +10,7 @@ import typer
 
 from genrec.cli.options import Json, Seed
 from genrec.cli.output import megabytes, print_json, print_table
+from genrec.errors import ConfigError
 
 
 def data_list(
@@ -53,6 +54,10 @@ def data_get(
 
 if TYPE_CHECKING:
     from genrec.data.dataset import Dataset
+    from genrec.data.interactions import Interactions
+
+_READING = ("items", "timestamp_format", "encoding")
+_PREPARATION = ("min_user", "min_item", "min_rating", "max_users", "all_items", "renumber", "seed")
 
 Log = Annotated[
     Path,
@@ -61,16 +66,48 @@ Log = Annotated[
         ".inter file, or a folder that holds one."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Data set folder to write.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Data set folder to write; needed unless --check is given.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Only show how the files are understood; write nothing.")
+]
 Items = Annotated[Path | None, typer.Option(help="Table of the items with their ids and titles.")]
 User = Annotated[str | None, typer.Option(help="Name of the user id column.")]
-Item = Annotated[str | None, typer.Option(help="Name of the item id column.")]
-Timestamp = Annotated[
-    str | None, typer.Option(help="Name of the timestamp column, which orders the log.")
+Item = Annotated[
+    str | None, typer.Option(help="Name of the item id column of either table or of both.")
 ]
-Rating = Annotated[str | None, typer.Option(help="Name of the rating column.")]
-Review = Annotated[str | None, typer.Option(help="Name of the review text column.")]
-Kind = Annotated[str | None, typer.Option(help="Name of the column with the kind of each event.")]
+ItemTableId = Annotated[
+    str | None, typer.Option(help="Name of the id column of the item table, if it has another.")
+]
+Timestamp = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the timestamp column, which orders the log; row if the rows are in order."
+    ),
+]
+TimestampFormat = Annotated[
+    str | None, typer.Option(help="Format of the timestamps, e.g. '%d/%m/%Y %H:%M'.")
+]
+Rating = Annotated[str | None, typer.Option(help="Name of the rating column; none for no ratings.")]
+Review = Annotated[str | None, typer.Option(help="Name of the review text column, or none.")]
+Kind = Annotated[
+    str | None, typer.Option(help="Name of the column with the kind of each event, or none.")
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Columns of a log without a header, e.g. user,item,rating,timestamp."),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of text files, e.g. cp1251; default: recognised.")
+]
+AllItems = Annotated[
+    bool, typer.Option("--all-items", help="Keep items of the item table without interactions.")
+]
+Renumber = Annotated[
+    bool,
+    typer.Option("--renumber", help="Number the items at random, if ids follow the log's order."),
+]
 Positive = Annotated[
     str | None,
     typer.Option(
@@ -99,43 +136,46 @@ ShuffleTies = Annotated[
 
 def prepare(
     log: Log,
-    out: Out,
+    out: Out = None,
     items: Items = None,
     user: User = None,
     item: Item = None,
+    item_table_id: ItemTableId = None,
     timestamp: Timestamp = None,
+    timestamp_format: TimestampFormat = None,
     rating: Rating = None,
     review: Review = None,
     title: Title = None,
     kind: Kind = None,
     positive: Positive = None,
+    columns: Columns = None,
+    encoding: Encoding = None,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
     min_rating: MinRating = None,
     max_users: MaxUsers = None,
     shuffle_ties: ShuffleTies = False,
+    all_items: AllItems = False,
+    renumber: Renumber = False,
     seed: Seed = 0,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Prepare a data set folder from an interaction log and item titles."""
+    from genrec.data.columns import ColumnNames
     from genrec.data.dataset import Dataset
     from genrec.data.interactions import read_interactions
 
-    columns = {"user": user, "item": item, "timestamp": timestamp, "rating": rating, "kind": kind}
-    kinds = None if positive is None else [each.strip() for each in positive.split(",")]
-    read = read_interactions(
-        log, items=items, review=review, title=title, positive=kinds, **columns
-    )
-    data = Dataset.from_interactions(
-        read,
-        name=out.name,
-        min_user=min_user,
-        min_item=min_item,
-        min_rating=min_rating,
-        max_users=max_users,
-        ties="shuffled" if shuffle_ties else "log",
-        seed=seed,
-    )
+    given = dict(locals())
+    how = {name: given[name] for name in (*ColumnNames.__annotations__, *_READING)}
+    read = read_interactions(log, positive=_listed(positive), columns=_listed(columns), **how)
+    if check:
+        return _show(read, as_json)
+    if out is None:
+        raise ConfigError("give a folder for the data set with --out FOLDER, or only --check")
+    settings = {name: given[name] for name in _PREPARATION}
+    settings["ties"] = "shuffled" if shuffle_ties else "log"
+    data = Dataset.from_interactions(read, name=out.name, **settings)
     data.save(out)
     if as_json:
         return print_json(
@@ -144,12 +184,59 @@ def prepare(
     return _summarise(data, out)
 
 
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [each.strip() for each in text.split(",")]
+
+
+def _show(read: Interactions, as_json: bool) -> None:
+    """Print how a log and its item table were understood."""
+    from genrec.data.overview import overview
+
+    facts = overview(read)
+    if as_json:
+        return print_json(facts)
+    print(
+        f"{facts['log']} ({facts['layout']}): {facts['rows']} rows, of which "
+        f"{facts['interactions']} are kept: {facts['users']} users, {facts['items']} items"
+    )
+    rows = [
+        (role, each["column"], each["type"], str(each["first"])[:40])
+        for role, each in facts["columns"].items()
+    ]
+    print_table(("role", "column", "type", "first value"), rows)
+    times, dropped = facts["times"], facts["dropped"]
+    print(f"times: {times['first']} to {times['last']} (unit: {times['unit']})")
+    print(
+        f"dropped rows: {dropped['null_user']} without a user id, {dropped['null_item']} without "
+        f"an item id, {dropped['duplicate']} repeated"
+    )
+    if table := facts["item_table"]:
+        print(
+            f"items from {table['file']}: {table['rows_read']} rows, {table['duplicate_ids']} with "
+            f"an id that occurred before, {facts['items_without_title']} items of the log without "
+            f"a title, {facts['items_without_interactions']} items without interactions; metadata: "
+            f"{', '.join(facts['metadata']) or 'none'}"
+        )
+    else:
+        print("items: no titles, which GenRec needs; give --items FILE or --title COLUMN")
+    for note in facts["notes"]:
+        print(f"note: {note}")
+    return None
+
+
 def _summarise(data: Dataset, out: Path) -> None:
-    counts, catalogue = (data.provenance.preparation[name] for name in ("counts", "catalogue"))
+    """Print what a prepared data set holds and what the user should know of it."""
+    prepared = data.provenance.preparation
+    counts, catalogue = prepared["counts"], prepared["catalogue"]
     print(
         f"{out}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; {catalogue['untitled']} items without a title, "
         f"{catalogue['duplicate_titles']} duplicate titles made unique (details in dataset.json)"
     )
-    for note in data.provenance.preparation["source"].get("notes", []):
+    for note in prepared["source"].get("notes", []):
         print(f"note: {note}")
+    if left_out := catalogue["items_without_interactions"]:
+        print(
+            f"note: {left_out} items of the item table have no interactions and were left out; "
+            "--all-items keeps them"
+        )

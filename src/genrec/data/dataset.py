@@ -9,20 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack, cast
 
 import numpy as np
 import polars as pl
 
 from genrec.data.catalogue import Catalogue
+from genrec.data.columns import ColumnNames
 from genrec.data.histories import Histories, histories_of
 from genrec.data.interactions import Interactions, interactions_from_frames
-from genrec.data.prepare import prepared
+from genrec.data.prepare import Preparation, prepared
 from genrec.data.provenance import Provenance
 from genrec.errors import DataError
 from genrec.files import is_free, replace_folder
 
 FORMAT = 1  # version of the data set folder's layout
+
+
+class FrameOptions(ColumnNames, Preparation):
+    """What :meth:`Dataset.from_frames` takes by name."""
 
 
 _FILES = ("items.parquet", "users.parquet", "histories.parquet", "dataset.json")
@@ -55,6 +60,8 @@ class Dataset:
         min_rating: float | None = None,
         max_users: int | None = None,
         ties: Literal["log", "shuffled"] = "log",
+        all_items: bool = False,
+        renumber: bool = False,
         seed: int = 0,
     ) -> Self:
         """Prepare a data set from a log that :func:`genrec.read_interactions` has read.
@@ -71,7 +78,9 @@ class Dataset:
             max_users: draw this many users with ``seed``, before the k-core; all if ``None``.
             ties: order of a user's interactions with equal timestamps: ``"log"`` keeps the order
                 of the log, ``"shuffled"`` is random.
-            seed: seed of the drawn users and of shuffled ties.
+            all_items: keep the items of the item table that have no interactions.
+            renumber: number the items at random, if their ids follow the order of the log.
+            seed: seed of the drawn users, of shuffled ties and of random numbers.
 
         Raises:
             DataError: The items have no titles, or no interaction is left.
@@ -84,6 +93,8 @@ class Dataset:
             min_rating=min_rating,
             max_users=max_users,
             ties=ties,
+            all_items=all_items,
+            renumber=renumber,
             seed=seed,
         )
         return cls(name, catalogue, histories, Provenance(facts))
@@ -95,44 +106,40 @@ class Dataset:
         items: Any = None,
         *,
         name: str = "frames",
-        user: str | None = None,
-        item: str | None = None,
-        timestamp: str | None = None,
-        title: str | None = None,
-        rating: str | None = None,
-        review: str | None = None,
-        kind: str | None = None,
         positive: Sequence[str] | None = None,
-        **preparation: Any,
+        timestamp_format: str | None = None,
+        **options: Unpack[FrameOptions],
     ) -> Self:
         """Prepare a data set from pandas or Polars data frames.
 
         Args:
             interactions: one row per interaction with a user id, an item id and a timestamp (a
-                number or a date, which orders each user's rows), and optionally a rating, a review
-                and a title.
+                number or a date, which orders each user's rows), and optionally a rating, a review,
+                a kind of event and a title.
             items: one row per item with an item id, a title and any metadata to filter by.
                 Optional if the interactions have a title column.
             name: name of the data set in reports.
-            user: name of the user id column; recognised by its usual names if ``None``.
-            item: name of the item id column; recognised likewise.
-            timestamp: name of the timestamp column; recognised likewise.
-            title: name of the title column; recognised likewise.
-            rating: name of the rating column; recognised likewise.
-            review: name of the review column; recognised likewise.
-            kind: name of the column with the kind of each event; recognised likewise.
             positive: kinds of events to keep; all but dislikes if ``None``.
-            preparation: ``min_user``, ``min_item``, ``min_rating``, ``max_users``, ``ties`` and
-                ``seed``; see :meth:`from_interactions`.
+            timestamp_format: format of timestamps that are texts; recognised if ``None``.
+            options: names of columns (``user``, ``item``, ``item_table_id``, ``timestamp``,
+                ``rating``, ``review``, ``title`` and ``kind``; each is recognised by its usual
+                names if missing), and the settings of :meth:`from_interactions`.
 
         Raises:
             DataError: A column is missing or holds invalid values; the message names it.
             ConfigError: A minimum or ``max_users`` is below 1.
         """
-        columns = {"user": user, "item": item, "timestamp": timestamp, "title": title}
-        more = {"rating": rating, "review": review, "kind": kind}
-        found = interactions_from_frames(interactions, items, positive=positive, **columns, **more)
-        return cls.from_interactions(found, name=name, **preparation)
+        known = ColumnNames.__annotations__
+        names = {key: value for key, value in options.items() if key in known}
+        settings = {key: value for key, value in options.items() if key not in known}
+        found = interactions_from_frames(
+            interactions,
+            items,
+            positive=positive,
+            timestamp_format=timestamp_format,
+            **cast(ColumnNames, names),
+        )
+        return cls.from_interactions(found, name=name, **cast(Preparation, settings))
 
     @cached_property
     def fingerprint(self) -> str:

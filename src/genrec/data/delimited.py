@@ -19,8 +19,10 @@ MOST_LINES = 1000
 """Maximum number of lines of one quoted field."""
 
 
-def read_delimited(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame, list[str]]:
-    """Read delimited text with a header; all columns are text.
+def read_delimited(
+    data: bytes, separator: str, name: str, columns: Sequence[str] | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """Read delimited text; all columns of the result are text.
 
     A field is quoted if its first character is a quote and another quote ends it before a separator
     or the end of a line. Any other quote is a character. A quoted field may span several lines,
@@ -31,6 +33,7 @@ def read_delimited(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame
         data: the content of the file, UTF-8.
         separator: the character between two fields.
         name: name of the file, for messages.
+        columns: names of the columns if the text has no header.
 
     Returns:
         The rows, and notes on quotes that were read as characters.
@@ -44,10 +47,19 @@ def read_delimited(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame
     if not quoted or _standard(data, separator):
         try:
             quote = '"' if quoted else None
-            return pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False), []
-        except pl.exceptions.ComputeError:  # a line is too long: the reader below names it
+            return _table(data, separator, quote, columns), []
+        except pl.exceptions.PolarsError:  # a line is too long: the reader below names it
             pass
-    return _Lines(data.decode("utf-8-sig"), separator, name).table()
+    return _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
+
+
+def _table(
+    data: bytes, separator: str, quote: str | None, columns: Sequence[str] | None
+) -> pl.DataFrame:
+    if columns is None:
+        return pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False)
+    schema = dict.fromkeys(columns, pl.String)
+    return pl.read_csv(data, separator=separator, quote_char=quote, has_header=False, schema=schema)
 
 
 def lines_of(data: bytes) -> pl.Series:
@@ -82,6 +94,7 @@ class _Lines:
     text: str
     separator: str
     name: str
+    columns: Sequence[str] | None
     lines: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,16 +111,17 @@ class _Lines:
         if first is None:
             return pl.DataFrame(), []
         header = self._record(first, None)
-        width = len(header.fields)
-        rows = self._rows(header.end, width, join_unclear=False)
+        names = header.fields if self.columns is None else list(self.columns)
+        start, width = header.end if self.columns is None else first, len(names)
+        rows = self._rows(start, width, join_unclear=False)
         spanning = any(row.end > start + 1 for start, row in rows)
         if spanning and any(row.unclear for _, row in rows):
-            rows = self._rows(header.end, width, join_unclear=True)
-        if len(set(header.fields)) < width:
-            names = ", ".join(header.fields)
-            raise DataError(f"{self.name}: two columns have the same name: {names}; rename one")
+            rows = self._rows(start, width, join_unclear=True)
+        if len(set(names)) < width:
+            shown = ", ".join(names)
+            raise DataError(f"{self.name}: two columns have the same name: {shown}; rename one")
         filled = [row.fields + [""] * (width - len(row.fields)) for _, row in rows]
-        schema = dict.fromkeys(header.fields, pl.String)
+        schema = dict.fromkeys(names, pl.String)
         frame = pl.DataFrame(filled, schema=schema, orient="row")
         return frame, self._notes([start for start, row in rows if row.open])
 
@@ -125,8 +139,8 @@ class _Lines:
                 row = self._record(start, width, join_unclear)
                 if len(row.fields) > width:
                     raise DataError(
-                        f"{self.name}: line {start + 1} has {len(row.fields)} fields, but the "
-                        f"header has {width}; put fields that hold {self.separator!r} in quotes"
+                        f"{self.name}: line {start + 1} has {len(row.fields)} fields, but there "
+                        f"are {width} columns; put fields that hold {self.separator!r} in quotes"
                     )
                 rows.append((start, row))
                 start = row.end

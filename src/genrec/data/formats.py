@@ -1,26 +1,25 @@
 """Readers for tables in all supported file formats and layouts of public data sets.
 
-Supported are CSV, TSV and JSON lines (also `.gz`), Parquet, RecBole atomic files (`.inter`,
-`.item`), MovieLens (100K `u.data`, 1M and 10M `ratings.dat`, later `ratings.csv`) and the Amazon
-reviews of 2014, 2018 and 2023.
+Supported are CSV, TSV and JSON (also `.gz`), Parquet, folders of parts as Spark writes them,
+RecBole's atomic files (`.inter`, `.item`), MovieLens (100K `u.data`, 1M and 10M `ratings.dat`,
+later `ratings.csv`) and the Amazon reviews of 2014, 2018 and 2023.
 """
 
 from __future__ import annotations
 
-import ast
-import gzip
-import json
+import re
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
-from uuid import UUID
+from typing import NamedTuple
 
 import polars as pl
 
+from genrec.data.columns import usual
 from genrec.data.delimited import lines_of, read_delimited
+from genrec.data.encodings import open_file, utf8_of
+from genrec.data.json_files import read_json
 from genrec.errors import DataError
 
 _GENRES = [
@@ -36,12 +35,39 @@ _RATINGS = ["user_id", "item_id", "rating", "timestamp"]
 _MOVIES = ["item_id", "title", "release_date", "video_release_date", "url", *_GENRES]
 
 
-_HEADLESS = {  # file → separator, column names
+_MOVIELENS = {  # file → separator, column names
     "u.data": ("\t", _RATINGS),
     "u.item": ("|", _MOVIES),
     "ratings.dat": ("::", _RATINGS),
     "movies.dat": ("::", ["item_id", "title", "genres"]),
 }
+
+
+_CHECKINS = ["user_id", "timestamp", "latitude", "longitude", "item_id"]
+
+
+_HEADLESS = {  # pattern of the names of public files without a header → column names
+    r"ratings_\w+\.csv": _RATINGS,  # Amazon 2014
+    r"loc-(gowalla|brightkite)_totalcheckins\.txt": _CHECKINS,
+    r"userbehavior\.csv": [
+        "user_id",
+        "item_id",
+        "category",
+        "behavior_type",
+        "timestamp",
+    ],  # Taobao
+    r"yoochoose-clicks\.dat": ["session_id", "timestamp", "item_id", "category"],
+    r"userid-timestamp-artid-artname-traid-traname\.tsv": [  # Last.fm 1K
+        *("user_id", "timestamp", "artist_id", "artist", "track_id", "title")
+    ],
+}
+
+
+_TEXT = ("csv", "tsv", "txt", "dat", "data")
+
+
+_SEP_LINE = re.compile(rb'"?sep=([,;|\t])"?[,;]*\r?\n')
+"""First line of a file that tells Excel the separator."""
 
 
 NULLS = ("\\N", "NaN", "nan", "<NA>")
@@ -66,27 +92,52 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def read_table(path: Path) -> Table:
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, encoding: str | None = None
+) -> Table:
     """Read a table and recognise its layout.
 
     Args:
-        path: a file in any supported format.
+        path: a file in any supported format, or a folder with parts of a table.
+        columns: names of the columns of a text file without a header.
+        encoding: encoding of a text file; recognised if ``None``.
 
     Raises:
         DataError: The file cannot be read, has an unknown format or has no rows.
     """
     try:
-        frame, layout, notes = _read_any(path)
+        if path.is_dir():
+            frame, layout, notes = _read_parts(path, columns, encoding)
+        else:
+            frame, layout, notes = _read_any(path, columns, encoding)
     except pl.exceptions.NoDataError:
         frame, layout, notes = pl.DataFrame(), "", []
     except (pl.exceptions.PolarsError, UnicodeError, *_BROKEN_FILE) as error:
-        _check_utf8(path)
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0][:200]
         remedy = "check that the file is complete and that its suffix matches its format"
         raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from error
     if frame.height == 0:
         raise DataError(f"{path}: the file has no rows; download or export it again")
     return Table(without_null_words(frame), layout, notes)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the parts of a table that Spark wrote as a folder, in order."""
+    return sorted(path for path in folder.rglob("part-*") if path.is_file())
+
+
+def _read_parts(folder: Path, columns: Sequence[str] | None, encoding: str | None) -> Table:
+    parts = parts_of(folder)
+    if not parts:
+        raise DataError(f"{folder}: the folder holds no files part-*; give the path of a file")
+    if all(_format_of(part) == "parquet" for part in parts):
+        return Table(pl.scan_parquet(parts, hive_partitioning=True).collect(), "table", [])
+    tables = [_read_any(part, columns, encoding) for part in parts if part.stat().st_size]
+    frames = [table.rows for table in tables if table.rows.height]
+    notes = [note for table in tables for note in table.notes]
+    if not frames:
+        return Table(pl.DataFrame(), "table", notes)
+    return Table(pl.concat(frames, how="diagonal_relaxed"), tables[0].layout, notes)
 
 
 def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
@@ -99,37 +150,75 @@ def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _read_any(path: Path) -> Table:
+def _format_of(path: Path) -> str:
+    """Return the suffix that says which format a file has."""
+    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    return "parquet" if suffix == "pq" else suffix
+
+
+def _read_any(path: Path, columns: Sequence[str] | None, encoding: str | None) -> Table:
     name = path.name.lower().removesuffix(".gz")
-    if name in _HEADLESS:
-        return Table(_read_headless(path, *_HEADLESS[name]), "movielens", [])
     notes: list[str] = []
-    match name.rpartition(".")[2]:
+    match _format_of(path):
+        case _ if name in _MOVIELENS and columns is None:
+            return Table(_read_headless(path, *_MOVIELENS[name]), "movielens", [])
         case "inter" | "item":
-            table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-            return Table(_from_recbole(table), "recbole", notes)
-        case "csv" | "tsv" | "txt":
-            with _open(path) as file:
-                data = file.read()
-            frame, notes = read_delimited(data, _separator(data), str(path))
-        case "parquet" | "pq":
+            data, notes = utf8_of(path, encoding)
+            frame, more = _from_recbole(data, path)
+            return Table(frame, "recbole", notes + more)
+        case suffix if suffix in _TEXT:
+            frame, notes = _read_text(path, columns, encoding)
+        case "parquet":
             frame = pl.read_parquet(path)
         case "jsonl" | "ndjson" | "json":
-            frame = _read_json_lines(path)
+            data, notes = utf8_of(path, encoding)
+            frame, more = read_json(data, str(path), usual)
+            notes = notes + more
         case _:
-            known = ".csv, .tsv, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
+            known = (
+                ".csv, .tsv, .json, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
+            )
             raise DataError(f"{path}: unknown file format; use {known}")
     amazon = {"asin", "parent_asin"} & set(frame.columns)
     layout = "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
     return Table(frame, layout, notes)
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+def _read_text(
+    path: Path, columns: Sequence[str] | None, encoding: str | None
+) -> tuple[pl.DataFrame, list[str]]:
+    data, notes = utf8_of(path, encoding)
+    if not data.strip():
+        return pl.DataFrame(), notes
+    separator = None
+    if told := _SEP_LINE.match(data):
+        separator, data = told[1].decode(), b"\n" + data[told.end() :]
+    separator = separator or _separator(data)
+    if columns is None and (columns := _known_columns(path, data, separator)):
+        notes.append(f"{path}: the file has no header; its columns are {', '.join(columns)}")
+    if separator == "::":
+        if columns is None:
+            header, _, data = data.lstrip().partition(b"\n")
+            columns = header.decode().strip().split(separator)
+        return _split(data, separator, list(columns)), notes
+    frame, more = read_delimited(data, separator, str(path), columns)
+    return frame, notes + more
+
+
+def _known_columns(path: Path, data: bytes, separator: str) -> list[str] | None:
+    """Return the columns of a public file without a header, recognised by its name."""
+    first = data.lstrip().partition(b"\n")[0].decode().strip().split(separator)
+    for pattern, columns in _HEADLESS.items():
+        known = re.fullmatch(pattern, path.name.lower().removesuffix(".gz"))
+        if known and len(first) == len(columns) and not any(map(usual, first)):
+            return list(columns)
+    return None
 
 
 def _separator(data: bytes) -> str:
-    header = BytesIO(data).readline()
+    header = BytesIO(data.lstrip()).readline()
+    if header.count(b"::") > 1:
+        return "::"
     return max("\t,;|", key=lambda mark: header.count(mark.encode()))
 
 
@@ -138,12 +227,17 @@ def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFra
 
     Item tables are Latin-1 up to MovieLens 1M and UTF-8 from 10M on.
     """
-    with _open(path) as file:
+    with open_file(path) as file:
         data = file.read()
     try:
         data.decode()
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
+    return _split(data, separator, columns)
+
+
+def _split(data: bytes, separator: str, columns: list[str]) -> pl.DataFrame:
+    """Split each line at a separator; the last column takes the rest of the line."""
     # Polars does not accept a separator of two characters, so each line is split here.
     parts = lines_of(data).str.strip_chars_end("\r").str.splitn(separator, len(columns))
     frame = parts.struct.rename_fields(columns).struct.unnest()
@@ -154,7 +248,19 @@ def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFra
     return frame.with_columns(genres).drop(_GENRES)
 
 
-def _from_recbole(frame: pl.DataFrame) -> pl.DataFrame:
+def _from_recbole(data: bytes, path: Path) -> tuple[pl.DataFrame, list[str]]:
+    """Read an atomic file; its columns are separated by tabs, or else by commas or blanks."""
+    header = data.partition(b"\n")[0]
+    if b"\t" in header:
+        return _restored(pl.read_csv(data, separator="\t", quote_char=None, infer_schema=False)), []
+    if b"," not in header and b" " in header.strip():
+        data = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^ +| +(?=\r?$)", b"", data))
+        return _restored(pl.read_csv(data, separator=" ", quote_char=None, infer_schema=False)), []
+    frame, notes = read_delimited(data, ",", str(path))
+    return _restored(frame), notes
+
+
+def _restored(frame: pl.DataFrame) -> pl.DataFrame:
     """Strip type suffixes and restore the original form of MovieLens titles and genres."""
     frame = frame.rename({column: column.partition(":")[0] for column in frame.columns})
     renames = {"class": "genres", "genre": "genres", "release_year": "year"}
@@ -167,104 +273,3 @@ def _from_recbole(frame: pl.DataFrame) -> pl.DataFrame:
     # RecBole separates the values of a token_seq by spaces; all other layouts use a bar.
     genres = [pl.col(name).str.replace_all(" ", "|") for name in frame.columns if name == "genres"]
     return frame.with_columns(titled.alias("movie_title"), *genres)
-
-
-def _check_utf8(path: Path) -> None:
-    """Raise a DataError that names the first line that is not UTF-8, if this is a text file."""
-    offset = 0
-    if path.suffix in (".parquet", ".pq"):
-        return
-    with suppress(*_BROKEN_FILE), _open(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                where = f"line {number}, byte offset {offset + error.start}"
-                remedy = "convert it, e.g. iconv -f latin1 -t utf-8"
-                raise DataError(f"{path}: not UTF-8 at {where}; {remedy}") from error
-            offset += len(line)
-
-
-def _read_json_lines(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except pl.exceptions.NoDataError:
-        raise
-    except pl.exceptions.PolarsError:
-        # Reading line by line is slower, but it accepts the Amazon metadata of 2014 and the error
-        # message can name the invalid line.
-        return pl.from_dicts(list(_records(path)), infer_schema_length=None, strict=False)
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    _check_utf8(path)
-    with _open(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if text := line.decode().strip():
-                yield _record(text, f"{path}: line {number}")
-
-
-def _record(line: str, where: str) -> dict[str, Any]:
-    for parse in (json.loads, ast.literal_eval):  # Amazon 2014 metadata are Python literals
-        try:
-            record = parse(line)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(record, dict):
-            return record
-    raise DataError(f"{where} is not a JSON object; the file must hold one object per line")
-
-
-def plain_columns(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.DataFrame:
-    """Return the table with columns of bytes as text, and refuse columns without plain values.
-
-    Bytes are UTF-8 text or UUIDs of 16 bytes, which Parquet files hold.
-
-    Args:
-        frame: the table.
-        columns: the columns that are used, by role.
-        path: the file, for messages.
-
-    Raises:
-        DataError: A column holds lists, structs, times of day, durations or other bytes.
-    """
-    for role, name in columns.items():
-        kind = frame.schema[name]
-        if kind == pl.Binary:
-            frame = frame.with_columns(_text_of_bytes(frame[name]))
-            kind = frame.schema[name]
-        if kind == pl.Binary or not is_plain(kind):
-            raise DataError(
-                f"{path}: column {name!r} holds {kind} values, which cannot be a {role}; convert "
-                f"it, or name another column with --{role.removesuffix('_id')} COLUMN"
-            )
-    return frame
-
-
-def is_plain(kind: pl.DataType) -> bool:
-    """Return whether values of a type can be an id, a time, a number or a text."""
-    return not (kind.is_nested() or kind in (pl.Duration, pl.Time, pl.Object))
-
-
-def _text_of_bytes(column: pl.Series) -> pl.Series:
-    try:
-        return column.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        values = column.to_list()
-        if any(value is not None and len(value) != 16 for value in values):
-            return column
-        texts = [None if value is None else str(UUID(bytes=value)) for value in values]
-        return pl.Series(column.name, texts, pl.String)
-
-
-def flat_column(column: pl.Series) -> pl.Series:
-    """Convert nested columns to text; other columns stay unchanged.
-
-    A category path becomes "A > B", several paths "A > B | C", other lists "a|b", and structs JSON.
-    """
-    mark = " > " if column.name.lower() in ("category", "categories") else "|"
-    if column.dtype == pl.List(pl.List(pl.String)):
-        return column.list.eval(pl.element().list.join(mark)).list.join(" | ")
-    if isinstance(column.dtype, pl.List) and not cast(pl.DataType, column.dtype.inner).is_nested():
-        return column.cast(pl.List(pl.String)).list.join(mark)
-    return column.struct.json_encode() if column.dtype == pl.Struct else column

@@ -7,7 +7,7 @@ rows with equal timestamps are permuted at random instead, to measure how much t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,19 @@ from genrec.data.histories import Histories, histories_of
 from genrec.data.interactions import Interactions
 from genrec.data.statistics import dataset_statistics
 from genrec.errors import ConfigError, DataError
+
+
+class Preparation(TypedDict, total=False):
+    """The settings of :meth:`genrec.Dataset.from_interactions`."""
+
+    min_user: int
+    min_item: int
+    min_rating: float | None
+    max_users: int | None
+    ties: Literal["log", "shuffled"]
+    all_items: bool
+    renumber: bool
+    seed: int
 
 
 def build_catalogue(
@@ -83,6 +96,8 @@ def prepared(
     min_rating: float | None = None,
     max_users: int | None = None,
     ties: Literal["log", "shuffled"] = "log",
+    all_items: bool = False,
+    renumber: bool = False,
     seed: int = 0,
 ) -> tuple[Catalogue, Histories, dict[str, Any]]:
     """Prepare catalogue and histories; arguments and errors of ``Dataset.from_interactions``.
@@ -102,7 +117,9 @@ def prepared(
     (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])
     drawn = (random.permutation(len(user_ids)) < (max_users or len(user_ids)))[users]
     core, rounds = _core(users, items, drawn, min_user, min_item)
-    histories, item_ids = _chronological(log.filter(core), ties, random)
+    table = interactions.items
+    more = table["item_id"] if all_items and table is not None else log["item_id"].clear()
+    histories, item_ids = _chronological(log.filter(core), more, ties, renumber, random)
     catalogue, report = build_catalogue(interactions.items, item_ids)
     dropped = {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())}
     facts = dataset_statistics(histories, len(item_ids)) | {
@@ -110,6 +127,7 @@ def prepared(
         "core": {"min_user": min_user, "min_item": min_item, "rounds": rounds},
         "draw": {"max_users": max_users, "seed": seed},
         "dropped": {**dropped, **rated},
+        "item_order": "random" if renumber else "(length of id, id)",
         "catalogue": report,
         "source": interactions.source,
     }
@@ -136,9 +154,13 @@ def _rated_at_least(
     return kept, {"min_rating": least, "below_min_rating": below, "without_rating": unrated}
 
 
-def _coded(ids: pl.Series) -> tuple[Ints, list[str]]:
-    """Return the index of each id in the distinct ids, and these sorted by (length, id)."""
-    known = ids.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
+def _coded(ids: pl.Series, more: pl.Series | None = None) -> tuple[Ints, list[str]]:
+    """Return the index of each id in the distinct ids, and these sorted by (length, id).
+
+    The distinct ids include those of ``more``.
+    """
+    every = ids if more is None else pl.concat([ids, more])
+    known = every.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
     joined = ids.to_frame("id").join(
         known.with_row_index("code"), on="id", how="left", maintain_order="left"
     )
@@ -169,9 +191,12 @@ def _core(
 
 
 def _chronological(
-    log: pl.DataFrame, ties: str, random: np.random.Generator
+    log: pl.DataFrame, more: pl.Series, ties: str, renumber: bool, random: np.random.Generator
 ) -> tuple[Histories, list[str]]:
-    (users, user_ids), (items, item_ids) = _coded(log["user_id"]), _coded(log["item_id"])
+    (users, user_ids), (items, item_ids) = _coded(log["user_id"]), _coded(log["item_id"], more)
+    if renumber:
+        drawn = random.permutation(len(item_ids))
+        items, item_ids = np.argsort(drawn)[items], [item_ids[index] for index in drawn]
     order = random.permutation(len(log)) if ties == "shuffled" else np.arange(len(log))
     keys = pl.DataFrame({"user": users, "order": order, "item": items.astype(np.int32)})
     table = keys.hstack(log.select("timestamp", pl.col("^(rating|review)$")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -56,7 +56,8 @@ def read_split(data: Dataset, folder: Path) -> Split:
     Raises:
         DataError: A table or column is missing, or an item is not in the catalogue of ``data``.
     """
-    tables = [_read_part(data, folder, part, number) for number, part in enumerate(TABLES)]
+    notes: list[str] = []
+    tables = [_read_part(data, folder, part, number, notes) for number, part in enumerate(TABLES)]
     table = pl.concat(tables).sort("user_id", "part", "timestamp", maintain_order=True)
     users = table.group_by("user_id", maintain_order=True).agg(
         *((pl.col("part") == number).sum().alias(part) for number, part in enumerate(TABLES))
@@ -64,6 +65,8 @@ def read_split(data: Dataset, folder: Path) -> Split:
     train, valid, test = (users[part].to_numpy().astype(np.int64) for part in TABLES)
     whole = histories_of(table, train + valid + test, users["user_id"].to_list())
     facts: dict[str, Any] = {"rows": {p: t.height for p, t in _named(tables)}}
+    if notes:
+        facts["notes"] = notes
     parts = []
     for name, known, rows in (("valid", train, valid), ("test", train + valid, test)):
         targeted = np.flatnonzero((rows > 0) & (train > 0))
@@ -80,13 +83,17 @@ def _named(tables: list[pl.DataFrame]) -> zip[tuple[str, pl.DataFrame]]:
     return zip(TABLES, tables, strict=True)
 
 
-def _read_part(data: Dataset, folder: Path, part: str, number: int) -> pl.DataFrame:
+def _read_part(
+    data: Dataset, folder: Path, part: str, number: int, notes: list[str]
+) -> pl.DataFrame:
     paths = [path for suffix in SUFFIXES if (path := folder / f"{part}{suffix}").is_file()]
     if len(paths) != 1:
         found = f"holds {len(paths)} of them" if paths else "holds none of them"
         wanted = ", ".join(f"{part}{suffix}" for suffix in SUFFIXES)
         raise DataError(f"{folder}: exactly one of {wanted} is needed, but the folder {found}.")
-    log = read_interactions(paths[0]).log
+    read = read_interactions(paths[0])
+    notes.extend(cast(list[str], read.source["notes"]))
+    log = read.log
     index = {item_id: number for number, item_id in enumerate(data.catalogue.item_ids)}
     items = log["item_id"].replace_strict(index, default=None, return_dtype=pl.Int32)
     if items.null_count():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import polars as pl
+
+from genrec.errors import DataError
 
 _TIME_FORMATS = (
     *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"),
@@ -18,6 +21,14 @@ _TIME_FORMATS = (
 """Formats that can be read in one way only. 1/2/2023 is not among them."""
 
 
+_NUMERIC_DATE = r"^(\d{1,2})([/-])(\d{1,2})[/-](\d{4}|\d{2})(?:$|[ ,T])"
+"""A date such as 1/2/2023 or 13-2-23, whose day comes first or second."""
+
+
+_CLOCKS = ("", *(f"{gap}{clock}" for gap in (" ", ", ", "T") for clock in ("%H:%M", "%H:%M:%S%.f")))
+_CLOCKS += tuple(f"{gap}{clock}" for gap in (" ", ", ") for clock in ("%I:%M %p", "%I:%M:%S %p"))
+
+
 # 1e11 seconds after 1970 is the year 5138, so a larger number has a smaller unit.
 _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 
@@ -26,15 +37,21 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 _PLAUSIBLE = (788_918_400, 2_208_988_800)
 
 
-def seconds_of(column: pl.Series) -> tuple[pl.Series, str, str]:
+def seconds_of(column: pl.Series, form: str | None = None) -> tuple[pl.Series, str, str]:
     """Convert timestamps to seconds since 1970.
+
+    Args:
+        column: numbers, dates or texts.
+        form: format of the texts, as ``strptime`` has it; recognised if ``None``.
 
     Returns:
         The seconds (f64, null where a value cannot be read; times without a zone are UTC), the unit
-        of the input, and a remark if the input mixes units.
+        of the input, and a remark if the input mixes units or its format was inferred.
     """
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime", ""
+    if form is not None:
+        return _epoch(_parsed(column.cast(pl.String).str.strip_chars(), form)), form, ""
     if _are_dates(column):
         column = column.cast(pl.Int64).cast(pl.String)
         return column.str.to_date("%Y%m%d").cast(pl.Datetime("us")).dt.epoch("us") / 1e6, "date", ""
@@ -42,11 +59,67 @@ def seconds_of(column: pl.Series) -> tuple[pl.Series, str, str]:
     if column.dtype != pl.String or numbers.null_count() == column.null_count():
         return numbers, unit, remark
     text = column.str.strip_chars()
-    times = [text.str.to_datetime(form, time_zone="UTC", strict=False) for form in _TIME_FORMATS]
-    times.append(text.str.to_datetime("%+", strict=False))
+    formats, inferred = _numeric_dates(text)
+    seconds = numbers
+    for each in (*_TIME_FORMATS, "%+", *formats):
+        if seconds.null_count() == column.null_count():
+            break
+        seconds = pl.select(pl.coalesce(seconds, _epoch(_parsed(text, each)))).to_series()
+    return seconds, "text", " and ".join(filter(None, (remark, inferred)))
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    try:
+        zone = None if form == "%+" else "UTC"  # "%+", ISO 8601, has zones of its own
+        return text.str.to_datetime(form, time_zone=zone, strict=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"the timestamp format {form!r} cannot be used ({reason}); give one such as "
+            "'%d/%m/%Y %H:%M'"
+        ) from None
+
+
+def _epoch(times: pl.Series) -> pl.Series:
     # %Y also takes the 2 of 2/9/23 for a year.
-    seconds = [time.set(time.dt.year() < 1000, None).dt.epoch("us") / 1e6 for time in times]
-    return pl.select(pl.coalesce(numbers, *seconds)).to_series(), "text", remark
+    return times.set(times.dt.year() < 1000, None).dt.epoch("us") / 1e6
+
+
+def _numeric_dates(text: pl.Series) -> tuple[Iterator[str], str]:
+    """Decide from the whole column whether the day or the month comes first in 13/2/2023.
+
+    Returns:
+        The formats to try, none if the column leaves it open, and a remark on the decision.
+    """
+    parts = text.str.extract_groups(_NUMERIC_DATE).struct.unnest().drop_nulls()
+    first, _, second, year = parts.get_columns()
+    numbers = pl.DataFrame({"first": first, "second": second, "last": year}).cast(pl.Int64)
+    days = [name for name in ("first", "second") if (numbers[name] > 12).any()]
+    short = (year.str.len_chars() == 2).any()
+    # In 25/12/23 the last number may be the day as well, unless some other one exceeds 31.
+    year_first = short and "first" in days and not (numbers["last"] > 31).any()
+    if len(days) != 1 or year_first:
+        return iter(()), ""
+    day_first = days == ["first"]
+    example = text.filter(text.str.contains(_NUMERIC_DATE) & (_part(text, day_first) > 12))[0]
+    word = "day" if day_first else "month"
+    order = ("%d", "%m") if day_first else ("%m", "%d")
+    formats = (
+        f"{mark.join((*order, last))}{clock}"
+        for mark in "/-"
+        for last in (("%y", "%Y") if short else ("%Y",))
+        for clock in _CLOCKS
+    )
+    return formats, f"was read with the {word} first, which {example!r} shows"
+
+
+def _part(text: pl.Series, first: bool) -> pl.Series:
+    return text.str.extract(_NUMERIC_DATE, 1 if first else 3).cast(pl.Int64)
+
+
+def unclear_dates(text: pl.Series) -> bool:
+    """Return whether some texts are dates such as 1/2/2023, which leave the month open."""
+    return text.dtype == pl.String and bool(text.str.contains(_NUMERIC_DATE).any())
 
 
 def _are_dates(column: pl.Series) -> bool:

@@ -27,6 +27,8 @@ ordinary numbers.
 """
 TWINS = 0.01
 """Share of users with another user's whole history, above which the data has duplicates."""
+FEW_TWINS = 0.0005
+"""Share of such users that is worth a note."""
 TWIN_LENGTH = 5
 """Shortest history that is checked for duplicates; shorter ones can coincide by chance."""
 RULE = 10
@@ -108,7 +110,7 @@ def check_numbers(numbers: Integers, split: Split, what: str) -> Iterator[Findin
             "id order",
             True,
             f"{what} are numbered in the order of the data, held-out items included: {rule}; "
-            "number the items at random or by another rule",
+            "number the items at random, e.g. with `genrec prepare --renumber`",
         )
     elif certain and rate > 0.01:
         yield Finding("id order", False, f"{what} reveal a little about the next item: {rule}")
@@ -225,7 +227,7 @@ def _twins(split: Split) -> Iterator[Finding]:
     rows = zip(test.histories, test.targets.tolist(), strict=True)
     whole = [(*row.tolist(), target) for row, target in rows if len(row) + 1 >= TWIN_LENGTH]
     share = 1 - len(set(whole)) / len(whole) if whole else 0.0
-    if share > 0:
+    if share >= FEW_TWINS:
         yield Finding(
             "duplicate users",
             share > TWINS,

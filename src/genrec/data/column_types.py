@@ -1,0 +1,97 @@
+"""Which types of columns can be ids, times, numbers and texts, and their plain form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import polars as pl
+
+from genrec.data.columns import option
+from genrec.errors import DataError
+
+
+def plain_columns(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.DataFrame:
+    """Return the table with columns of bytes as text, and refuse columns without plain values.
+
+    Bytes are UTF-8 text or UUIDs of 16 bytes, which Parquet files hold.
+
+    Args:
+        frame: the table.
+        columns: the columns that are used, by role.
+        path: the file, for messages.
+
+    Raises:
+        DataError: A column holds lists, structs, times of day, durations or other bytes.
+    """
+    for role, name in columns.items():
+        kind = frame.schema[name]
+        if kind == pl.Binary:
+            frame = frame.with_columns(_text_of_bytes(frame[name]))
+            kind = frame.schema[name]
+        if kind == pl.Binary or not is_plain(kind):
+            raise DataError(
+                f"{path}: column {name!r} holds {kind} values, which cannot be a {role}; convert "
+                f"it, or name another column with {option(role)} COLUMN"
+            )
+    return frame
+
+
+def is_plain(kind: pl.DataType) -> bool:
+    """Return whether values of a type can be an id, a time, a number or a text."""
+    return not (kind.is_nested() or kind in (pl.Duration, pl.Time, pl.Object))
+
+
+def _text_of_bytes(column: pl.Series) -> pl.Series:
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        values = column.to_list()
+        if any(value is not None and len(value) != 16 for value in values):
+            return column
+        texts = [None if value is None else str(UUID(bytes=value)) for value in values]
+        return pl.Series(column.name, texts, pl.String)
+
+
+def flat_column(column: pl.Series) -> pl.Series:
+    """Convert nested columns to text; other columns stay unchanged.
+
+    A category path becomes "A > B", several paths "A > B | C", other lists "a|b", and structs JSON.
+    """
+    mark = " > " if column.name.lower() in ("category", "categories") else "|"
+    if column.dtype == pl.List(pl.List(pl.String)):
+        return column.list.eval(pl.element().list.join(mark)).list.join(" | ")
+    if isinstance(column.dtype, pl.List) and not cast(pl.DataType, column.dtype.inner).is_nested():
+        return column.cast(pl.List(pl.String)).list.join(mark)
+    return column.struct.json_encode() if column.dtype == pl.Struct else column
+
+
+def ids_of(column: pl.Series) -> pl.Series:
+    """Convert ids to text; blank ids become null.
+
+    If all numbers of the column are whole, 7.00, 7.0 and 7 are the same id. pandas writes 7.0 for a
+    column of whole numbers with missing values.
+    """
+    if column.dtype.is_float():
+        whole = column.cast(pl.Int64, strict=False)
+        column = whole if (whole == column).all() else column
+    text = column.cast(pl.String).str.strip_chars()
+    text = text.set(text == "", None)
+    decimals = text.str.extract(r"^[+-]?\d+\.(\d+)$")
+    if not decimals.str.contains("^0+$").all():
+        return text
+    return text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
+
+
+def numbers_of(column: pl.Series) -> pl.Series:
+    """Convert a column to floats; values that are no numbers become null.
+
+    If the column cannot be read otherwise, a comma before one or two digits is a decimal comma.
+    """
+    numbers = column.cast(pl.Float64, strict=False)
+    if column.dtype != pl.String or numbers.null_count() == column.null_count():
+        return numbers
+    text = column.str.strip_chars().str.replace(r"^([+-]?\d+),(\d{1,2})$", "$1.$2")
+    return text.cast(pl.Float64, strict=False)

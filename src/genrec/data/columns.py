@@ -1,0 +1,139 @@
+"""The roles of columns, their usual names, and the messages if a column is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from genrec.errors import DataError
+
+# Accepted column names by role, in lower case with letters and digits only, in order of preference.
+# `parent_asin` comes before `asin` because the metadata of Amazon 2023 use it as their key.
+# `position` is not accepted as a timestamp because it orders only the items of one user.
+_ALIASES = {
+    "user_id": "userid user uid reviewerid customerid visitorid sessionid",
+    "item_id": "itemid item iid movieid parentasin asin productid businessid trackid songid bookid "
+    "recipeid articleid",
+    "timestamp": "timestamp time unixreviewtime datetime date createdat reviewtime eventtime",
+    "rating": "rating overall score stars",
+    "review": "review reviewtext text",
+    "title": "title movietitle itemtitle name itemname productname",
+    "kind": "kind event eventtype action actiontype behavior behaviortype",
+}
+
+
+# Names of columns that hold the order of a user's items, not a time.
+_ORDERS = "position order rank index seq sequence step addtocartorder"
+
+
+ROW = "row"
+"""What ``timestamp`` may be if the rows of the log are in order of time."""
+
+
+NONE = "none"
+"""What rating, review, title or kind may be if the column with the usual name is another thing."""
+
+
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*")
+
+
+class ColumnNames(TypedDict, total=False):
+    """Names of columns; each is recognised by its usual names if it is missing or ``None``.
+
+    Attributes:
+        user: the user ids.
+        item: the item ids of the log and of the item table, or of the one that has this column.
+        item_table_id: the item ids of the item table.
+        timestamp: what orders the log: numbers, dates or texts; ``"row"`` for the order of rows.
+        rating: the ratings; ``"none"`` for no ratings.
+        review: the texts of reviews; ``"none"`` for none.
+        title: the titles of the item table, or of the log if there is no item table.
+        kind: the kinds of events; ``"none"`` for none.
+    """
+
+    user: str | None
+    item: str | None
+    item_table_id: str | None
+    timestamp: str | None
+    rating: str | None
+    review: str | None
+    title: str | None
+    kind: str | None
+
+
+def usual(column: str, *roles: str) -> bool:
+    """Return whether a column has a usual name of one of these roles, or of any role."""
+    return any(_folded(column) in _ALIASES[role].split() for role in roles or _ALIASES)
+
+
+def find_column(
+    columns: Sequence[str], role: str, given: str | None, path: Path, extra: str = ""
+) -> str | None:
+    """Return the given column (it must exist), else the first with a usual name, else ``None``.
+
+    Args:
+        columns: the columns of the table.
+        role: e.g. ``"user_id"``.
+        given: the column that the user named, or ``None``; :data:`NONE` declines a column.
+        path: the file, for messages.
+        extra: further usual names.
+
+    Raises:
+        DataError: The given column does not exist.
+    """
+    if given == NONE and given not in columns:
+        return None
+    if given is not None and given not in columns:
+        raise no_column(path, f"column {given!r}", role, columns)
+    folded = {_folded(name): name for name in reversed(columns)}
+    aliases = f"{_ALIASES[role]} {extra}".split()
+    return given or next((folded[alias] for alias in aliases if alias in folded), None)
+
+
+def need_column(
+    columns: Sequence[str], role: str, given: str | None, path: Path, extra: str = ""
+) -> str:
+    """Return what :func:`find_column` returns; a missing column is an error.
+
+    Raises:
+        DataError: There is no such column; the message lists the columns and says what to do.
+    """
+    column = find_column(columns, role, given, path, extra)
+    if column is None:
+        raise no_column(path, f"{role} column", role, columns)
+    return column
+
+
+def no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> DataError:
+    """Return the error for a missing column."""
+    shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if columns[20:] else "")
+    return DataError(f"{path}: no {what} among {shown}; {_remedy(role, columns)}")
+
+
+def option(role: str) -> str:
+    """Return the option of the command line that names the column of a role."""
+    return f"--{role.removesuffix('_id')}"
+
+
+def _remedy(role: str, columns: Sequence[str]) -> str:
+    if any(map(_NUMBER.fullmatch, columns)):
+        return (
+            "line 1 looks like data: name the columns with --columns, e.g. --columns "
+            "user,item,rating,timestamp (in Python columns=[…])"
+        )
+    remedy = f"name it with {option(role)} COLUMN (in Python {option(role)[2:]}=COLUMN)"
+    if role != "timestamp":
+        return remedy
+    order = next((name for name in columns if _folded(name) in _ORDERS.split()), ROW)
+    meaning = (
+        "if the rows are in order of time"
+        if order == ROW
+        else "if that column orders each user's items"
+    )
+    return f"{remedy}, or give --timestamp {order} {meaning}"
+
+
+def _folded(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))

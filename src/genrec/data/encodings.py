@@ -1,0 +1,124 @@
+"""The bytes of text files become UTF-8, whatever program wrote them."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import re
+from pathlib import Path
+from typing import IO, cast
+
+from genrec.errors import DataError
+
+_MARKS = {  # byte order mark → encoding
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+
+
+_WESTERN = "cp1252"
+"""What Excel and other programs of Windows write in Western Europe and America."""
+
+
+_MULTIBYTE = re.compile(rb"[\xc2-\xde][\x80-\xbf](?![\x80-\xbf])|[\xe0-\xef][\x80-\xbf]{2}")
+"""Characters of UTF-8 that would be odd pairs of letters and signs in Windows-1252."""
+
+
+_NOT_WESTERN = re.compile(rb"[\x80-\xff]{3}|[\x81\x8d\x8f\x90\x9d]")
+"""Words of other alphabets would be long runs of accented letters."""
+
+
+_SEPARATORS = re.compile(r"[\t\n,;|]")
+
+
+_SAMPLE = 4096  # bytes that show whether a text is UTF-16
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file, which may be compressed with gzip, for reading bytes."""
+    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+
+
+def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
+    """Read a text file and return its text in UTF-8 without a byte order mark.
+
+    Without ``encoding`` the text may be UTF-8, UTF-16, UTF-32 or Windows-1252. A text is taken for
+    Windows-1252 only if it is no UTF-8 and looks like a Western language.
+
+    Args:
+        path: the file; compressed with gzip if it ends in ``.gz``.
+        encoding: name of the encoding as Python spells it; recognised if ``None``.
+
+    Returns:
+        The text, and a note if the encoding was guessed.
+
+    Raises:
+        DataError: The encoding is unknown, or the text has another one.
+    """
+    with open_file(path) as file:
+        data = file.read()
+    for mark, name in _MARKS.items():
+        if data.startswith(mark):
+            return _decoded(path, data[len(mark) :], encoding or name), []
+    encoding = encoding or _wide(data[:_SAMPLE])
+    if encoding or data.isascii():
+        return (_decoded(path, data, encoding) if encoding else data), []
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return _western(path, data, error)
+    return data, []
+
+
+def _decoded(path: Path, data: bytes, encoding: str) -> bytes:
+    try:
+        return data.decode(encoding).removeprefix("\ufeff").encode()
+    except LookupError:
+        raise DataError(f"{path}: unknown encoding {encoding!r}; give one such as cp1251") from None
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        where = f"line {_line(data, start)}, byte offset {start}"
+        raise DataError(
+            f"{path}: not {encoding} at {where}; name the encoding with --encoding NAME "
+            "(in Python encoding=NAME)"
+        ) from None
+
+
+def _wide(sample: bytes) -> str | None:
+    """Recognise UTF-16 without a byte order mark: every other byte of Western text is zero."""
+    even, odd = sample[::2], sample[1::2]
+    for zeros, others, name in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros.count(0) > 0.5 * len(zeros) and not others.count(0):
+            return name
+    return None
+
+
+def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[bytes, list[str]]:
+    """Read text that is not UTF-8 as Windows-1252 if it looks like that."""
+    where = f"not UTF-8 at line {_line(data, error.start)}, byte offset {error.start}"
+    if _MULTIBYTE.search(data):
+        raise DataError(
+            f"{path}: {where}, although other characters of the file are; correct that line, or "
+            "name the encoding of the whole file with --encoding NAME (in Python encoding=NAME)"
+        )
+    if _NOT_WESTERN.search(data):
+        raise DataError(
+            f"{path}: {where}; name the encoding with --encoding NAME (in Python encoding=NAME), "
+            "e.g. cp1251 for Cyrillic, shift_jis for Japanese or gb18030 for Chinese"
+        )
+    text = data.decode(_WESTERN)
+    at = error.start  # all bytes before it are ASCII, so it is the index of the character, too
+    before, after = text[max(0, at - 30) : at], text[at : at + 30]
+    word = _SEPARATORS.split(before)[-1] + _SEPARATORS.split(after)[0]
+    note = (
+        f"{path}: {where}; it was read as Windows-1252 (there: {word!r}); if that is wrong, name "
+        "the encoding with --encoding NAME"
+    )
+    return text.encode(), [note]
+
+
+def _line(data: bytes, offset: int) -> int:
+    return data.count(b"\n", 0, offset) + 1

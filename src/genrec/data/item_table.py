@@ -1,0 +1,83 @@
+"""The item table: one row per item with its title and metadata.
+
+If the log itself holds the titles, its other columns that say the same of an item in every row
+become metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+
+from genrec.data.column_types import flat_column, ids_of, plain_columns
+from genrec.data.columns import need_column
+
+
+def read_items(
+    table: pl.DataFrame, path: Path, item: str | None, title: str | None
+) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Find the columns of an item table and validate it.
+
+    Args:
+        table: the rows.
+        path: the file, for messages.
+        item: name of the id column; recognised if ``None``.
+        title: name of the title column; recognised if ``None``.
+
+    Returns:
+        One row per item with the columns item_id, title and the others, and facts on what was read.
+
+    Raises:
+        DataError: A column is missing or has no plain values.
+    """
+    item = need_column(table.columns, "item_id", item, path, extra="id")
+    return _unique_items(table, item, need_column(table.columns, "title", title, path), path)
+
+
+def items_of_log(
+    log: pl.DataFrame, path: Path, item: str, title: str, others: Collection[str]
+) -> tuple[pl.DataFrame, dict[str, object], list[str]]:
+    """Return the item table that a log with titles contains.
+
+    Args:
+        log: the rows.
+        path: the file, for messages.
+        item: name of the id column.
+        title: name of the title column.
+        others: columns that may describe items.
+
+    Returns:
+        What :func:`read_items` returns, and the names of the columns that describe items.
+
+    Raises:
+        DataError: The ids or titles are no plain values.
+    """
+    table = log.select(item, title, *(flat_column(log[name]) for name in others))
+    values = table.drop_nulls(item).group_by(item).agg(pl.exclude(title).drop_nulls().unique())
+    kept = [name for name in others if (values[name].list.len() <= 1).all()]
+    # The first row of an item may lack a value that another row has.
+    filled = table.select(item, title, *(pl.col(name).max().over(item) for name in kept))
+    return *_unique_items(filled, item, title, path), kept
+
+
+def _unique_items(
+    table: pl.DataFrame, item: str, title: str, path: Path
+) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Keep the first row with a title of each item id and count dropped and conflicting rows."""
+    table = plain_columns(table, {"item_id": item, "title": title}, path)
+    named = [ids_of(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
+    others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
+    frame = pl.DataFrame([*named, *(flat_column(table[name]) for name in others)])
+    known = frame.drop_nulls("item_id")
+    titles = known.select("item_id", "title").drop_nulls().unique()
+    first = known.sort(pl.col("title").is_null(), maintain_order=True)
+    items = first.unique("item_id", keep="first", maintain_order=True)
+    return items, {
+        "file": path.name,
+        "rows_read": frame.height,
+        "null_ids": frame.height - known.height,
+        "duplicate_ids": known.height - items.height,
+        "conflicting_titles": titles.height - titles["item_id"].n_unique(),
+    }

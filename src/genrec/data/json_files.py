@@ -1,0 +1,141 @@
+"""JSON in the forms in which people keep tables: lines, arrays of objects, and objects by id."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from genrec.errors import DataError
+
+
+def read_json(
+    data: bytes, name: str, is_column: Callable[[str], bool]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Read JSON text as a table.
+
+    Known forms are one object per line; an array of objects; an object of columns, as pandas writes
+    it; an object of objects by id; and histories such as ``{"user": ["item", "item"]}``.
+
+    Args:
+        data: the text in UTF-8.
+        name: name of the file, for messages.
+        is_column: whether a key is a column that a log or an item table may have.
+
+    Returns:
+        The rows, and notes on how they were read.
+
+    Raises:
+        DataError: A line is no JSON object, or the text has another form.
+        polars.exceptions.PolarsError: The values of a column have no common type.
+    """
+    lines = None if data.lstrip()[:1] == b"[" else _lines(data)
+    if lines is not None and lines.height > 1:
+        return lines, []
+    whole = _parsed(data)
+    if whole is None:
+        # Reading line by line is slower, but it accepts the Amazon metadata of 2014 and the error
+        # message can name the invalid line.
+        return _frame(list(_records(data.decode(), name))), []
+    return _table(whole, name, is_column)
+
+
+def _lines(data: bytes) -> pl.DataFrame | None:
+    try:
+        return pl.read_ndjson(data, infer_schema_length=None)
+    except pl.exceptions.NoDataError:
+        raise
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _parsed(data: bytes) -> Any:
+    """Return the value of the text, or ``None`` if it is not one JSON value."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _table(
+    whole: Any, name: str, is_column: Callable[[str], bool]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return the rows of one JSON value."""
+    if isinstance(whole, dict) and len(whole) == 1:  # {"interactions": [{…}, …]}
+        (inner,) = whole.values()
+        whole = inner if _all(inner, dict) else whole
+    if _all(whole, dict):
+        return _frame(whole), []
+    if isinstance(whole, dict) and whole:
+        values, named = list(whole.values()), any(map(is_column, whole))
+        if _all(values, dict):
+            rows = [{"id": key, **value} for key, value in whole.items()]
+            return (_columns(whole, name) if named else _frame(rows)), []
+        if not _all(values, list):
+            return _frame([whole]), []
+        if named:
+            return _columns(whole, name), []
+        if all(_all(value, str | int) for value in values):
+            note = f"{name}: each key was read as a user, its list as the user's items in order"
+            return _histories(whole), [note]
+    raise DataError(
+        f"{name}: the JSON value is no table; give one object per line, an array of objects, or "
+        'histories such as {"user": ["item", "item"]}'
+    )
+
+
+def _all(value: Any, kind: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def _histories(whole: Mapping[str, list[Any]]) -> pl.DataFrame:
+    rows = [
+        (user, str(item), place)
+        for user, items in whole.items()
+        for place, item in enumerate(items)
+    ]
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _columns(whole: Mapping[str, Any], name: str) -> pl.DataFrame:
+    """Read ``{column: [values]}`` or ``{column: {row: value}}``."""
+    columns = {
+        key: list(value.values()) if isinstance(value, dict) else value
+        for key, value in whole.items()
+    }
+    lengths = {key: len(values) for key, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{key}: {length}" for key, length in list(lengths.items())[:10])
+        raise DataError(
+            f"{name}: the columns have different lengths ({shown}); give each row a value in each "
+            "column"
+        )
+    series = [pl.Series(key, values, strict=False) for key, values in columns.items()]
+    return pl.DataFrame(series)
+
+
+def _frame(records: list[dict[str, Any]]) -> pl.DataFrame:
+    if not records:
+        return pl.DataFrame()
+    return pl.from_dicts(records, infer_schema_length=None, strict=False)
+
+
+def _records(text: str, name: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _record(line.strip(), f"{name}: line {number}")
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    for parse in (json.loads, ast.literal_eval):  # Amazon 2014 metadata are Python literals
+        try:
+            record = parse(line)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(record, dict):
+            return record
+    raise DataError(f"{where} is not a JSON object; the file must hold one object per line")

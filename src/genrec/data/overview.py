@@ -1,0 +1,53 @@
+"""What was understood of a log and its item table, to look at before a data set is made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from genrec.data.interactions import Interactions
+
+_A_DATE = 100_000_000  # smaller numbers, as seconds, are before March 1973 and rather an order
+
+
+def overview(read: Interactions) -> dict[str, Any]:
+    """Summarise a log that has been read.
+
+    Args:
+        read: the log and its item table.
+
+    Returns:
+        Numbers of rows, users and items; for each role the column, its type in the file and its
+        first value as read; unit, first and last time; dropped rows; the item table; notes.
+    """
+    source, log = cast(dict[str, Any], read.source), read.log
+    columns = {
+        role: {"column": name, "type": source["types"][role], "first": log[role][0]}
+        for role, name in source["columns"].items()
+    }
+    times = {"unit": source["timestamp_unit"], "first": log["timestamp"].min()}
+    times["last"] = log["timestamp"].max()
+    if times["first"] > _A_DATE:
+        for end in ("first", "last"):
+            times[end] = datetime.fromtimestamp(times[end], UTC).isoformat(" ", "seconds")
+    facts = {
+        "log": source["log"],
+        "layout": source["layout"],
+        "rows": source["rows_read"],
+        "interactions": log.height,
+        "users": log["user_id"].n_unique(),
+        "items": log["item_id"].n_unique(),
+        "columns": columns,
+        "times": times,
+        "dropped": source["dropped"],
+        "item_table": source["item_table"],
+    }
+    if read.items is not None:
+        titled = read.items.drop_nulls("title")
+        known = log.select("item_id").unique()
+        facts["items_without_title"] = known.join(titled, on="item_id", how="anti").height
+        facts["items_without_interactions"] = read.items.join(
+            known, on="item_id", how="anti"
+        ).height
+        facts["metadata"] = [n for n in read.items.columns if n not in ("item_id", "title")]
+    return {**facts, "notes": source["notes"]}
