@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -118,19 +119,21 @@ def test_filters_are_conditions_on_the_item_table(serve: Any) -> None:
     assert "price" in wrong.json()["detail"]
 
 
-def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["ann", "team/ann", "a%2Fb/events", "ann?"])
+def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path, user: str) -> None:
     client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
+    path = f"/v1/users/{quote(user, safe='')}"
     events = [{"item": TITLES[n], "timestamp": 10.0 + n} for n in range(3)]
-    stored = client.post("/v1/users/ann/events", json={"events": events})
+    stored = client.post(f"{path}/events", json={"events": events})
     assert (stored.status_code, stored.json()) == (201, {"accepted": 3, "duplicates": 0})
-    found = client.get("/v1/users/ann/recommendations?k=4&explain=true").json()
+    found = client.get(f"{path}/recommendations?k=4&explain=true").json()
     assert [item["title"] for item in found["history"]] == TITLES[:3]
     again = answer(client, history=TITLES[:3], k=4, explain=True)
     assert_same_answers(found["items"], again["items"])
-    listed = client.get("/v1/users/ann/events?limit=2").json()["events"]
+    listed = client.get(f"{path}/events?limit=2").json()["events"]
     assert [each["title"] for each in listed] == TITLES[1:3]
-    assert client.delete("/v1/users/ann").status_code == 204
-    assert client.get("/v1/users/ann/events").json() == {"events": []}
+    assert client.delete(path).status_code == 204
+    assert client.get(f"{path}/events").json() == {"events": []}
 
 
 def test_what_a_user_disliked_is_no_history(serve: Any, tmp_path: Path) -> None:

@@ -14,6 +14,13 @@ FILMS = [
     *("Matrix, The (1999)", "The Matrix Reloaded", "Terminator, The (1984)", "Amélie (2001)"),
     *("Star Wars (1977)", "Star Trek: First Contact", "Lone Star", "A Star Is Born"),
     *("Toy Story", "Toy Story 2", "Naïve Café", "12 Angry Men"),
+    *(
+        "Fargo (1996)",
+        "Bitter Sugar (Azucar Amargo)",
+        "千と千尋の神隠し",
+        "もののけ姫",
+        "ฉลาดเกมส์โกง",
+    ),
 ]
 
 
@@ -35,6 +42,11 @@ def films() -> Lookup:
         ("12 an", "12 Angry Men"),
         ("id8", "Toy Story"),
         ("trek star", "Star Trek: First Contact"),
+        ("star warz", "Star Wars (1977)"),
+        ("神隠し", "千と千尋の神隠し"),
+        ("千尋", "千と千尋の神隠し"),
+        ("のけ", "もののけ姫"),
+        ("เกมส์", "ฉลาดเกมส์โกง"),
     ],
 )
 def test_finds_what_is_meant(films: Lookup, query: str, first: str) -> None:
@@ -48,6 +60,10 @@ def test_titles_that_begin_with_it_come_first(films: Lookup) -> None:
         "Star Trek: First Contact",
         "Lone Star",
     ]
+
+
+def test_an_exact_match_brings_no_similar_words(films: Lookup) -> None:
+    assert [FILMS[item] for item in films.find("fargo")] == ["Fargo (1996)"]
 
 
 def test_nonsense_finds_nothing(films: Lookup) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 import polars as pl
 
 from genrec.arrays import Mask
-from genrec.data.display_titles import clean_title, places_of
+from genrec.data.display_titles import clean_title, distinguishing, places_of, title_part
 from genrec.errors import DataError, UnknownItemError
 from genrec.files import replacing
 
-_YEAR = re.compile(r" \(\d{4}\)$")
+_SUFFIX = re.compile(r"( \(\d+\)| \[[^\[\]]*\])+$")
+"""Years, numbers and metadata that end titles and tell namesakes apart."""
 
 
 _POOL = 20_000  # maximum number of titles compared by edit distance; takes about half a second
@@ -80,8 +81,9 @@ class Catalogue:
     def index_of(self, entry: str, *, by: By = "either") -> int:
         """Return the index of the item with the given title or id.
 
-        A title may differ in case or lack its "(year)" if only one item matches. Programs should
-        set ``by``, because the film with the title "21" is not the item with the id "21".
+        A title may differ in case or lack its "(year)" or "[genre]" if only one item matches.
+        Programs should set ``by``, because the film with the title "21" is not the item with the id
+        "21".
 
         Args:
             entry: a title or an id.
@@ -113,7 +115,7 @@ class Catalogue:
                 f"such as {self.item_ids[0]!r}"
             )
         folded = clean_title(key).casefold()
-        matches = self._by_folded_title.get(folded) or self._by_yearless_title.get(folded) or []
+        matches = self._by_folded_title.get(folded) or self._by_bare_title.get(folded) or []
         if len(matches) == 1:
             return matches[0]
         raise UnknownItemError(self._unknown(key, folded, matches))
@@ -126,6 +128,18 @@ class Catalogue:
     def holds(self, item_id: str) -> bool:
         """Return whether the catalogue has an item with this id."""
         return item_id in self._by_id
+
+    def detail(self, index: int) -> str | None:
+        """Return metadata that tell an item from others with the same title, or its id.
+
+        Returns:
+            A short line, or ``None`` if no other item has the title, apart from years and suffixes.
+        """
+        if len(self._by_bare_title[_bare(self.titles[index])]) == 1:
+            return None
+        values = (self.metadata[name][index] for name in distinguishing(self.metadata))
+        parts = dict.fromkeys(filter(None, map(title_part, values)))
+        return " · ".join(islice(parts, 3)) or f"id {self.item_ids[index]}"
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Catalogue:
         """Return a catalogue of the items at ``indices``, in that order."""
@@ -262,8 +276,8 @@ class Catalogue:
         return places_of(title.casefold() for title in self.titles)
 
     @cached_property
-    def _by_yearless_title(self) -> dict[str, list[int]]:
-        return places_of(_YEAR.sub("", title).casefold() for title in self.titles)
+    def _by_bare_title(self) -> dict[str, list[int]]:
+        return places_of(_bare(title) for title in self.titles)
 
     def _unknown(self, key: str, folded: str, matches: list[int]) -> str:
         if matches:
@@ -284,3 +298,7 @@ class Catalogue:
         similar = difflib.get_close_matches(folded, pool, n=3, cutoff=0.5)
         found = dict.fromkeys([*containing, *similar])
         return [by_title[title][0] for title in islice(found, 3)]
+
+
+def _bare(title: str) -> str:
+    return _SUFFIX.sub("", title).casefold()

@@ -22,11 +22,19 @@ import polars as pl
 _DISTINGUISHING = {"year": "({})", "release_year": "({})"} | dict.fromkeys(
     [
         *("brand", "store", "manufacturer", "artist", "author", "creator", "director", "publisher"),
-        *("platform", "edition", "format", "size", "color", "category", "categories"),
-        *("main_category", "genres"),
+        *("platform", "edition", "format", "size", "color", "city", "neighborhood", "address"),
+        *("location", "region", "state", "country", "category", "categories", "main_category"),
+        "genres",
     ],
     "[{}]",
 )
+
+
+_LISTS = ("category", "categories", "genres")
+"""Columns whose values may be lists that are separated by commas."""
+
+
+_LONGEST = 60  # characters of a suffix that joins the values of a list
 
 
 # C0, C1, zero-width and bidirectional marks, byte order marks, lone surrogates. The joiners U+200C
@@ -80,11 +88,13 @@ def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[st
     unique, changed = list(titles), Counter[str]()
     groups = [group for group in places_of(titles).values() if len(group) > 1]
     taken = set(titles)  # a changed title must not equal the title of another item
-    columns = {name: form for name, form in _DISTINGUISHING.items() if name in metadata.columns}
+    known = distinguishing(metadata)
     for group in groups:
-        column, suffixes = _suffixes(metadata[group], columns)
+        columns = {name: [_parts(name, value) for value in metadata[name][group]] for name in known}
+        column, suffixes = _suffixes(columns, range(len(group)))
         bare_is_free = True  # the first item without a suffix keeps the shared title
-        for index, suffix in zip(group, suffixes, strict=True):
+        for place, index in enumerate(group):
+            suffix = suffixes[place]
             title = f"{titles[index]} {suffix}".rstrip()
             if not suffix and bare_is_free:
                 bare_is_free = False
@@ -96,17 +106,65 @@ def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[st
     return unique, dict(changed)
 
 
-def _suffixes(rows: pl.DataFrame, columns: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return the column with the most distinct values in these rows, and the suffixes from it.
+def distinguishing(metadata: pl.DataFrame) -> list[str]:
+    """Return the columns that can tell items with one title apart, the most useful first."""
+    return [name for name in _DISTINGUISHING if name in metadata.columns]
 
-    The first such column wins a tie.
+
+def _parts(column: str, value: object) -> tuple[str, ...]:
+    """Split a metadata value into what a suffix may say, the most specific part first."""
+    text = str("" if value is None else value)
+    paths = [path.split(" > ") for path in re.split(r" ?\| ?", text)]
+    if column in _LISTS and len(paths) == 1 and len(paths[0]) == 1:
+        paths = [[part] for part in text.split(", ")]
+    leaves = [path[-1] for path in paths]
+    parents = [part for path in paths for part in reversed(path[:-1])]
+    return tuple(filter(None, dict.fromkeys(map(clean_title, [*leaves, *parents]))))
+
+
+def _suffixes(
+    columns: Mapping[str, Sequence[tuple[str, ...]]], places: Sequence[int]
+) -> tuple[str, dict[int, str]]:
+    """Tell items with one title apart by as few and as short values as possible.
+
+    Args:
+        columns: the parts of each item's value, by column, in order of preference.
+        places: the items to tell apart, as places in these lists.
+
+    Returns:
+        The column with the most distinct values, and the suffix of each item. Where that column
+        does not tell items apart, others follow.
     """
-    best, suffixes, most = "number", [""] * rows.height, 1
-    for name, form in columns.items():
-        values = [form.format(part) if (part := title_part(value)) else "" for value in rows[name]]
-        if len(set(values)) > most:
-            best, suffixes, most = name, values, len(set(values))
+    best, suffixes, most = "number", dict.fromkeys(places, ""), 1
+    for name, values in columns.items():
+        labels = _labels([values[place] for place in places], _DISTINGUISHING[name])
+        if len(set(labels)) > most:
+            best, most = name, len(set(labels))
+            suffixes = dict(zip(places, labels, strict=True))
+    if best == "number":
+        return best, suffixes
+    others = {name: values for name, values in columns.items() if name != best}
+    for alike in places_of(suffixes.values()).values():
+        same = [places[place] for place in alike]
+        if len(same) > 1:
+            for place, more in _suffixes(others, same)[1].items():
+                suffixes[place] = f"{suffixes[place]} {more}".strip()
     return best, suffixes
+
+
+def _labels(values: Sequence[tuple[str, ...]], form: str) -> list[str]:
+    """Return a suffix for each item: a part that only its value has, else all parts.
+
+    Lists with the same parts in another order get the same suffix.
+    """
+    counts = Counter(part for parts in values for part in parts)
+    labels = []
+    for parts in values:
+        own = next((part for part in parts if counts[part] == 1), "")
+        whole = ", ".join(sorted(parts))
+        label = own or (whole if len(parts) == 1 or len(whole) <= _LONGEST else "")
+        labels.append(form.format(label) if label else "")
+    return labels
 
 
 def _numbered(title: str, taken: Callable[[str], bool]) -> str:

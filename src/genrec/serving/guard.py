@@ -138,7 +138,7 @@ class Guard:
         return Problem(413, f"The request body is larger than {self.config.max_body} bytes.")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         self.telemetry.requests.labels(scope["method"], route, str(status)).inc()
         self.telemetry.seconds.labels(route).observe(seconds)
         fields: dict[str, Any] = {

@@ -10,6 +10,10 @@ from collections.abc import Iterator, Sequence
 from rapidfuzz import fuzz, process
 
 WORD = re.compile(r"\w+")
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
+"""Letters of Thai, Lao, Burmese, Khmer, Japanese and Chinese, which set no spaces between words."""
 ARTICLES = {"a", "an", "the", "le", "la", "les", "der", "die", "das", "el", "il"}
 CUTOFF = 70.0
 """Minimum similarity (0 to 100) of two words that count as misspellings of each other."""
@@ -23,6 +27,10 @@ def fold(text: str) -> str:
     """Return the text without case and accents."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in plain if not unicodedata.combining(letter))
+
+
+def _endings(word: str) -> list[str]:
+    return [word[start:] for start in range(1, len(word))]
 
 
 class Lookup:
@@ -40,6 +48,10 @@ class Lookup:
             for place, word in enumerate(words):
                 first = int(word != (shown[0] if shown else "") and place > 0)
                 entries.append((word, first, len(titles[item]), item))
+            # A word of a script without spaces may begin at each of its letters.
+            inner = [end for word in words if UNSPACED.search(word) for end in _endings(word)]
+            entries += [(word, 1, len(titles[item]), item) for word in inner]
+            words += inner
         self._entries = sorted(set(entries))
         self._starts = [entry[0] for entry in self._entries]
         self._ids = {fold(item_id): item for item, item_id in enumerate(item_ids)}
@@ -69,7 +81,7 @@ class Lookup:
         if exact is not None:
             found[exact] = None
         found |= dict.fromkeys(self._beginning(words))
-        if len(found) < limit:
+        if not found:
             found |= dict.fromkeys(self._nearly(words))
         return list(found)[:limit]
 

@@ -23,6 +23,7 @@ from genrec.serving.problems import ClientGoneError, Problem
 from genrec.serving.queries import Answer
 from genrec.serving.schemas import (
     Events,
+    FoundItem,
     Item,
     ItemRef,
     Items,
@@ -120,7 +121,7 @@ async def recommend(body: RecommendRequest, request: Request) -> Recommendations
     return await _recommend(body, request)
 
 
-@router.get("/users/{user_id}/recommendations", tags=["recommend"])
+@router.get("/users/{user_id:path}/recommendations", tags=["recommend"])
 async def recommend_user(
     user_id: User,
     request: Request,
@@ -234,7 +235,7 @@ def _items(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
 # -- events --------------------------------------------------------------------------------------
 
 
-@router.post("/users/{user_id}/events", status_code=201, tags=["events"])
+@router.post("/users/{user_id:path}/events", status_code=201, tags=["events"])
 async def add_events(
     user_id: User,
     body: NewEvents,
@@ -270,7 +271,7 @@ async def add_events(
     return Stored(accepted=accepted, duplicates=duplicates)
 
 
-@router.get("/users/{user_id}/events", tags=["events"])
+@router.get("/users/{user_id:path}/events", tags=["events"])
 async def list_events(
     user_id: User,
     request: Request,
@@ -299,7 +300,7 @@ def _title(catalogue: Catalogue, item_id: str) -> str | None:
     return catalogue.titles[catalogue.index_of(item_id, by="id")] if known else None
 
 
-@router.delete("/users/{user_id}", status_code=204, tags=["events"])
+@router.delete("/users/{user_id:path}", status_code=204, tags=["events"])
 async def delete_user(user_id: User, request: Request) -> Response:
     """Delete all stored data of a user."""
     await ask_store(request, lambda store: store.delete_user(user_id))
@@ -309,7 +310,7 @@ async def delete_user(user_id: User, request: Request) -> Response:
 # -- items ---------------------------------------------------------------------------------------
 
 
-@router.get("/items", tags=["items"])
+@router.get("/items", tags=["items"], response_model_exclude_none=True)
 async def find_items(
     request: Request,
     q: Annotated[
@@ -325,7 +326,9 @@ async def find_items(
     """Find items by title, best match first."""
     loaded = await engine_of(request).current()
     found = await run_in_threadpool(loaded.lookup.find, q, limit)
-    return Items(items=_items(loaded.catalogue, found))
+    catalogue = loaded.catalogue
+    items = zip(_items(catalogue, found), map(catalogue.detail, found), strict=True)
+    return Items(items=[FoundItem(**item.model_dump(), detail=detail) for item, detail in items])
 
 
 @router.get("/items/{item_id:path}", tags=["items"])

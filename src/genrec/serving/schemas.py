@@ -193,10 +193,18 @@ class Events(BaseModel):
     events: list[StoredEvent]
 
 
+class FoundItem(Item):
+    """An item that matches a search."""
+
+    detail: str | None = Field(
+        None, description="metadata that tell it from items with the same title, if there are any"
+    )
+
+
 class Items(BaseModel):
     """Items of the catalogue."""
 
-    items: list[Item]
+    items: list[FoundItem]
 
 
 class NewItem(_Body):

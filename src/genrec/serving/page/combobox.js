@@ -25,7 +25,8 @@ export function combobox(input, list, { find, onPick, onBackspace, onError }) {
     active = found.length ? 0 : -1;
     const options = found.map((item, place) =>
       element("li", { role: "option", id: `option-${place}`, "aria-selected": "false",
-        onmousedown: (event) => { event.preventDefault(); pick(place); } }, item.title));
+        onmousedown: (event) => { event.preventDefault(); pick(place); } },
+        item.title, ...(item.detail ? [element("small", {}, item.detail)] : [])));
     const none = element("li", { class: "none", role: "option", "aria-disabled": "true" },
       instead);
     list.replaceChildren(...(options.length ? options : [none]));
