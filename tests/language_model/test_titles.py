@@ -45,3 +45,16 @@ def test_tokens_are_flat_and_can_be_joined(tokenizer: Any) -> None:
 
 def test_a_title_that_is_only_a_year_keeps_it(tokenizer: Any) -> None:
     assert prompt_titles(["(1984)"], tokenizer, form="short", limit=9) == ["(1984)"]
+
+
+def test_long_titles_that_begin_alike_stay_short(tokenizer: Any) -> None:
+    beginning = "the quick brown fox jumps over the lazy dog " * 30
+    titles = [f"{beginning}{end}" for end in ("one", "two", "three", "two", "end", "end")]
+    titles = [f"{title} {place}" if place > 3 else title for place, title in enumerate(titles)]
+    titles[3] += "."
+    short = prompt_titles(titles, tokenizer, form="short", limit=12)
+    assert len(set(short)) == len(titles)
+    assert all(len(tokenizer(title)["input_ids"]) <= 24 for title in short)
+    more = prompt_titles(titles, tokenizer, form="short", limit=12, taken=short)
+    assert not set(more) & set(short)
+    assert len(set(more)) == len(titles)

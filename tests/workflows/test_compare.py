@@ -22,8 +22,8 @@ from genrec.evaluation.comparison import Comparison
 from genrec.evaluation.evaluate import average_runs, evaluate_lists
 from genrec.evaluation.leakage import LeakageError
 from genrec.recommender import TopK
-from genrec.workflows.compare import KEPT, notes, run_comparison
-from genrec.workflows.kept_lists import CachedLists
+from genrec.workflows.compare import notes, run_comparison
+from genrec.workflows.kept_lists import KEPT, CachedLists
 from genrec.workflows.plan import ComparisonConfig
 
 MODELS = ("popularity", "cooccurrence", "ease")
@@ -398,3 +398,23 @@ def test_a_recommender_of_ones_own_is_fitted_first() -> None:
 def test_wrong_arguments_are_named(models: Any, data: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         genrec.compare(models, data)
+
+
+def test_a_model_that_refuses_is_a_row_of_the_table(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrec.collaborative.matrix.MAX_DENSE_ITEMS", 5)
+    lines: list[str] = []
+    plan = ComparisonConfig(("ease", "popularity"))
+    found = run_comparison(dataset, plan, tmp_path / "out", say=lines.append)
+    assert [each.name for each in found.entries] == ["popularity"]
+    assert "items" in found.failures["ease"]
+    assert any("ease did not run: " in line for line in lines)
+    assert found.to_json()["failures"] == found.failures
+    for page in ("report.html", "report.md"):
+        text = (tmp_path / "out" / page).read_text(encoding="utf-8")
+        assert "did not run" in text
+    for models, reference in ((("ease",), None), (("ease", "popularity"), "ease")):
+        again = ComparisonConfig(models, reference=reference)
+        with pytest.raises(ConfigError):
+            run_comparison(dataset, again, tmp_path / "other")

@@ -59,6 +59,12 @@ def backbone_folder(name: str) -> str:
     raise AssetError(f"Unknown backbone {name!r}. Use a known name ({known}), {forms}.")
 
 
+def lasting_name(name: str) -> str:
+    """Return a backbone's name that works in every working directory: folders become absolute."""
+    folder = Path(name).expanduser()
+    return name if name in _catalogue("backbone") or not folder.is_dir() else str(folder.resolve())
+
+
 def dataset_files(name: str) -> Path:
     """Return the folder with the raw files of a known data set, downloaded if needed.
 

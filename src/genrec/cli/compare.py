@@ -131,6 +131,8 @@ def _show(comparison: Comparison, out: Path) -> None:
     from genrec.workflows.compare import notes
 
     print_comparison([each.evaluation for each in comparison.entries])
+    for name, reason in comparison.failures.items():
+        print(f"{name} did not run: {reason}")
     for line in notes(comparison):
         print(f"note: {line}")
     print(f"full report: {out / 'report.html'}")

@@ -79,6 +79,7 @@ class Comparison:
         seed: seed of the bootstrap.
         hourly_cost: cost of an hour on this machine, or ``None``.
         reference_name: model that the others are paired with; ``None`` takes the best.
+        failures: why models did not run, by name.
     """
 
     data: str
@@ -93,6 +94,7 @@ class Comparison:
     seed: int = 0
     hourly_cost: float | None = None
     reference_name: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -179,6 +181,7 @@ class Comparison:
             "facts": dict(self.facts),
             "findings": [vars(each) for each in self.findings],
             "models": {entry.name: self._entry_json(entry) for entry in self.entries},
+            "failures": dict(self.failures),
             "reference": self.reference.name,
             "environment": dict(self.environment),
         }

@@ -9,12 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self
 
 import numpy as np
 
 from genrec.arrays import Ints, Ints32
 
+LONG = 4
+"""Multiple of the limit from which on a title is never used whole, even if its beginning is not
+unique."""
 _YEAR = re.compile(r"\s*\((?:1[89]|20)\d\d\)$")
 
 
@@ -76,7 +80,8 @@ def prompt_titles(
     """Return the prompt form of each title.
 
     A shortened title loses its year, unless the year makes it unique: half of a MovieLens title's
-    tokens are the digits of its year. It is then cut after ``limit`` tokens.
+    tokens are the digits of its year. It is then cut after ``limit`` tokens. Where titles begin
+    alike, they stay whole; very long ones keep their beginning and their end instead.
 
     Args:
         titles: display titles.
@@ -93,11 +98,34 @@ def prompt_titles(
     bare = [_YEAR.sub("", title) or title for title in titles]
     short = _unless_ambiguous(taken, bare, titles)
     encoded = tokenizer(short, add_special_tokens=False)["input_ids"] if short else []
-    cut = [
-        tokenizer.decode(tokens[:limit]).rstrip("\ufffd").strip() if len(tokens) > limit else title
-        for tokens, title in zip(encoded, short, strict=True)
-    ]
-    return _unless_ambiguous(taken, cut, short, titles)
+    cut, bounded, longest = list(short), list(short), list(titles)
+    for index, tokens in enumerate(encoded):
+        if len(tokens) > limit:
+            cut[index] = _text(tokenizer, tokens[:limit])
+        if len(tokens) > LONG * limit:
+            tail = max(1, limit // 3)
+            ends = (tokens[: limit - tail], tokens[-tail:])
+            bounded[index] = " … ".join(_text(tokenizer, end) for end in ends)
+            longest[index] = bounded[index]
+    unique = _unless_ambiguous(taken, cut, bounded, longest)
+    return _numbered(unique, set(taken))
+
+
+def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Return the text of some tokens, without halves of characters at its ends."""
+    return str(tokenizer.decode(tokens)).strip("\ufffd").strip()
+
+
+def _numbered(titles: list[str], seen: set[str]) -> list[str]:
+    """Append a number to each title that was seen before."""
+    every = seen | set(titles)
+    for index, title in enumerate(titles):
+        if title in seen:
+            free = (f"{title} ({number})" for number in count(2))
+            titles[index] = next(name for name in free if name not in every)
+            every.add(titles[index])
+        seen.add(titles[index])
+    return titles
 
 
 def _unless_ambiguous(

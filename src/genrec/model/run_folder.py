@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from genrec._version import __version__
+from genrec.assets.known import lasting_name
 from genrec.collaborative.registry import load_prior, save_prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
@@ -148,7 +149,7 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     """
     config, backbone = ranker.config, ranker.backbone
     ranker.catalogue.save(folder / "catalogue.parquet")
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     ranker.index.save(folder / "index")
     if backbone.adapter_files:
@@ -162,7 +163,7 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     info |= {
         "format": FORMAT,
         "versions": versions(),
-        "backbone": {"name": config.backbone, "sha256": backbone.fingerprint()},
+        "backbone": {"name": settings["backbone"], "sha256": backbone.fingerprint()},
         "adapter": (folder / "adapter").is_dir(),
         "own_weights": own_weights,
     }

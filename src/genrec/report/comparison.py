@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genrec.evaluation.comparison import Comparison, Entry
-from genrec.evaluation.results import LEVEL, cell, decimals, default_columns, short
+from genrec.evaluation.results import LEVEL, cell, decimals, default_columns, duration, short
 from genrec.evaluation.slices import Slice
 from genrec.report.charts import bars, difference_row, differences, scatter
 from genrec.report.pages import flat, write_pages
@@ -78,6 +78,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
     return {
         "cards": _cards(comparison, charted, places),
         "columns": columns,
+        "failures": list(comparison.failures.items()),
         "rows": [_row(each, comparison, columns, places) for each in comparison.entries],
         "charts": [
             (name, bars(evaluations, name, places, reference.evaluation)) for name in charted
@@ -117,8 +118,8 @@ def _cards(comparison: Comparison, names: Sequence[str], places: int) -> list[tu
         (f"Coverage@{comparison.cut} · {best.name}", f"{covered:.1%}", "of the catalogue"),
         (
             "Time per list",
-            f"{best.milliseconds:.3g} ms",
-            f"{fastest.name}: {fastest.milliseconds:.2g} ms",
+            duration(best.milliseconds / 1000),
+            f"{fastest.name}: {duration(fastest.milliseconds / 1000)}",
         ),
     ]
 
@@ -146,8 +147,8 @@ def _row(
         "gini": short(beyond[f"gini@{cut}"]),
         "novelty": f"{beyond[f'novelty@{cut}']:.1f}",
         "rates": [f"{rates[name]:.2%}" for name in rates],
-        "milliseconds": f"{entry.milliseconds:.3g}",
-        "fit": f"{entry.fit_seconds:.3g}" if entry.fit_seconds >= 0.01 else "< 0.01",
+        "time": duration(entry.milliseconds / 1000),
+        "fit": duration(entry.fit_seconds) if entry.fit_seconds >= 0.01 else "< 10 ms",
         "price": f"{cost.get('cost_per_1000', 0.0):.2g}",
     }
 

@@ -17,6 +17,7 @@ from genrec.evaluation.results import (
     compare_paired,
     decimals,
     default_columns,
+    duration,
 )
 from genrec.report.charts import bars, difference_row
 from genrec.report.pages import flat, percent, write_pages
@@ -99,7 +100,7 @@ def _cards(subject: Evaluation, names: Sequence[str], places: int) -> list[tuple
     return [
         *((name, *cell(subject, name, places)) for name in names),
         (f"Coverage@{cut}", f"{covered:.1%}", "of the catalogue"),
-        ("Time", f"{_milliseconds(subject):.3g} ms", "per user"),
+        ("Time", _time(subject), "per user"),
     ]
 
 
@@ -115,13 +116,13 @@ def _row(
         ],
         "users": f"{each.users:,}",
         "coverage": f"{each.coverage[f'coverage@{cut}']:.1%}",
-        "milliseconds": f"{_milliseconds(each):.3g}",
+        "time": _time(each),
         "counts": [each.counts[name] for name in ("invalid", "duplicates", "seen", "unfilled")],
     }
 
 
-def _milliseconds(evaluation: Evaluation) -> float:
-    return 1000.0 * evaluation.seconds / evaluation.users
+def _time(evaluation: Evaluation) -> str:
+    return duration(evaluation.seconds / evaluation.users)
 
 
 def _paired(subject: Evaluation, other: Evaluation, metric: str) -> dict[str, Any]:

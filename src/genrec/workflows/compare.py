@@ -7,7 +7,6 @@ models, computes only the missing results.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,40 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from genrec._version import __version__
 from genrec.data.dataset import Dataset
 from genrec.data.loading import load_dataset
 from genrec.data.split_files import split_dataset
 from genrec.data.splits import Holdout, Split, before_test, one_step_earlier
 from genrec.doctor import diagnose
-from genrec.errors import ConfigError, DataError
+from genrec.errors import ConfigError, DataError, GenRecError, RunError
 from genrec.evaluation.comparison import Comparison, Entry
 from genrec.evaluation.evaluate import Progress, average_runs, evaluate, evaluate_lists
-from genrec.evaluation.leakage import Finding, check_fitted, check_split, refuse_leaks
+from genrec.evaluation.leakage import Finding, LeakageError, check_fitted, check_split, refuse_leaks
+from genrec.evaluation.results import duration
 from genrec.evaluation.seen import choose_seen
 from genrec.evaluation.slices import slices
 from genrec.files import write_text
 from genrec.recommender import Recommender
 from genrec.report import write_comparison
-from genrec.workflows.kept_lists import CachedLists
-from genrec.workflows.named_models import FitContext, ModelSpec, check_model, model_spec, note
+from genrec.workflows.kept_lists import BATCH_ROWS, KEPT, lists_of
+from genrec.workflows.named_models import FitContext, ModelSpec, model_spec, note
 from genrec.workflows.plan import EVALUATE_ON, TRAIN_ON, ComparisonConfig
 from genrec.workflows.runs import CUTOFFS, data_facts, sampled
 
-KEPT = "models"
-"""Subfolder with the cached recommendations of each model."""
-
-
 RUNS = "runs"
 """Subfolder with the run folders of GenRec's variants."""
-
-
-BATCH_ROWS = 64
-"""Users per batch of a slow model; progress is reported after each batch."""
-
-
-FAST_BATCH_ROWS = 1024
-"""Users per batch of a fast model."""
 
 
 def run_comparison(
@@ -73,7 +60,7 @@ def run_comparison(
     Raises:
         LeakageError: A leak check failed and the plan does not allow leaks. Leaks in the data or
             the split are found before any model is fitted.
-        ConfigError: The plan names an unknown model or has an invalid setting.
+        ConfigError: The plan names an unknown model or has an invalid setting, or no model runs.
         DataError: ``out`` holds something else, or the data set or the split cannot be read.
         RunError: A run folder was trained on other data.
     """
@@ -87,10 +74,9 @@ def run_comparison(
     for finding in findings:
         say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
     (out / KEPT).mkdir(parents=True, exist_ok=True)
-    entries = []
-    for number, each in enumerate(specs, start=1):
-        entries.append(_entry(each, task, test, plan, out, progress))
-        say(f"{number}/{len(specs)} {_line(entries[-1])}")
+    entries, failures = _entries(
+        specs, lambda each: _entry(each, task, test, plan, out, progress), plan.reference, say
+    )
     comparison = Comparison(
         **_conditions(task.data, task.split, test, task.fitted, plan.train_on),
         entries=entries,
@@ -98,11 +84,41 @@ def run_comparison(
         seed=plan.seed,
         hourly_cost=plan.hourly_cost,
         reference_name=plan.reference,
+        failures=failures,
     )
     text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False)
     write_text(out / "comparison.json", text)
     write_comparison(out, comparison)
     return comparison
+
+
+def _entries(
+    specs: Sequence[ModelSpec],
+    measure: Callable[[ModelSpec], Entry],
+    reference: str | None,
+    say: Callable[[str], None],
+) -> tuple[list[Entry], dict[str, str]]:
+    """Fit and evaluate each model.
+
+    Returns:
+        The results, and why models did not run, by name. The reference must run, and so must one
+        model at least.
+    """
+    entries, failures = [], {}
+    for number, each in enumerate(specs, start=1):
+        say(f"{number}/{len(specs)} {each.name} …")
+        try:
+            entries.append(measure(each))
+        except (LeakageError, RunError):
+            raise  # the comparison would be wrong, not just incomplete
+        except GenRecError as error:
+            if each.name == reference or (number == len(specs) and not entries):
+                raise
+            failures[each.name] = str(error)
+            say(f"{number}/{len(specs)} {each.name} did not run: {error}")
+        else:
+            say(f"{number}/{len(specs)} {_line(entries[-1])}")
+    return entries, failures
 
 
 def _context(dataset: str, plan: ComparisonConfig, out: Path) -> tuple[FitContext, list[Finding]]:
@@ -279,7 +295,7 @@ def _entry(
     progress: Progress | None,
 ) -> Entry:
     seeds = range(plan.seed, plan.seed + (plan.seeds if each.seeded else 1))
-    kept = [_kept(each, task, test, plan, seed, out, progress) for seed in seeds]
+    kept = [lists_of(each, task, test, plan, seed, out, progress) for seed in seeds]
     evaluations = [
         evaluate_lists(
             each.name,
@@ -305,7 +321,7 @@ def _line(entry: Entry) -> str:
     evaluation = entry.evaluation
     figures = [f"{name} {value:.4f}" for name, value in evaluation.metrics.items()]
     shown = [each for each in figures if not each.startswith("MRR")]
-    times = f"fit {entry.fit_seconds:.1f} s, {entry.milliseconds:.3g} ms a list"
+    times = f"fit in {duration(entry.fit_seconds)}, {duration(entry.milliseconds / 1000)} a list"
     leaks = "".join(f" · LEAK: {each.check}" for each in entry.findings if each.leak)
     return f"{entry.name}: {', '.join(shown)}; {times}{leaks}"
 
@@ -317,70 +333,6 @@ def _facts(data: Dataset, split: Split) -> dict[str, Any]:
         **data_facts(data),
         "split": split.info.to_json(),
     }
-
-
-def _kept(
-    each: ModelSpec,
-    task: FitContext,
-    test: Holdout,
-    plan: ComparisonConfig,
-    seed: int,
-    out: Path,
-    progress: Progress | None,
-) -> CachedLists:
-    identity = {
-        "genrec": __version__,
-        "data": task.data.fingerprint,
-        "split": task.split.info.to_json(),
-        "train_on": plan.train_on,
-        "test": _digest(test),
-        "k": max(plan.k),
-        **({} if plan.exclude_seen else {"exclude_seen": False}),
-        "nll": plan.nll,
-        **each.identity(task, seed),
-    }
-    path = out / KEPT / f"{each.name}-seed{seed}.npz"
-    if (known := CachedLists.load(path, identity)) is not None:
-        return known
-    made = _make(each, task, test, plan, seed, progress)
-    made.save(path, identity)
-    return made
-
-
-def _digest(test: Holdout) -> str:
-    users = "\n".join(test.histories.user_ids)
-    return hashlib.sha256(users.encode() + test.targets.tobytes()).hexdigest()[:16]
-
-
-def _make(
-    each: ModelSpec,
-    task: FitContext,
-    test: Holdout,
-    plan: ComparisonConfig,
-    seed: int,
-    progress: Progress | None,
-) -> CachedLists:
-    started = time.perf_counter()
-    model = each.fit(task, seed)
-    fit_seconds = time.perf_counter() - started
-    findings = list(check_model(model, task))
-    if (
-        any(finding.check == "fitted on other data" for finding in findings)
-        and not plan.allow_leaks
-    ):
-        refuse_leaks(findings)
-    rows = BATCH_ROWS if each.slow else FAST_BATCH_ROWS
-    made = evaluate(
-        model,
-        test,
-        [max(plan.k)],
-        exclude_seen=bool(plan.exclude_seen),
-        bootstrap=0,
-        nll=plan.nll,
-        progress=progress if each.slow else None,
-        batch_rows=rows,
-    )
-    return CachedLists(made.items, made.nll, made.seconds, fit_seconds, note(model), findings)
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
