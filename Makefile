@@ -7,7 +7,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast coverage lowest check docs format serve venv clean
+.PHONY: demo test test-fast coverage nightly lowest check docs format serve venv clean
 
 demo: $(VENV)/.stamp  ## train, evaluate and recommend on MovieLens-100K with the real backbone
 	$(BIN)/genrec demo --out runs/demo
@@ -25,6 +25,9 @@ test-fast: $(VENV)/.stamp-dev  ## the tests that need nothing but Python, within
 
 coverage: $(VENV)/.stamp-dev  ## what the fast tests run through; fails below the floor in pyproject.toml
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(FAST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+nightly: $(VENV)/.stamp-dev  ## 10,000 files of generated garbage for the reader, in a quarter of an hour
+	GENREC_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/data/test_real_files.py -k garbage $(ARGS)
 
 lowest: $(LOWEST)/.stamp  ## the fast tests, with the lowest versions that pyproject.toml allows
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SPREAD) $(FAST) $(ARGS)

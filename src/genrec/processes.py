@@ -1,11 +1,16 @@
-"""Training in several processes (torchrun, accelerate launch): roles and exchanged values.
+"""Training in several processes (torchrun, accelerate launch): roles, values and announcements.
 
 Without a launcher there is one process, which is the main one and exchanges values with itself.
+The main process announces the stages of long work to the logger ``genrec``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch.distributed as dist
@@ -14,6 +19,15 @@ from accelerate import PartialState
 from genrec.errors import ConfigError
 
 T = TypeVar("T")
+
+
+log = logging.getLogger("genrec")
+progress_log = logging.getLogger("genrec.progress")
+"""Lines that a progress bar replaces on a terminal."""
+
+
+REPORT_SECONDS = 20.0
+"""Time between two lines about the progress of a stage."""
 
 
 def is_main() -> bool:
@@ -60,3 +74,42 @@ def sum_over_processes(value: int) -> int:
     values = [0] * process_count()
     dist.all_gather_object(values, value)
     return sum(values)
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Announce a stage of long work, and how long it took.
+
+    Args:
+        what: the stage, e.g. ``"fitting the prior"``.
+    """
+    if not is_main():
+        yield
+        return
+    log.info("%s …", what)
+    started = time.monotonic()
+    yield
+    log.info("%s: done in %.1f s", what, time.monotonic() - started)
+
+
+class ProgressLines:
+    """Reports now and then how much of a stage is done and how long the rest will take."""
+
+    def __init__(self, what: str) -> None:
+        """Start the clock.
+
+        Args:
+            what: the stage and its unit, e.g. ``"evaluated users"``.
+        """
+        self.what = what
+        self.started = time.monotonic()
+        self.reported = self.started - REPORT_SECONDS  # the first report gives an estimate soon
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report ``done`` of ``total``, unless the last report is recent."""
+        now = time.monotonic()
+        if not is_main() or not done or now - self.reported < REPORT_SECONDS or done >= total:
+            return
+        self.reported = now
+        left = (now - self.started) * (total / done - 1)
+        progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -634,6 +635,8 @@ def test_items_are_numbered_at_random_on_request(tmp_path: Path) -> None:
     assert data.provenance.preparation["item_order"] == "random"
 
 
+EXAMPLES = int(os.environ.get("GENREC_EXAMPLES", "500"))
+"""Generated files; `make nightly` tries more."""
 PIECES = [
     *'ab1,;\t|"\n\r\\ .-:{}[]é\x00\ufeff',
     *("::", "sep=;\n", "[1]", '{"u": [1]}', "1/2/2023", "13/2/23", "4,5"),
@@ -643,7 +646,9 @@ PIECES = [
 
 
 @settings(
-    max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
 )
 @given(
     pieces=st.lists(st.sampled_from(PIECES), max_size=40),

@@ -21,6 +21,7 @@ from alike import assert_same_lists, assert_same_recommendations
 from conftest import make_dataset
 from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
 from genrec.config import Settings
+from genrec.data.dataset import Dataset
 from genrec.data.splits import Split
 from genrec.model.model_card import model_card
 
@@ -393,3 +394,18 @@ def test_the_card_has_the_hubs_metadata(tiny_backbone: str, split: Split, tmp_pa
     result = block["model-index"][0]["results"][0]
     assert result["metrics"][1] == {"type": "ndcg@10", "value": 0.125}
     assert "| genrec | 0.2500 | 0.1250 | 4 |" in card
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_lists_hold_the_history_if_people_repeat_items(tiny_backbone: str, repeats: bool) -> None:
+    data = make_dataset()
+    rows = data.histories
+    items = [np.tile(row[:2], 4) for row in rows] if repeats else [np.unique(row) for row in rows]
+    histories = Histories.from_lists([row.tolist() for row in items])
+    model = GenRec(tiny_backbone, prior="none", dtype="float32")
+    model.build(Dataset("songs", data.catalogue, histories))
+    assert model.excludes_seen is not repeats
+    seen = data.catalogue.titles[:2]
+    for found in (model.recommend(seen, k=1000), model.session(seen).recommend(1000)):
+        assert (seen[0] in [each.title for each in found]) is repeats
+        assert seen[0] not in [each.title for each in model.recommend(seen, exclude_seen=True)]

@@ -13,7 +13,7 @@ import typer
 
 from genrec.cli import compare, data, recommend, runs, serve
 from genrec.cli.options import Json
-from genrec.cli.output import print_json
+from genrec.cli.output import announce, print_json
 from genrec.errors import GenRecError
 
 app = typer.Typer(
@@ -73,6 +73,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version of GenRec and exit.")
     ] = False,
 ) -> None:
+    announce()
     if version:
         from genrec._version import __version__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,31 @@ def _probability(item: Recommendation) -> str:
     return "" if item.probability is None else f"{item.probability:.4f}"
 
 
+class StandardError(logging.Handler):
+    """Prints what GenRec announces; a terminal shows progress bars instead of progress lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not (record.name == "genrec.progress" and sys.stderr.isatty()):
+            print_progress(self.format(record))
+
+
+def announce() -> None:
+    """Print the announced stages of long work to standard error."""
+    log = logging.getLogger("genrec")
+    log.handlers = [each for each in log.handlers if not isinstance(each, StandardError)]
+    log.addHandler(StandardError())
+    log.setLevel(logging.INFO)
+
+
 def progress_bar(what: str) -> Progress:
-    """Return a callback that draws a progress bar on standard error and removes it when done."""
+    """Return a callback that shows progress on standard error.
+
+    On a terminal it draws a bar and removes it when done; otherwise it prints lines.
+    """
+    if not sys.stderr.isatty():
+        from genrec.processes import ProgressLines
+
+        return ProgressLines(f"{what} users")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Json
-from genrec.cli.output import print_json, print_recommendations
+from genrec.cli.options import ExcludeSeen, Json
+from genrec.cli.output import print_json, print_progress, print_recommendations
 from genrec.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ User = Annotated[
     typer.Option(help="Id of a user in the run's data set, whose history is used."),
 ]
 K = Annotated[int, typer.Option("-k", help="Number of recommendations.")]
-IncludeSeen = Annotated[bool, typer.Option(help="Also recommend items that are in the history.")]
 Allow = Annotated[
     list[str] | None,
     typer.Option(help="Recommend only items with this title or id; repeatable."),
@@ -84,7 +83,7 @@ def recommend(
     history_id: HistoryId = None,
     user: User = None,
     k: K = 10,
-    include_seen: IncludeSeen = False,
+    exclude_seen: ExcludeSeen = None,
     allow: Allow = None,
     allow_id: AllowId = None,
     block: Block = None,
@@ -107,6 +106,11 @@ def recommend(
     from genrec.workflows.runs import user_history
 
     model = GenRec.from_pretrained(run, revision=revision)
+    if exclude_seen is None and not model.excludes_seen:
+        print_progress(
+            "note: the training histories often repeat items, so lists may hold items of the "
+            "history; --exclude-seen leaves them out"
+        )
     by: By = "either" if history is not None else "id"
     ids = user_history(model, Path(run), user) if user is not None else history_id
     entries = (history if history is not None else ids) or []
@@ -114,7 +118,7 @@ def recommend(
         entries,
         k,
         by=by,
-        exclude_seen=not include_seen,
+        exclude_seen=exclude_seen,
         candidates=_candidates(model.catalogue, allow, allow_id, block, block_id, where),
         exact=width is None,
         width=0 if width is None else width,

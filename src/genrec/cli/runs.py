@@ -35,7 +35,11 @@ Backbone = Annotated[
     typer.Option(help="Language model: a known name, a Hugging Face Hub id or a folder."),
 ]
 Minutes = Annotated[
-    float | None, typer.Option(help="Maximum training time in minutes (wall clock).")
+    float | None,
+    typer.Option(
+        help="Maximum time of the training steps in minutes, evaluation steps included. Loading, "
+        "fitting the prior, and measuring the likelihood before and after come on top."
+    ),
 ]
 Epochs = Annotated[
     float | None, typer.Option(help="Maximum number of passes over the training data.")
@@ -120,7 +124,7 @@ def export(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
-    minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 5.0,
+    minutes: Annotated[float, typer.Option(help="Time of the training steps in minutes.")] = 5.0,
     users: Users = 400,
     seed: Seed = 0,
     restart: Restart = False,

@@ -6,6 +6,12 @@ import numpy as np
 
 from genrec.data.histories import Histories
 
+REPEATS = 0.1
+"""Share of repeated training interactions from which on lists include the history by default.
+
+People watch a film once, but they play a song or buy milk again.
+"""
+
 
 def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
     """Compute the statistics that ``dataset.json`` records.

@@ -49,6 +49,9 @@ class Finding:
     leak: bool
     text: str
 
+    def __str__(self) -> str:
+        return f"{'LEAK' if self.leak else 'note'} · {self.check}: {self.text}"
+
 
 class LeakageError(DataError):
     """The data of a comparison would reveal answers to a model."""

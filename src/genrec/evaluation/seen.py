@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from genrec.data.splits import Holdout, Split
-from genrec.data.statistics import repeat_share
+from genrec.data.statistics import REPEATS, repeat_share
 from genrec.evaluation.leakage import Finding
-
-REPEATS = 0.1
-"""Share of repeated training interactions from which on lists include the history by default.
-
-People watch a film once, but they play a song or buy milk again.
-"""
 
 
 def choose_seen(

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from genrec.collaborative.registry import choose_prior, fit_prior
@@ -19,8 +20,8 @@ from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
 from genrec.metrics import ndcg, target_ranks
-from genrec.model.ranker import Ranker, title_settings
-from genrec.processes import broadcast_from_main, init_processes
+from genrec.model.ranker import SCORED_ROWS, Ranker, title_settings
+from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
@@ -45,21 +46,24 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
     init_processes(cpu=device.type == "cpu")
     dtype = broadcast_from_main(_training_dtype(config, device))
     config = config.model_copy(update={"prior": kind, "dtype": dtype})
-    backbone = load_backbone(
-        config.backbone,
-        dtype=dtype,
-        layers=config.layers,
-        quantization=config.quantization,
-        device=torch.device("cpu") if config.fsdp else device,
-    )
-    if config.fsdp:
-        shard(backbone.causal_lm, backbone.blocks, device)
-    index = TitleIndex.build(
-        backbone.tokenizer, train.catalogue.titles, **title_settings(config, backbone)
-    )
-    longest = int(index.titles.lengths.max(initial=0))
-    check_architecture(backbone, config.max_tokens, longest)
-    prior = fit_prior(kind, train.histories, len(train.catalogue))
+    with stage(f"loading the backbone {config.backbone}"):
+        backbone = load_backbone(
+            config.backbone,
+            dtype=dtype,
+            layers=config.layers,
+            quantization=config.quantization,
+            device=torch.device("cpu") if config.fsdp else device,
+        )
+        if config.fsdp:
+            shard(backbone.causal_lm, backbone.blocks, device)
+    with stage(f"tokenising {len(train.catalogue):,} titles"):
+        index = TitleIndex.build(
+            backbone.tokenizer, train.catalogue.titles, **title_settings(config, backbone)
+        )
+        longest = int(index.titles.lengths.max(initial=0))
+        check_architecture(backbone, config.max_tokens, longest)
+    with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
+        prior = fit_prior(kind, train.histories, len(train.catalogue))
     return Ranker.assemble(config, backbone, train.catalogue, index, prior)
 
 
@@ -139,7 +143,14 @@ def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 20
     if holdout is None or not len(holdout) or ranker.config.decoding == "beam":
         return None
     sample = _sample(holdout, users, ranker.config.seed)
-    return float(ranker.log_likelihood(sample.histories, sample.targets).mean())
+    report, parts = ProgressLines("measured users"), []
+    with stage(f"measuring the likelihood of {len(sample)} validation users"):
+        for start in range(0, len(sample), SCORED_ROWS):
+            rows = np.arange(start, min(start + SCORED_ROWS, len(sample)))
+            found = ranker.log_likelihood(sample.histories.select(rows), sample.targets[rows])
+            parts.append(found)
+            report(len(rows) + start, len(sample))
+    return float(np.concatenate(parts).mean())
 
 
 def training_info(result: TrainingResult) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from genrec.data.catalogue import By
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
+from genrec.data.statistics import REPEATS
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
@@ -164,13 +165,21 @@ class GenRec(PretrainedModel):
         """Training interactions of each item, float [items]; ``None`` if there is no prior."""
         return None if self.ranker.prior is None else self.ranker.prior.item_counts
 
+    @property
+    def excludes_seen(self) -> bool:
+        """Whether lists leave out the history's items, unless a call says otherwise.
+
+        They do if the training histories seldom repeat items.
+        """
+        return bool(self.info.get("data", {}).get("repeat_share", 0.0) < REPEATS)
+
     def recommend(
         self,
         history: Sequence[str],
         k: int = 10,
         *,
         by: By = "either",
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         candidates: Mask | None = None,
         exact: bool = True,
         width: int = 50,
@@ -181,7 +190,7 @@ class GenRec(PretrainedModel):
             history: titles or item ids, oldest first.
             k: number of recommendations; there are fewer if fewer candidates are left.
             by: whether ``history`` holds titles (``"title"``), ids (``"id"``) or ``"either"``.
-            exclude_seen: leave out the items of the history.
+            exclude_seen: leave out the items of the history; :attr:`excludes_seen` if ``None``.
             candidates: mask of the items that may be recommended, bool [items]; see
                 :meth:`Catalogue.mask`.
             exact: exact search; ``False`` uses a beam search, which is faster for very large
@@ -201,7 +210,7 @@ class GenRec(PretrainedModel):
         top = self.recommend_batch(
             Histories.from_lists([items]),
             k,
-            exclude_seen=exclude_seen,
+            exclude_seen=self.excludes_seen if exclude_seen is None else exclude_seen,
             candidates=candidates,
             exact=exact,
             width=width,
@@ -273,7 +282,9 @@ class GenRec(PretrainedModel):
         if self._store is None:
             self._store = KeyValueStore(self.session_bytes)
         items = self.catalogue.indices(history, by=by)
-        return Session(ranker, self._store, lambda: self.ranker, items)
+        return Session(
+            ranker, self._store, lambda: self.ranker, items, excludes_seen=self.excludes_seen
+        )
 
     def explain(
         self, history: Sequence[str], entries: Sequence[str], *, by: By = "either"

@@ -23,6 +23,7 @@ from genrec.collaborative.registry import load_prior, save_prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
+from genrec.data.statistics import repeat_share
 from genrec.errors import RunError
 from genrec.files import CHECKPOINTS, LOGS, follow_umask, write_text
 from genrec.language_model.adapters import load_adapter
@@ -36,6 +37,8 @@ from genrec.processes import is_main
 
 FORMAT = 3
 """Version of the run folder's layout."""
+TRAINING_LOG = "train.log"
+"""File with the announced stages of training; it begins before the first checkpoint."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
 """Former names of settings in the config.yaml of older runs, with their present names."""
 RUN_FILES = (
@@ -63,7 +66,8 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; choose a folder for the run.")
-    ours = any((folder / name).exists() for name in ("genrec.json", CHECKPOINTS, LOGS))
+    marks = ("genrec.json", CHECKPOINTS, LOGS, TRAINING_LOG)
+    ours = any((folder / name).exists() for name in marks)
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise RunError(f"{folder} is not empty and is not a run folder; choose another folder.")
 
@@ -216,6 +220,7 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "fingerprint": origin.whole or train.fingerprint,
         "split": None if origin.split is None else origin.split.name,
         "fitted": origin.train_on,
+        "repeat_share": repeat_share(train.histories, len(train.catalogue)),
         **origin.summary("tie_rule", "tie_share", "counts"),
     }
 

@@ -44,6 +44,8 @@ class Session:
         store: KeyValueStore,
         latest: Callable[[], Ranker],
         items: Sequence[int] = (),
+        *,
+        excludes_seen: bool = True,
     ) -> None:
         """Open a session.
 
@@ -52,7 +54,9 @@ class Session:
             store: the cache of keys and values.
             latest: returns the model's current ranker, whose catalogue may have changed.
             items: item indices of the history, oldest first.
+            excludes_seen: whether lists leave out the history, unless a call says otherwise.
         """
+        self._excludes_seen = excludes_seen
         self._current, self._store, self._latest = ranker, store, latest
         self._key, self._items = next(_numbers), list(items)
 
@@ -98,14 +102,14 @@ class Session:
         del self._items[len(self._items) - 1 - self._items[::-1].index(item)]
 
     def recommend(
-        self, k: int = 10, *, exclude_seen: bool = True, candidates: Mask | None = None
+        self, k: int = 10, *, exclude_seen: bool | None = None, candidates: Mask | None = None
     ) -> list[Recommendation]:
         """Recommend the k most probable next items; see :meth:`genrec.GenRec.recommend`."""
         ranker = self._ranker
         found = ranker.search(
             Histories.from_lists([self._items]),
             k,
-            exclude_seen=exclude_seen,
+            exclude_seen=self._excludes_seen if exclude_seen is None else exclude_seen,
             candidates=candidates,
             known=[self._store.get(self._key)],
             keep=True,

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from genrec.data.catalogue import Catalogue
 from genrec.errors import DataError, UnknownItemError
+from genrec.model.genrec import GenRec
 from genrec.serving import queries
 from genrec.serving.changes import Change
 from genrec.serving.engine import Engine, Loaded
@@ -127,8 +128,12 @@ async def recommend_user(
     request: Request,
     k: Annotated[int, Query(ge=1, description="number of recommendations")] = 10,
     exclude_seen: Annotated[
-        bool, Query(description="whether items of the history are left out")
-    ] = True,
+        bool | None,
+        Query(
+            description="whether items of the history are left out; by default they are, unless "
+            "the training histories often repeat items"
+        ),
+    ] = None,
     explain: Annotated[
         bool, Query(description="whether each recommendation gets reasons in `because`")
     ] = False,
@@ -159,7 +164,7 @@ async def _recommend(
     _check_limit("history", len(body.history), engine.config.max_history)
     _check_limit("k", body.k, engine.config.max_k)
     loaded = await engine.current()
-    query = await run_in_threadpool(_query, body, loaded.catalogue)
+    query = await run_in_threadpool(_query, body, loaded.model)
     answer = await _unless_gone(request, engine.recommend(query, loaded))
     found = _recommendations(answer, query.history, loaded)
     found.unknown_items = list(unknown)
@@ -171,12 +176,13 @@ def _check_limit(name: str, value: int, limit: int) -> None:
         raise Problem(422, f"{name} must be at most {limit}, got {value}.")
 
 
-def _query(body: RecommendRequest, catalogue: Catalogue) -> queries.Query:
+def _query(body: RecommendRequest, model: GenRec) -> queries.Query:
+    catalogue, chosen = model.catalogue, body.exclude_seen
     filters = {column: each.conditions() for column, each in body.filters.items()}
     return queries.Query(
         history=_indices(catalogue, body.history),
         k=body.k,
-        exclude_seen=body.exclude_seen,
+        exclude_seen=model.excludes_seen if chosen is None else chosen,
         allow=None if body.allow is None else _indices(catalogue, body.allow),
         block=_indices(catalogue, body.block),
         candidates=filter_mask(catalogue, filters) if filters else None,

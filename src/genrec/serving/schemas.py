@@ -65,7 +65,11 @@ class RecommendRequest(_Body):
 
     history: list[AnyItem] = Field(description="items by id or title, oldest first")
     k: int = Field(10, ge=1, description="number of recommendations")
-    exclude_seen: bool = Field(True, description="whether items of the history are left out")
+    exclude_seen: bool | None = Field(
+        None,
+        description="whether items of the history are left out; by default they are, unless the "
+        "training histories often repeat items",
+    )
     allow: list[AnyItem] | None = Field(
         None, max_length=10_000, description="recommend only these items"
     )

@@ -15,7 +15,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from genrec.config import Config
 from genrec.errors import ConfigError
-from genrec.processes import broadcast_from_main, is_main
+from genrec.processes import REPORT_SECONDS, broadcast_from_main, is_main, progress_log
 from genrec.training.order import ByLength
 
 SAVE_SECONDS = 60.0
@@ -90,13 +90,19 @@ class Epochs(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """Shows loss, targets per second and remaining time, on one line of standard error."""
+    """Shows loss, targets per second and remaining time.
 
-    def __init__(self, budget: Budget, rate: Callable[[], float]) -> None:
+    On a terminal they are on one line of standard error; now and then they are logged as well.
+    """
+
+    def __init__(self, budget: Budget, rate: Callable[[], float], *, drawn: bool) -> None:
         self.budget, self.rate = budget, rate
         columns = TextColumn("[bold]training"), BarColumn(), TextColumn("{task.description}")
-        self.bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+        console = Console(stderr=True)
+        self.bar = Progress(*columns, TimeElapsedColumn(), console=console)
+        self.bar.disable = not (drawn and console.is_terminal)
         self.task = self.bar.add_task("starting", total=1.0)
+        self.reported = -REPORT_SECONDS  # the first line gives an estimate soon
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.bar.start()
@@ -115,6 +121,9 @@ class ProgressBar(TrainerCallback):
         left = self.budget.elapsed() * (1 - done) / max(done, 1e-6)
         text = f"loss {logs['loss']:.3f} · {self.rate():.0f} items/s · {left / 60:.1f} min left"
         self.bar.update(self.task, completed=done, description=text)
+        if time.monotonic() - self.reported > REPORT_SECONDS:
+            self.reported = time.monotonic()
+            progress_log.info("training: step %d, %s", state.global_step, text)
 
     def stop(self) -> None:
         """Stop the bar and release the terminal."""

@@ -27,7 +27,7 @@ from genrec.language_model.devices import choose_device
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.sharding import sharded_names
-from genrec.processes import broadcast_from_main, is_main, process_count, sum_over_processes
+from genrec.processes import broadcast_from_main, is_main, process_count, stage, sum_over_processes
 from genrec.training.batches import Collator
 from genrec.training.callbacks import Budget, Epochs, ProgressBar, trackers
 from genrec.training.checkpoints import claim, last_whole_checkpoint
@@ -217,22 +217,33 @@ def train(
     windows = training_windows(histories, prompts, config)
     collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
-        _calibrate(model, windows, collate, config.seed)
+        with stage("setting the scale of the correction of the prior"):
+            _calibrate(model, windows, collate, config.seed)
     arguments = _arguments(config, checkpoints, len(windows))
     identity = {**config.model_dump(mode="json", exclude=MAY_CHANGE), "data": fingerprint}
     arguments.output_dir = claim(checkpoints, identity)
     trainer = _trainer(model, windows, collate, config, arguments, evaluate)
     for tracker in trackers(config, checkpoints.parent / LOGS):
         trainer.add_callback(tracker)
-    bar = ProgressBar(trainer.budget, trainer.items_per_second)
-    if progress and is_main():
+    bar = ProgressBar(trainer.budget, trainer.items_per_second, drawn=progress)
+    if is_main():
         trainer.add_callback(bar)
     try:
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(Path(arguments.output_dir)))
+        with stage(f"training {_extent(config, len(windows))}"):
+            trainer.train(resume_from_checkpoint=last_whole_checkpoint(Path(arguments.output_dir)))
     finally:
         bar.stop()
     model.eval()
     return _result(trainer)
+
+
+def _extent(config: Config, windows: int) -> str:
+    """Return how long training may take at most."""
+    epochs = f"{config.epochs or 1:g} epochs of {windows:,} windows"
+    if not config.minutes:
+        return f"for {epochs}"
+    most = f"for at most {config.minutes:g} minutes, evaluation steps included"
+    return f"{most}, or {epochs}" if config.epochs else most
 
 
 def _calibrate(model: CatalogueLikelihood, windows: Windows, collate: Collator, seed: int) -> None:

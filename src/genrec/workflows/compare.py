@@ -72,7 +72,7 @@ def run_comparison(
     plan = replace(plan, exclude_seen=exclude_seen)
     findings += repeats
     for finding in findings:
-        say(f"{'LEAK' if finding.leak else 'note'} · {finding.check}: {finding.text}")
+        say(str(finding))
     (out / KEPT).mkdir(parents=True, exist_ok=True)
     entries, failures = _entries(
         specs, lambda each: _entry(each, task, test, plan, out, progress), plan.reference, say

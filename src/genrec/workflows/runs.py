@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +19,16 @@ from genrec.data.loading import load_dataset
 from genrec.data.split_files import split_dataset
 from genrec.data.splits import Holdout, Split
 from genrec.doctor import diagnose
-from genrec.errors import DataError, RunError
+from genrec.errors import DataError, GenRecError, RunError
 from genrec.evaluation.evaluate import Progress, evaluate
+from genrec.evaluation.leakage import check_split
 from genrec.evaluation.results import Evaluation
 from genrec.evaluation.seen import choose_seen
 from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
 from genrec.model.model_card import export_card, model_card
-from genrec.model.run_folder import check_folder
-from genrec.processes import is_main
+from genrec.model.run_folder import TRAINING_LOG, check_folder
+from genrec.processes import is_main, log
 from genrec.report import write_report
 
 CUTOFFS = (5, 10)
@@ -61,9 +65,40 @@ def train_run(
     parts = split_dataset(load_dataset(dataset), split)
     if restart and is_main():
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    model.fit(parts.train, parts.valid, output=out)
-    model.save_pretrained(out)
+    with logged(out / TRAINING_LOG):
+        for finding in check_split(parts):
+            log.warning("%s", finding)
+        model.fit(parts.train, parts.valid, output=out)
+        model.save_pretrained(out)
     return model
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Append the announced stages to a file, with times, in the main process.
+
+    Wrong input leaves neither the file nor its folder behind.
+    """
+    if not is_main():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    except GenRecError:
+        if os.listdir(path.parent) == [path.name]:
+            path.unlink()
+            path.parent.rmdir()
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.setLevel(level)
 
 
 def export_run(folder: Path, out: Path) -> None:
