@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec.data.catalogue import Catalogue
-from genrec.data.display_titles import clean_title
+from genrec.data.display_titles import clean_title, disambiguate
 from genrec.data.prepare import build_catalogue
 from genrec.errors import DataError, UnknownItemError
 
@@ -271,3 +271,45 @@ def test_extended_takes_clean_new_titles_only() -> None:
 def test_wrong_kinds_of_entries_are_named(call: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         call(Catalogue(["a", "b"], ["Alien (1979)", "Heat (1995)"], pl.DataFrame()))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "suffixes"),
+    [
+        # Lists with the same values in another order tell nothing apart.
+        ({"categories": ["Food|Coffee & Tea", "Coffee & Tea|Food"]}, ["", "(2)"]),
+        ({"categories": ["Food, Coffee & Tea", "Coffee & Tea, Food"]}, ["", "(2)"]),
+        ({"categories": ["Food > Coffee & Tea", "Coffee & Tea > Food"]}, ["", "(2)"]),
+        # One value that only one of them has is enough.
+        ({"categories": ["Food|Coffee", "Food|Bar|Coffee"]}, ["[Coffee, Food]", "[Bar]"]),
+        ({"genres": ["Drama", "Comedy|Drama"]}, ["[Drama]", "[Comedy]"]),
+        ({"categories": ["A > X > B", "A > Y > B"]}, ["[X]", "[Y]"]),
+        # A second column follows only where the first leaves items alike.
+        (
+            {"city": ["Tampa", "Reno", "Tampa"], "brand": ["x", "x", "x"], "year": [1, 1, 2]},
+            ["(1) [Tampa]", "(1) [Reno]", "(2)"],
+        ),
+        (
+            {"city": ["Tampa"] * 3, "address": ["1 A St", "2 B St", None]},
+            ["[1 A St]", "[2 B St]", ""],
+        ),
+        ({"colour": ["red", "blue"]}, ["", "(2)"]),
+    ],
+)
+def test_the_shortest_difference_tells_namesakes_apart(
+    metadata: dict[str, list[object]], suffixes: list[str]
+) -> None:
+    titles, _ = disambiguate(["Starbucks"] * len(suffixes), pl.DataFrame(metadata))
+    assert titles == [f"Starbucks {suffix}".strip() for suffix in suffixes]
+
+
+def test_a_bare_title_names_its_candidates() -> None:
+    titles = ["Starbucks [Tampa]", "Starbucks [Reno]", "Emma (1996)"]
+    metadata = pl.DataFrame({"city": ["Tampa", "Reno", "Oslo"], "brand": ["S", "S", "M"]})
+    catalogue = Catalogue(["1", "2", "3"], titles, metadata)
+    with pytest.raises(UnknownItemError, match=r"names 2 items: 'Starbucks \[Tampa\]' \(id 1\)"):
+        catalogue.index_of("starbucks")
+    assert catalogue.index_of("Emma") == 2
+    assert [catalogue.detail(item) for item in range(3)] == ["S · Tampa", "S · Reno", None]
+    bare = Catalogue(["1", "2"], titles[:2], pl.DataFrame())
+    assert bare.detail(1) == "id 2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -63,9 +64,18 @@ def flat_column(column: pl.Series) -> pl.Series:
     mark = " > " if column.name.lower() in ("category", "categories") else "|"
     if column.dtype == pl.List(pl.List(pl.String)):
         return column.list.eval(pl.element().list.join(mark)).list.join(" | ")
-    if isinstance(column.dtype, pl.List) and not cast(pl.DataType, column.dtype.inner).is_nested():
+    inner = cast(pl.DataType, getattr(column.dtype, "inner", pl.Null()))
+    if isinstance(column.dtype, pl.List) and not inner.is_nested() and inner != pl.Binary:
         return column.cast(pl.List(pl.String)).list.join(mark)
-    return column.struct.json_encode() if column.dtype == pl.Struct else column
+    if not column.dtype.is_nested() and column.dtype != pl.Object:
+        return column
+    # Polars cannot write every type as JSON, such as bytes.
+    texts = [None if each is None else _json(each) for each in column.to_list()]
+    return pl.Series(column.name, texts, pl.String)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
 
 
 def ids_of(column: pl.Series) -> pl.Series:
@@ -95,3 +105,18 @@ def numbers_of(column: pl.Series) -> pl.Series:
         return numbers
     text = column.str.strip_chars().str.replace(r"^([+-]?\d+),(\d{1,2})$", "$1.$2")
     return text.cast(pl.Float64, strict=False)
+
+
+def numbers_or_text(column: pl.Series) -> pl.Series:
+    """Convert a text column that holds nothing but numbers; filters can then compare them.
+
+    Codes such as 01234, whose zeros count, stay text.
+    """
+    if column.dtype != pl.String or column.null_count() == len(column):
+        return column
+    text = column.str.strip_chars()
+    if not text.str.contains(r"^-?(0|[1-9]\d{0,14})(\.\d+)?$").all():
+        return column
+    numbers = text.cast(pl.Float64)
+    whole = numbers.cast(pl.Int64, strict=False)
+    return whole if (whole == numbers).all() else numbers

@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import NamedTuple
 
 import polars as pl
 
@@ -90,7 +91,7 @@ def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[st
     taken = set(titles)  # a changed title must not equal the title of another item
     known = distinguishing(metadata)
     for group in groups:
-        columns = {name: [_parts(name, value) for value in metadata[name][group]] for name in known}
+        columns = {name: [_value(name, value) for value in metadata[name][group]] for name in known}
         column, suffixes = _suffixes(columns, range(len(group)))
         bare_is_free = True  # the first item without a suffix keeps the shared title
         for place, index in enumerate(group):
@@ -111,24 +112,39 @@ def distinguishing(metadata: pl.DataFrame) -> list[str]:
     return [name for name in _DISTINGUISHING if name in metadata.columns]
 
 
-def _parts(column: str, value: object) -> tuple[str, ...]:
-    """Split a metadata value into what a suffix may say, the most specific part first."""
+class _Value(NamedTuple):
+    """A metadata value: its parts, and what they are kinds of ("A" of "A > B")."""
+
+    parts: tuple[str, ...]
+    parents: tuple[str, ...]
+
+    @property
+    def whole(self) -> str:
+        """All parts in alphabetical order, so that lists are compared as sets."""
+        return ", ".join(sorted(self.parts))
+
+
+def _value(column: str, value: object) -> _Value:
+    """Split a metadata value into what a suffix may say."""
     text = str("" if value is None else value)
     paths = [path.split(" > ") for path in re.split(r" ?\| ?", text)]
     if column in _LISTS and len(paths) == 1 and len(paths[0]) == 1:
         paths = [[part] for part in text.split(", ")]
-    leaves = [path[-1] for path in paths]
     parents = [part for path in paths for part in reversed(path[:-1])]
-    return tuple(filter(None, dict.fromkeys(map(clean_title, [*leaves, *parents]))))
+    return _Value(_distinct(path[-1] for path in paths), _distinct(parents))
+
+
+def _distinct(parts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(filter(None, dict.fromkeys(map(clean_title, parts))))
 
 
 def _suffixes(
-    columns: Mapping[str, Sequence[tuple[str, ...]]], places: Sequence[int]
+    columns: Mapping[str, Sequence[_Value]], places: Sequence[int]
 ) -> tuple[str, dict[int, str]]:
     """Tell items with one title apart by as few and as short values as possible.
 
     Args:
-        columns: the parts of each item's value, by column, in order of preference.
+        columns: the value of each item, by column, in order of preference.
         places: the items to tell apart, as places in these lists.
 
     Returns:
@@ -152,17 +168,22 @@ def _suffixes(
     return best, suffixes
 
 
-def _labels(values: Sequence[tuple[str, ...]], form: str) -> list[str]:
-    """Return a suffix for each item: a part that only its value has, else all parts.
+def _labels(values: Sequence[_Value], form: str) -> list[str]:
+    """Return a suffix for each item: a part that only its value has, else the whole value.
 
-    Lists with the same parts in another order get the same suffix.
+    Lists with the same parts in another order get the same suffix, and so do long lists.
     """
-    counts = Counter(part for parts in values for part in parts)
+    same: dict[frozenset[str], _Value] = {}
+    values = [same.setdefault(frozenset((*each.parts, *each.parents)), each) for each in values]
+    counts = Counter(part for value in values for part in {*value.parts, *value.parents})
+    wholes = Counter(value.whole for value in values)
     labels = []
-    for parts in values:
-        own = next((part for part in parts if counts[part] == 1), "")
-        whole = ", ".join(sorted(parts))
-        label = own or (whole if len(parts) == 1 or len(whole) <= _LONGEST else "")
+    for value in values:
+        label = next((part for part in value.parts if counts[part] == 1), "")
+        if not label and (wholes[value.whole] > 1 or len(value.whole) > _LONGEST):
+            label = next((part for part in value.parents if counts[part] == 1), "")
+        short = len(value.parts) == 1 or len(value.whole) <= _LONGEST
+        label = label or (value.whole if short else "")
         labels.append(form.format(label) if label else "")
     return labels
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from genrec.data.column_types import flat_column, ids_of, plain_columns
+from genrec.data.column_types import flat_column, ids_of, numbers_or_text, plain_columns
 from genrec.data.columns import need_column
 
 
@@ -69,7 +69,8 @@ def _unique_items(
     table = plain_columns(table, {"item_id": item, "title": title}, path)
     named = [ids_of(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
-    frame = pl.DataFrame([*named, *(flat_column(table[name]) for name in others)])
+    metadata = (numbers_or_text(flat_column(table[name])) for name in others)
+    frame = pl.DataFrame([*named, *metadata])
     known = frame.drop_nulls("item_id")
     titles = known.select("item_id", "title").drop_nulls().unique()
     first = known.sort(pl.col("title").is_null(), maintain_order=True)

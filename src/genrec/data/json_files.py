@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -133,7 +134,9 @@ def _records(text: str, name: str) -> Iterator[dict[str, Any]]:
 def _record(line: str, where: str) -> dict[str, Any]:
     for parse in (json.loads, ast.literal_eval):  # Amazon 2014 metadata are Python literals
         try:
-            record = parse(line)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on odd escapes in Python literals
+                record = parse(line)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(record, dict):
