@@ -601,7 +601,7 @@ def test_a_merged_table_keeps_what_describes_the_items(tmp_path: Path) -> None:
     log += "v,1,2,Emma,1996,Miramax,tablet\nu,2,3,Emma,2020,Focus,phone\n"
     data = read(tmp_path, log)
     assert data.items is not None
-    assert data.items.rows() == [("1", "Emma", "1996", "Miramax"), ("2", "Emma", "2020", "Focus")]
+    assert data.items.rows() == [("1", "Emma", 1996, "Miramax"), ("2", "Emma", 2020, "Focus")]
     assert "kept as metadata of the items: year, brand" in notes(data)
     catalogue = Dataset.from_interactions(data, name="log").catalogue
     assert catalogue.titles == ["Emma (1996)", "Emma (2020)"]
