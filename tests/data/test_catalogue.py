@@ -313,3 +313,5 @@ def test_a_bare_title_names_its_candidates() -> None:
     assert [catalogue.detail(item) for item in range(3)] == ["S · Tampa", "S · Reno", None]
     bare = Catalogue(["1", "2"], titles[:2], pl.DataFrame())
     assert bare.detail(1) == "id 2"
+    twins = Catalogue(["1", "2"], titles[:2], pl.DataFrame({"brand": ["S", "S"]}))
+    assert twins.detail(0) == "S · id 1"

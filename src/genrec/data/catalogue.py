@@ -130,16 +130,23 @@ class Catalogue:
         return item_id in self._by_id
 
     def detail(self, index: int) -> str | None:
-        """Return metadata that tell an item from others with the same title, or its id.
+        """Return metadata that tell an item from others with the same title, else also its id.
 
         Returns:
             A short line, or ``None`` if no other item has the title, apart from years and suffixes.
         """
-        if len(self._by_bare_title[_bare(self.titles[index])]) == 1:
+        namesakes = self._by_bare_title[_bare(self.titles[index])]
+        if len(namesakes) == 1:
             return None
+        lines = Counter(map(self._line, namesakes))
+        line = self._line(index)
+        own = "" if lines[line] == 1 else f"id {self.item_ids[index]}"
+        return " · ".join(filter(None, (line, own)))
+
+    def _line(self, index: int) -> str:
+        """Return an item's most telling metadata."""
         values = (self.metadata[name][index] for name in distinguishing(self.metadata))
-        parts = dict.fromkeys(filter(None, map(title_part, values)))
-        return " · ".join(islice(parts, 3)) or f"id {self.item_ids[index]}"
+        return " · ".join(islice(dict.fromkeys(filter(None, map(title_part, values))), 3))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Catalogue:
         """Return a catalogue of the items at ``indices``, in that order."""
