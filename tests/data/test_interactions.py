@@ -199,7 +199,6 @@ def test_the_first_of_several_rows_of_an_item_counts(tmp_path: Path) -> None:
         ("1970-01-02T00:00:00Z", DAY),
         ("1970-01-02T02:00:00+02:00", DAY),
         ('"01 2, 1970"', DAY),
-        ("12.5", 12.5),
     ],
 )
 def test_times_become_epoch_seconds(tmp_path: Path, text: str, seconds: float) -> None:

@@ -237,9 +237,49 @@ def test_dates_as_numbers_are_not_seconds(tmp_path: Path) -> None:
     pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
     first, second = read_interactions(tmp_path / "log.parquet").log["timestamp"]
     assert second - first == 24 * 60 * 60
-    log["time"] = [20240131, 20240132]  # no date: plain numbers
+    log["time"] = [20249131, 20249132]  # no dates: plain numbers
     pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
     assert read_interactions(tmp_path / "log.parquet").source["timestamp_unit"] == "as given"
+
+
+@pytest.mark.parametrize(
+    ("times", "days"),
+    [
+        (["2023-11-14", "1700000000"], [(2023, 11, 14), (2023, 11, 14, 22, 13, 20)]),
+        (["1700000000", "20231115"], [(2023, 11, 14, 22, 13, 20), (2023, 11, 15)]),
+        (["2023-11-14", "20231115"], [(2023, 11, 14), (2023, 11, 15)]),
+        (["202401311015", "202402011015"], [(2024, 1, 31, 10, 15), (2024, 2, 1, 10, 15)]),
+        (["20240131101500", "20240201101501"], [(2024, 1, 31, 10, 15), (2024, 2, 1, 10, 15, 1)]),
+        ([" 1700000000", "1700000001 "], [(2023, 11, 14, 22, 13, 20), (2023, 11, 14, 22, 13, 21)]),
+    ],
+)
+def test_numbers_and_dates_in_one_column(
+    tmp_path: Path, times: list[str], days: list[tuple[int, ...]]
+) -> None:
+    text = "".join(f"u;{n};{time}\n" for n, time in enumerate(times))
+    data = read(tmp_path, f"user;item;time\n{text}")
+    moments = [datetime.datetime(*day, tzinfo=datetime.UTC).timestamp() for day in days]  # type: ignore[arg-type, misc]
+    assert data.log["timestamp"].to_list() == moments
+
+
+@pytest.mark.parametrize(
+    ("times", "first"),
+    [
+        (["2023-11-14", "45300"], "'45300' in data row 2"),
+        (["14/11/2023", "45300"], "'45300' in data row 2"),
+        (["2023-11-14", "2023"], "'2023' in data row 2"),
+        (["20240131", "20240230", "20240101"], "'20240230' in data row 2"),
+        (["20240131", "0", "20240101"], "'0' in data row 2"),
+        (["31012024", "01022024"], "'31012024' in data row 1"),
+        (["01312024", "02012024"], "'01312024' in data row 1"),
+    ],
+)
+def test_numbers_that_are_no_times_beside_dates_are_named(
+    tmp_path: Path, times: list[str], first: str
+) -> None:
+    text = "".join(f"u;{n};{time}\n" for n, time in enumerate(times))
+    with pytest.raises(DataError, match=first):
+        read(tmp_path, f"user;item;time\n{text}")
 
 
 KINDS = "user,item,time,event\nu,1,1,view\nu,2,2,Dislike\nu,3,3,hide\nu,4,4,purchase\n"
@@ -568,7 +608,7 @@ def test_western_text_of_windows_is_read_and_noted(tmp_path: Path, word: str) ->
     assert data.items is not None
     assert data.items["title"].to_list() == [word]
     assert "not UTF-8 at line 2" in notes(data)
-    assert "read as Windows-1252 (there: " in notes(data)
+    assert "read as Windows-1252, for example " in notes(data)
     other = read_interactions(path, encoding="latin-1")
     assert not notes(other)
 

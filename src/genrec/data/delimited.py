@@ -47,7 +47,10 @@ def read_delimited(
     if not quoted or _standard(data, separator):
         try:
             quote = '"' if quoted else None
-            return _table(data, separator, quote, columns), []
+            table = _table(data, separator, quote, columns)
+            if any(each.rpartition("_duplicated_")[0] in table.columns for each in table.columns):
+                raise DataError(f"{name}: two columns have the same name; rename one")
+            return table, []
         except pl.exceptions.PolarsError:  # a line is too long: the reader below names it
             pass
     return _Lines(data.decode("utf-8-sig"), separator, name, columns).table()

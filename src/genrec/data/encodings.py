@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
 
@@ -31,7 +32,9 @@ _NOT_WESTERN = re.compile(rb"[\x80-\xff]{3}|[\x81\x8d\x8f\x90\x9d]")
 """Words of other alphabets would be long runs of accented letters."""
 
 
-_SEPARATORS = re.compile(r"[\t\n,;|]")
+_ACCENTED = re.compile(r"[^\s,;|\"]{0,20}[^\x00-\x7f][^\s,;|\"]{0,20}")
+_RARE = re.compile(r"[^\s,;|\"]{0,20}[ÞþÐðÝýÕõÛû¿³¹¾¤£¼½ºª¶±µ¥§¬¢ƒ†‡ˆ‰][^\s,;|\"]{0,20}")
+"""Words with characters that other encodings often have where Windows-1252 has these."""
 
 
 _SAMPLE = 4096  # bytes that show whether a text is UTF-16
@@ -39,7 +42,9 @@ _SAMPLE = 4096  # bytes that show whether a text is UTF-16
 
 def open_file(path: Path) -> IO[bytes]:
     """Open a file, which may be compressed with gzip, for reading bytes."""
-    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path) if packed else path.open("rb"))
 
 
 def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
@@ -49,7 +54,7 @@ def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
     Windows-1252 only if it is no UTF-8 and looks like a Western language.
 
     Args:
-        path: the file; compressed with gzip if it ends in ``.gz``.
+        path: the file, which may be compressed with gzip.
         encoding: name of the encoding as Python spells it; recognised if ``None``.
 
     Returns:
@@ -60,16 +65,32 @@ def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
     """
     with open_file(path) as file:
         data = file.read()
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path}: this is a zip archive or an Excel workbook; export it as CSV")
+    text, notes = _utf8(path, data, encoding)
+    if b"\r" in text and b"\n" not in text:  # line ends of old Macs
+        text = text.replace(b"\r", b"\n")
+    if b"\x00" in text[:_SAMPLE]:
+        raise DataError(
+            f"{path}: the text holds zero bytes, so its encoding is another one; name it with "
+            "--encoding NAME (in Python encoding=NAME), e.g. utf-16-le"
+        )
+    return text, notes
+
+
+def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[str]]:
     for mark, name in _MARKS.items():
         if data.startswith(mark):
             return _decoded(path, data[len(mark) :], encoding or name), []
     encoding = encoding or _wide(data[:_SAMPLE])
-    if encoding or data.isascii():
+    if data.isascii():
         return (_decoded(path, data, encoding) if encoding else data), []
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return _western(path, data, error)
+        return (_decoded(path, data, encoding), []) if encoding else _western(path, data, error)
+    if encoding and not _is_utf8(path, encoding):
+        return data, [f"{path}: the text is UTF-8, so it was not read as {encoding}"]
     return data, []
 
 
@@ -107,18 +128,24 @@ def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[bytes,
     if _NOT_WESTERN.search(data):
         raise DataError(
             f"{path}: {where}; name the encoding with --encoding NAME (in Python encoding=NAME), "
-            "e.g. cp1251 for Cyrillic, shift_jis for Japanese or gb18030 for Chinese"
+            "e.g. cp1250 for Central Europe, cp1251 for Cyrillic, cp1253 for Greek, cp1254 for "
+            "Turkish, shift_jis for Japanese or gb18030 for Chinese"
         )
     text = data.decode(_WESTERN)
-    at = error.start  # all bytes before it are ASCII, so it is the index of the character, too
-    before, after = text[max(0, at - 30) : at], text[at : at + 30]
-    word = _SEPARATORS.split(before)[-1] + _SEPARATORS.split(after)[0]
+    rare, words = list(_RARE.finditer(text)), _ACCENTED.finditer(text)
+    shown = dict.fromkeys(match[0].strip() for match in islice(chain(rare, words), 200))
+    examples = ", ".join(repr(word) for word in islice(shown, 3))
     note = (
-        f"{path}: {where}; it was read as Windows-1252 (there: {word!r}); if that is wrong, name "
-        "the encoding with --encoding NAME"
+        f"{path}: {where}; it was read as Windows-1252, for example {examples}; if these words are "
+        "wrong, name the encoding with --encoding NAME, e.g. cp1250, cp1254 or mac_roman"
     )
     return text.encode(), [note]
 
 
 def _line(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
+
+
+def _is_utf8(path: Path, encoding: str) -> bool:
+    _decoded(path, b"", encoding)  # an unknown name is an error
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")

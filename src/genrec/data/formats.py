@@ -66,7 +66,10 @@ _HEADLESS = {  # pattern of the names of public files without a header → colum
 _TEXT = ("csv", "tsv", "txt", "dat", "data")
 
 
-_SEP_LINE = re.compile(rb'"?sep=([,;|\t])"?[,;]*\r?\n')
+_DIGITS = re.compile(r"(\d+)")
+
+
+_SEP_LINE = re.compile(rb'"?sep= ?([,;|\t])"?[,;]*\r?\n', re.IGNORECASE)
 """First line of a file that tells Excel the separator."""
 
 
@@ -122,26 +125,53 @@ def read_table(
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """Return the parts of a table that Spark wrote as a folder, in order."""
-    return sorted(path for path in folder.rglob("part-*") if path.is_file())
+    """Return the parts of a table that Spark wrote as a folder, in order of their numbers."""
+    parts = [path for path in folder.rglob("part-*") if path.is_file()]
+    hidden = ("_", ".")  # what a failed job left behind
+    parts = [p for p in parts if not any(n.startswith(hidden) for n in p.relative_to(folder).parts)]
+    return sorted(parts, key=lambda path: [_natural(name) for name in path.parts])
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part or -1), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(name)]
 
 
 def _read_parts(folder: Path, columns: Sequence[str] | None, encoding: str | None) -> Table:
     parts = parts_of(folder)
     if not parts:
         raise DataError(f"{folder}: the folder holds no files part-*; give the path of a file")
-    if all(_format_of(part) == "parquet" for part in parts):
-        return Table(pl.scan_parquet(parts, hive_partitioning=True).collect(), "table", [])
-    tables = [_read_any(part, columns, encoding) for part in parts if part.stat().st_size]
-    frames = [table.rows for table in tables if table.rows.height]
-    notes = [note for table in tables for note in table.notes]
+    read = {part: _read_any(part, columns, encoding) for part in parts if part.stat().st_size}
+    notes = [note for table in read.values() for note in table.notes]
+    frames = [
+        table.rows.with_columns(
+            pl.lit(value).alias(key) for key, value in _folder_values(folder, part)
+        )
+        for part, table in read.items()
+        if table.rows.height
+    ]
     if not frames:
         return Table(pl.DataFrame(), "table", notes)
-    return Table(pl.concat(frames, how="diagonal_relaxed"), tables[0].layout, notes)
+    texts = not any(_format_of(part) == "parquet" for part in read)
+    for part, table in read.items():
+        first = next(iter(read.values())).rows.columns
+        if texts and table.rows.width and set(table.rows.columns) != set(first):
+            raise DataError(
+                f"{part}: the columns differ from those of the first part ({', '.join(first)}); "
+                "give every part the same header, or no part one and name them with --columns"
+            )
+    layout = next(iter(read.values())).layout
+    return Table(pl.concat(frames, how="diagonal_relaxed"), layout, notes)
+
+
+def _folder_values(folder: Path, part: Path) -> list[tuple[str, str]]:
+    """Return the columns that the names of folders such as ``date=2024-01-31`` hold."""
+    pairs = [name.partition("=") for name in part.parent.relative_to(folder).parts]
+    return [(key, value) for key, mark, value in pairs if mark and key]
 
 
 def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
     """Replace empty texts, the words of :data:`NULLS` and NaN by null."""
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     text = pl.col(pl.String)
     missing = text.str.strip_chars().is_in(["", *NULLS])
     return frame.with_columns(
@@ -196,6 +226,8 @@ def _read_text(
     separator = separator or _separator(data)
     if columns is None and (columns := _known_columns(path, data, separator)):
         notes.append(f"{path}: the file has no header; its columns are {', '.join(columns)}")
+    elif columns is not None and sum(map(usual, _first_fields(data, separator))) > 1:
+        raise DataError(f"{path}: line 1 is a header already; leave out --columns")
     if separator == "::":
         if columns is None:
             header, _, data = data.lstrip().partition(b"\n")
@@ -207,12 +239,19 @@ def _read_text(
 
 def _known_columns(path: Path, data: bytes, separator: str) -> list[str] | None:
     """Return the columns of a public file without a header, recognised by its name."""
-    first = data.lstrip().partition(b"\n")[0].decode().strip().split(separator)
+    first = _first_fields(data, separator)
     for pattern, columns in _HEADLESS.items():
         known = re.fullmatch(pattern, path.name.lower().removesuffix(".gz"))
         if known and len(first) == len(columns) and not any(map(usual, first)):
-            return list(columns)
+            # Many files are called ratings_….csv; in these columns the last one is a time.
+            is_time = columns is not _RATINGS or re.fullmatch(r"\d{9,10}(\.0)?", first[-1])
+            return list(columns) if is_time else None
     return None
+
+
+def _first_fields(data: bytes, separator: str) -> list[str]:
+    line = data.lstrip().partition(b"\n")[0].decode()
+    return [part.strip().strip('"') for part in line.split(separator)]
 
 
 def _separator(data: bytes) -> str:

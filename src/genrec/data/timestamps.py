@@ -37,6 +37,12 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 _PLAUSIBLE = (788_918_400, 2_208_988_800)
 
 
+_DATES_AND_SECONDS = "holds dates and seconds since 1970; each was read as what it is"
+
+
+_DATES = (-2_208_988_800, 4_133_980_800)  # 1900 to 2100, the dates that numbers may stand for
+
+
 def seconds_of(column: pl.Series, form: str | None = None) -> tuple[pl.Series, str, str]:
     """Convert timestamps to seconds since 1970.
 
@@ -52,19 +58,35 @@ def seconds_of(column: pl.Series, form: str | None = None) -> tuple[pl.Series, s
         return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime", ""
     if form is not None:
         return _epoch(_parsed(column.cast(pl.String).str.strip_chars(), form)), form, ""
-    if _are_dates(column):
-        column = column.cast(pl.Int64).cast(pl.String)
-        return column.str.to_date("%Y%m%d").cast(pl.Datetime("us")).dt.epoch("us") / 1e6, "date", ""
-    numbers, unit, remark = _numbers_in_seconds(column.cast(pl.Float64, strict=False))
-    if column.dtype != pl.String or numbers.null_count() == column.null_count():
-        return numbers, unit, remark
-    text = column.str.strip_chars()
+    if column.dtype == pl.String:
+        column = column.str.strip_chars()
+    numbers = column.cast(pl.Float64, strict=False)
+    if numbers.null_count() == column.null_count():
+        return _numbers_in_seconds(numbers, column)
+    if column.dtype != pl.String:
+        return numbers, "as given", ""
+    return _texts_in_seconds(column, numbers)
+
+
+def _texts_in_seconds(text: pl.Series, numbers: pl.Series) -> tuple[pl.Series, str, str]:
+    """Convert texts, of which some may be numbers.
+
+    Beside dates, a number is a time only if it is a plausible one in some unit.
+    """
     formats, inferred = _numeric_dates(text)
-    seconds = numbers
+    seconds = pl.Series([None] * len(text), dtype=pl.Float64)
     for each in (*_TIME_FORMATS, "%+", *formats):
-        if seconds.null_count() == column.null_count():
+        if seconds.null_count() == text.null_count():
             break
         seconds = pl.select(pl.coalesce(seconds, _epoch(_parsed(text, each)))).to_series()
+    if seconds.null_count() == len(text):
+        return numbers, "as given", ""  # there are no dates: the texts among the numbers are wrong
+    own, _ = _in_own_unit(numbers)
+    own = own.set(~own.is_between(*_PLAUSIBLE), None)
+    remark = "holds texts and numbers; the numbers were read as seconds since 1970" * any(
+        seconds.is_null() & own.is_not_null()
+    )
+    seconds = pl.select(pl.coalesce(seconds, own)).to_series()
     return seconds, "text", " and ".join(filter(None, (remark, inferred)))
 
 
@@ -122,38 +144,80 @@ def unclear_dates(text: pl.Series) -> bool:
     return text.dtype == pl.String and bool(text.str.contains(_NUMERIC_DATE).any())
 
 
-def _are_dates(column: pl.Series) -> bool:
-    """Return whether all numbers are dates such as 20240131, which would be odd as seconds."""
-    days = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-    if days.null_count() > column.null_count() or not days.is_between(19000101, 21001231).all():
-        return False
-    dates = days.drop_nulls().cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    return len(dates) > 0 and dates.null_count() == 0
+def _compact_dates(numbers: pl.Series) -> pl.Series:
+    """Return the seconds of dates such as 20240131, 202401311015 and 20240131101500, else null."""
+    near = [numbers.is_between(19e6 * step, 21.1e6 * step).any() for step in (1, 10**4, 10**6)]
+    if not any(near):
+        return numbers.clear(len(numbers))
+    text = numbers.cast(pl.Int64, strict=False).cast(pl.String)
+    text = text.set((numbers % 1 != 0).fill_null(True), None)
+    forms = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+    times = [
+        _epoch(_parsed(text.set((text.str.len_chars() != size).fill_null(True), None), form))
+        for size, form in forms.items()
+    ]
+    seconds = pl.select(pl.coalesce(times)).to_series()
+    return seconds.set(~seconds.is_between(*_DATES), None)
 
 
-def _numbers_in_seconds(numbers: pl.Series) -> tuple[pl.Series, str, str]:
-    """Convert numbers to seconds.
-
-    All numbers have the unit of the median. If their sizes show several units, each number gets its
-    own one, provided that all of them are plausible times then.
-
-    Returns:
-        The seconds, the unit, and a remark if there are several units.
-    """
-    sizes = numbers.abs().to_frame("size")
+def _in_own_unit(numbers: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return each number in seconds if its size alone decides on its unit, and the units."""
     own, unit = pl.lit(1.0), pl.lit("seconds")
     for limit, divisor, name in reversed(_TIME_UNITS):
         own = pl.when(pl.col("size") > limit).then(divisor).otherwise(own)
         unit = pl.when(pl.col("size") > limit).then(pl.lit(name)).otherwise(unit)
-    found = sizes.drop_nulls().select(own.alias("own"), unit.alias("unit"))
-    counts = found["unit"].value_counts(sort=True)
-    size = cast(float, sizes["size"].median() or 0.0)
-    common = next((each for each in _TIME_UNITS if size > each[0]), (0.0, 1.0, "as given"))
+    sizes = numbers.abs().to_frame("size")
+    known = sizes.drop_nulls()
+    return numbers / sizes.select(own).to_series(), known.select(unit.alias("unit")).to_series()
+
+
+def _numbers_in_seconds(numbers: pl.Series, column: pl.Series) -> tuple[pl.Series, str, str]:
+    """Convert numbers to seconds.
+
+    All numbers have the unit of the median. If their sizes show several units, each number gets its
+    own one, provided that all of them are plausible times then. If at least half of the numbers are
+    dates such as 20240131, the others must be dates or plausible times.
+
+    Returns:
+        The seconds, the unit, and a remark if there are several units.
+    """
+    dates, (each, units) = _compact_dates(numbers), _in_own_unit(numbers)
+    count = len(numbers) - numbers.null_count()
+    plausible = each.is_between(*_PLAUSIBLE).fill_null(False)
+    if count and 2 * (count - (dates.null_count() - numbers.null_count())) >= count:
+        seconds = pl.select(pl.coalesce(dates, each.set(~plausible, None))).to_series()
+        return seconds, "date", _DATES_AND_SECONDS if plausible.any() else ""
+    if not plausible.any() and numbers.is_between(1011990, 31122040).all() and _day_first(column):
+        return numbers.set(pl.Series([True] * len(numbers)), None), "unclear", ""
+    size = cast(float, numbers.abs().median() or 0.0)
+    common = next((unit for unit in _TIME_UNITS if size > unit[0]), (0.0, 1.0, "as given"))
+    either = pl.select(pl.coalesce(each.set(~plausible, None), dates)).to_series()
+    if 2 * plausible.sum() >= count and either.null_count() == numbers.null_count():
+        counts = units.value_counts(sort=True)
+        if dates.null_count() < len(dates):
+            return either, "mixed", _DATES_AND_SECONDS
+        if len(counts) > 1:
+            return each, "mixed", f"holds {_shares(counts)}; each was converted from its own unit"
+    counts = units.value_counts(sort=True)
     if len(counts) < 2:
         return numbers / common[1], common[2], ""
-    shares = " and ".join(f"{name} (rows: {count})" for name, count in counts.iter_rows())
-    each = numbers / sizes.select(own).to_series()
-    if each.drop_nulls().is_between(*_PLAUSIBLE).all():
-        return each, "mixed", f"holds {shares}; each was converted from its own unit"
-    remark = f"seems to hold {shares}; all were read as {common[2]}, so check the times"
+    remark = f"seems to hold {_shares(counts)}; all were read as {common[2]}, so check the times"
     return numbers / common[1], common[2], remark
+
+
+def _shares(counts: pl.DataFrame) -> str:
+    return " and ".join(f"{name} (rows: {count})" for name, count in counts.iter_rows())
+
+
+def _day_first(column: pl.Series) -> bool:
+    """Return whether all numbers are dates such as 31012024 or 01312024, whose year comes last."""
+    digits = column.cast(pl.Int64, strict=False).cast(pl.String).str.zfill(8)
+    if digits.null_count() > column.null_count():
+        return False
+    years = digits.str.slice(4).cast(pl.Int64, strict=False)
+    if not (years.is_between(1990, 2040) & (digits.str.len_chars() == 8)).all():
+        return False
+    for form in ("%d%m%Y", "%m%d%Y"):
+        if _parsed(digits, form).null_count() == column.null_count():
+            return len(column) > column.null_count()
+    return False
