@@ -280,6 +280,9 @@ def test_wrong_kinds_of_entries_are_named(call: Any, message: str) -> None:
         ({"categories": ["Food|Coffee & Tea", "Coffee & Tea|Food"]}, ["", "(2)"]),
         ({"categories": ["Food, Coffee & Tea", "Coffee & Tea, Food"]}, ["", "(2)"]),
         ({"categories": ["Food > Coffee & Tea", "Coffee & Tea > Food"]}, ["", "(2)"]),
+        ({"categories": ["['Food', 'Coffee']", "['Coffee', 'Food']"]}, ["", "(2)"]),
+        ({"genres": ["Comedy,Drama", "Drama,Comedy,War"]}, ["[Comedy, Drama]", "[War]"]),
+        ({"brand": ["None", "N/A"], "year": [1996.0, 2020.0]}, ["(1996)", "(2020)"]),
         # One value that only one of them has is enough.
         ({"categories": ["Food|Coffee", "Food|Bar|Coffee"]}, ["[Coffee, Food]", "[Bar]"]),
         ({"genres": ["Drama", "Comedy|Drama"]}, ["[Drama]", "[Comedy]"]),

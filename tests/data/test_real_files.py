@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 import os
 import uuid
@@ -227,7 +228,7 @@ def test_times_that_can_be_read_in_one_way_are_read(
 def test_times_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(
         DataError,
-        match=r"1 values of column 'time' are not clear times, .* --timestamp-format '%d/%m/%Y' or",
+        match=r"1 values of column 'time' are not clear times, .* --timestamp-format '%d",
     ):
         read(tmp_path, f"user;item;time\nu;1;{text}\n")
 
@@ -785,3 +786,150 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
     else:
         texts = [pl.Series(each.name, map(str, each.to_list()), pl.String) for each in frame]
         pl.DataFrame(texts).write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        ("1/2/2023 10:00", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]),
+        ("01-02-23", ["%d-%m-%y", "%m-%d-%y", "%y-%m-%d"]),
+        ("2/9/23 3:04 PM", ["%d/%m/%y %I:%M %p", "%m/%d/%y %I:%M %p", "%y/%m/%d %I:%M %p"]),
+    ],
+)
+def test_the_formats_that_a_message_offers_work(
+    tmp_path: Path, text: str, forms: list[str]
+) -> None:
+    log = f"user;item;time\nu;1;{text}\n"
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, log)
+    for form in forms:
+        assert repr(form) in str(caught.value)
+        assert read(tmp_path, log, timestamp_format=form).log.height == 1
+
+
+def test_zones_follow_dates_with_the_day_first(tmp_path: Path) -> None:
+    data = read(tmp_path, "user;item;time\nu;1;13/02/2023 10:00:00 +0100\n")
+    moment = datetime.datetime(2023, 2, 13, 9, tzinfo=datetime.UTC)
+    assert data.log["timestamp"].to_list() == [moment.timestamp()]
+
+
+def test_ids_that_differ_by_leading_zeros_are_noted(tmp_path: Path) -> None:
+    log = "user,item,time\nu,1,1\nu,2,2\nu,30,3\n"
+    data = read(tmp_path, log, "item,title\n001,A\n002,B\n30,C\n")
+    assert "table.csv: 2 items of the log are missing, e.g. '1', '2'; they would be" in notes(data)
+
+
+@pytest.mark.parametrize("ids", [[2.0**53 + 2, 1.0], [1e20, 2.0], [-(2.0**60), 3.0]])
+def test_ids_that_floats_cannot_hold_are_refused(tmp_path: Path, ids: list[float]) -> None:
+    frame = pl.DataFrame({"user": ids, "item": ["a", "b"], "time": [1, 2]})
+    frame.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"ids as floating-point numbers above 2\^53"):
+        read_interactions(tmp_path / "log.parquet")
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["1", "5", "2024-03-01", "NaN"])])
+def test_categories_are_texts(tmp_path: Path, kind: pl.DataType) -> None:
+    columns = {"user": ["1", "NaN"], "item": ["1", "5"], "time": ["2024-03-01", "2024-03-01"]}
+    columns |= {"rating": ["5", "1"], "title": ["1", "5"]}
+    frame = pl.DataFrame(columns).with_columns(pl.all().cast(kind))
+    frame.write_parquet(tmp_path / "log.parquet")
+    data = read_interactions(tmp_path / "log.parquet")
+    assert data.log.select("user_id", "item_id", "rating").rows() == [("1", "1", 5.0)]
+
+
+def test_a_date_and_a_time_of_day_are_not_taken_apart(tmp_path: Path) -> None:
+    log = "user,item,date,time\nu,1,20240131,930\nu,2,20240130,1015\n"
+    with pytest.raises(DataError, match="'date' and 'time' may both be a part of the time"):
+        read(tmp_path, log)
+    assert read(tmp_path, log, timestamp="date").log.height == 2
+
+
+def test_nested_metadata_of_a_merged_log_are_kept(tmp_path: Path) -> None:
+    rows = [
+        {"user": "u", "item": n, "time": n, "title": f"T{n}", "genres": [{"name": f"G{n}"}]}
+        for n in range(2)
+    ]
+    data = read(tmp_path, "\n".join(map(json.dumps, rows)), suffix="jsonl")
+    assert data.items is not None
+    assert data.items.sort("item_id")["genres"].to_list() == ['[{"name":"G0"}]', '[{"name":"G1"}]']
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["user,item,time\nA1,B2,5\n", "A2,B2,7\nA2,B3,8\n"], "part-1.csv: the columns differ"),
+        (["user,item,time\nA1,B2,5\n", "User,Item,Time\nA2,B3,8\n"], "the columns differ"),
+    ],
+)
+def test_parts_need_the_same_header(tmp_path: Path, parts: list[str], message: str) -> None:
+    for number, text in enumerate(parts):
+        (tmp_path / f"part-{number}.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_interactions(tmp_path)
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 2, 1, 0):
+        folder = tmp_path / "kind=view" / f"item=00{number}"
+        folder.mkdir(parents=True)
+        (folder / f"part-{number}.csv").write_text("user\nu\n")
+    left = tmp_path / "_temporary" / "part-3.csv"
+    left.parent.mkdir()
+    left.write_text("user\nu\n")
+    data = read_interactions(tmp_path, timestamp="row")
+    assert data.log["item_id"].to_list() == ["000", "001", "002", "0010"]
+
+
+def test_contents_decide_more_than_names(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(gzip.compress(b"user,item,time\nu,1,1\n"))
+    assert read_interactions(path).log.height == 1
+    path.write_bytes(b"user,item,time\ru,1,1\rv,2,2\r")
+    assert read_interactions(path).log.height == 2
+    path.write_bytes(b"PK\x03\x04rest")
+    with pytest.raises(DataError, match="a zip archive or an Excel workbook; export it as CSV"):
+        read_interactions(path)
+    path.write_bytes(
+        "user,item,time,title\nu,1,1,千と千尋の神隠し千と千尋の神隠し\n".encode("utf-16-le")
+    )
+    assert read_interactions(path, encoding="utf-16-le").items is not None
+
+
+def test_a_file_of_utf8_stays_utf8(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,Ä1,1\nu,2,2\n", encoding="utf-8")
+    (tmp_path / "items.csv").write_bytes("item,title\nÄ1,Alpha\n2,Łódź\n".encode("cp1250"))
+    data = read_interactions(tmp_path / "log.csv", items=tmp_path / "items.csv", encoding="cp1250")
+    assert data.items is not None
+    assert data.items.rows() == [("Ä1", "Alpha"), ("2", "Łódź")]
+    assert data.log["item_id"].to_list() == ["Ä1", "2"]
+    assert "log.csv: the text is UTF-8, so it was not read as cp1250" in notes(data)
+
+
+def test_the_note_on_an_encoding_shows_doubtful_words(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes("user,item,time,title\nu,1,1,Rákóczi\nu,2,2,Tűz és Őrült\n".encode("cp1250"))
+    assert "for example 'Tûz', 'Õrült', 'Rákóczi'" in notes(read_interactions(path))
+
+
+def test_an_item_table_without_a_header(tmp_path: Path) -> None:
+    log = "user,item,time\nu,1,1\n"
+    with pytest.raises(DataError, match="--item-columns item,title"):
+        read(tmp_path, log, "1,Alpha\n2,Beta\n")
+    data = read(tmp_path, log, "1,Alpha\n2,Beta\n", item_columns=["item", "title"])
+    assert data.items is not None
+    assert data.items.rows() == [("1", "Alpha"), ("2", "Beta")]
+    with pytest.raises(DataError, match="line 1 is a header already; leave out --columns"):
+        read(tmp_path, log, columns=["user", "item", "time"])
+    with pytest.raises(DataError, match="two columns have the same name"):
+        read(tmp_path, "user,item,user,time\nu,1,v,2\n")
+
+
+def test_long_names_of_columns_are_cut(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, ",".join("x" * 900 + str(n) for n in range(30)) + "\n" + "," * 29 + "\n")
+    assert len(str(caught.value)) < 1200
+
+
+def test_several_titles_of_an_item_are_noted(tmp_path: Path) -> None:
+    data = read(tmp_path, "user,item,time,title\nu,1,1,Alien\nv,1,2,Aliens\n")
+    assert "items with several titles, of which the first was kept: 1" in notes(data)

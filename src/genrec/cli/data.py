@@ -98,6 +98,9 @@ Columns = Annotated[
     str | None,
     typer.Option(help="Columns of a log without a header, e.g. user,item,rating,timestamp."),
 ]
+ItemColumns = Annotated[
+    str | None, typer.Option(help="Columns of an item table without a header, e.g. item,title.")
+]
 Encoding = Annotated[
     str | None, typer.Option(help="Encoding of text files, e.g. cp1251; default: recognised.")
 ]
@@ -149,6 +152,7 @@ def prepare(
     kind: Kind = None,
     positive: Positive = None,
     columns: Columns = None,
+    item_columns: ItemColumns = None,
     encoding: Encoding = None,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
@@ -168,7 +172,9 @@ def prepare(
 
     given = dict(locals())
     how = {name: given[name] for name in (*ColumnNames.__annotations__, *_READING)}
-    read = read_interactions(log, positive=_listed(positive), columns=_listed(columns), **how)
+    lists = {"positive": positive, "columns": columns, "item_columns": item_columns}
+    how |= {name: _listed(text) for name, text in lists.items()}
+    read = read_interactions(log, **how)
     if check:
         return _show(read, as_json)
     if out is None:

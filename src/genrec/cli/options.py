@@ -47,7 +47,7 @@ Nll = Annotated[
 ]
 
 
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 
 
 Store = Annotated[

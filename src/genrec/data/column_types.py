@@ -78,13 +78,23 @@ def _json(value: object) -> str:
     return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
 
 
-def ids_of(column: pl.Series) -> pl.Series:
+EXACT = 2**53
+"""Largest number up to which every whole number is a float."""
+
+
+def ids_of(column: pl.Series, path: Path) -> pl.Series:
     """Convert ids to text; blank ids become null.
 
     If all numbers of the column are whole, 7.00, 7.0 and 7 are the same id. pandas writes 7.0 for a
     column of whole numbers with missing values.
     """
     if column.dtype.is_float():
+        if (column.abs() > EXACT).any():
+            raise DataError(
+                f"{path}: column {column.name!r} holds ids as floating-point numbers above 2^53, "
+                "which are not exact, so different ids may look the same; store them as whole "
+                "numbers or as texts"
+            )
         whole = column.cast(pl.Int64, strict=False)
         column = whole if (whole == column).all() else column
     text = column.cast(pl.String).str.strip_chars()

@@ -28,6 +28,9 @@ _ALIASES = {
 _ORDERS = "position order rank index seq sequence step addtocartorder"
 
 
+_LONG_NAME = 40  # characters of a column's name in a message
+
+
 ROW = "row"
 """What ``timestamp`` may be if the rows of the log are in order of time."""
 
@@ -36,7 +39,7 @@ NONE = "none"
 """What rating, review, title or kind may be if the column with the usual name is another thing."""
 
 
-_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?|\d{1,4}[-./]\d\d?[-./]\d\d.*")
 
 
 class ColumnNames(TypedDict, total=False):
@@ -66,6 +69,14 @@ class ColumnNames(TypedDict, total=False):
 def usual(column: str, *roles: str) -> bool:
     """Return whether a column has a usual name of one of these roles, or of any role."""
     return any(_folded(column) in _ALIASES[role].split() for role in roles or _ALIASES)
+
+
+def date_and_time(columns: Sequence[str]) -> tuple[str, str] | None:
+    """Return the columns ``date`` and ``time`` if there are both and no other timestamp."""
+    folded = {_folded(name): name for name in reversed(columns)}
+    if "timestamp" in folded or not {"date", "time"} <= set(folded):
+        return None
+    return folded["date"], folded["time"]
 
 
 def find_column(
@@ -106,24 +117,39 @@ def need_column(
     return column
 
 
-def no_column(path: Path, what: str, role: str, columns: Sequence[str]) -> DataError:
-    """Return the error for a missing column."""
-    shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if columns[20:] else "")
-    return DataError(f"{path}: no {what} among {shown}; {_remedy(role, columns)}")
+def no_column(
+    path: Path, what: str, role: str, columns: Sequence[str], header: str = "--columns"
+) -> DataError:
+    """Return the error for a missing column.
+
+    Args:
+        path: the file.
+        what: what is missing, e.g. ``"column 'x'"``.
+        role: e.g. ``"user_id"``.
+        columns: the columns of the table.
+        header: the option that names the columns of a file without a header.
+    """
+    names = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}…" for name in columns[:20]]
+    shown = ", ".join(names) + (f" and {len(columns) - 20} more" if columns[20:] else "")
+    return DataError(f"{path}: no {what} among {shown}; {_remedy(role, columns, header)}")
 
 
 def option(role: str) -> str:
     """Return the option of the command line that names the column of a role."""
-    return f"--{role.removesuffix('_id')}"
+    return "--item-table-id" if role == "item_table_id" else f"--{role.removesuffix('_id')}"
 
 
-def _remedy(role: str, columns: Sequence[str]) -> str:
+def _remedy(role: str, columns: Sequence[str], header: str) -> str:
+    name = option(role)[2:].replace("-", "_")
     if any(map(_NUMBER.fullmatch, columns)):
+        items = role == "item_table_id" or header != "--columns"
+        header = "--item-columns" if items else header
+        example = "item,title" if items else "user,item,rating,timestamp"
         return (
-            "line 1 looks like data: name the columns with --columns, e.g. --columns "
-            "user,item,rating,timestamp (in Python columns=[…])"
+            f"line 1 looks like data: name the columns with {header}, e.g. {header} {example} (in "
+            f"Python {header[2:].replace('-', '_')}=[…])"
         )
-    remedy = f"name it with {option(role)} COLUMN (in Python {option(role)[2:]}=COLUMN)"
+    remedy = f"name it with {option(role)} COLUMN (in Python {name}=COLUMN)"
     if role != "timestamp":
         return remedy
     order = next((name for name in columns if _folded(name) in _ORDERS.split()), ROW)

@@ -72,8 +72,20 @@ def title_part(value: object) -> str:
 
     Of categories such as "A > B | C > D" it is "B"; "Comedy|Drama" becomes "Comedy, Drama".
     """
-    first = str("" if value is None else value).split(" | ")[0]
+    first = _text(value).split(" | ")[0]
     return clean_title(first.rpartition(" > ")[2].replace("|", ", "))
+
+
+def _text(value: object) -> str:
+    """Return a metadata value as text; missing values and their words are empty."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str("" if value is None else value).strip()
+    if text.lower() in ("none", "null", "nan", "n/a", "na", "unknown"):
+        return ""
+    if text.startswith("['") and text.endswith("']"):  # a list as Python writes it
+        return "|".join(re.findall(r"'([^']*)'", text))
+    return text
 
 
 def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[str], dict[str, int]]:
@@ -126,10 +138,10 @@ class _Value(NamedTuple):
 
 def _value(column: str, value: object) -> _Value:
     """Split a metadata value into what a suffix may say."""
-    text = str("" if value is None else value)
+    text = _text(value)
     paths = [path.split(" > ") for path in re.split(r" ?\| ?", text)]
     if column in _LISTS and len(paths) == 1 and len(paths[0]) == 1:
-        paths = [[part] for part in text.split(", ")]
+        paths = [[part.strip()] for part in text.split(",")]
     parents = [part for path in paths for part in reversed(path[:-1])]
     return _Value(_distinct(path[-1] for path in paths), _distinct(parents))
 

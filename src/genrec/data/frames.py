@@ -16,15 +16,29 @@ def polars_frame(frame: Any, name: str) -> pl.DataFrame:
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
         try:
-            frame = pl.DataFrame([_series(frame[column], str(column)) for column in frame.columns])
-        except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            columns = list(frame.columns)
+        except (AttributeError, TypeError):
             kind = type(frame).__name__
             raise DataError(
-                f"{name}: a data frame of pandas or Polars is needed, got {kind} ({error})"
+                f"{name}: a data frame of pandas or Polars is needed, got {kind}"
             ) from None
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise DataError(f"{name}: two columns have the name {twice[0]!r}; rename one")
+        frame = pl.DataFrame([_named_series(frame[column], column, name) for column in columns])
     if frame.height == 0:
         raise DataError(f"{name}: the frame has no rows; give one row per interaction or item")
     return without_null_words(frame)
+
+
+def _named_series(column: Any, name: object, frame: str) -> pl.Series:
+    try:
+        return _series(column, str(name))
+    except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"{frame}: column {name!r} cannot be read ({reason}); convert it to one type of "
+            "numbers, texts or times"
+        ) from None
 
 
 def _series(column: Any, name: str) -> pl.Series:
@@ -32,6 +46,8 @@ def _series(column: Any, name: str) -> pl.Series:
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     values = column.to_numpy()
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[us]")  # Polars knows no seconds
     if values.dtype.kind in "iufbM":
         return pl.Series(name, values, nan_to_null=True)
     missing = column.isna().to_numpy()

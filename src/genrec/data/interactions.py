@@ -13,11 +13,19 @@ from typing import Any, Unpack
 import polars as pl
 
 from genrec.data.column_types import ids_of, is_plain, numbers_of, plain_columns
-from genrec.data.columns import ROW, ColumnNames, find_column, need_column, no_column, option
+from genrec.data.columns import (
+    ROW,
+    ColumnNames,
+    date_and_time,
+    find_column,
+    need_column,
+    no_column,
+    option,
+)
 from genrec.data.formats import Table, parts_of, read_table
 from genrec.data.frames import polars_frame
-from genrec.data.item_table import items_of_log, read_items
-from genrec.data.timestamps import seconds_of, unclear_dates
+from genrec.data.item_table import item_notes, items_of_log, read_items
+from genrec.data.timestamps import formats_of, seconds_of, unclear_dates
 from genrec.errors import DataError
 
 DISLIKES = ("dislike", "hide")
@@ -59,6 +67,7 @@ def read_interactions(
     positive: Sequence[str] | None = None,
     timestamp_format: str | None = None,
     columns: Sequence[str] | None = None,
+    item_columns: Sequence[str] | None = None,
     encoding: str | None = None,
     **names: Unpack[ColumnNames],
 ) -> Interactions:
@@ -71,6 +80,7 @@ def read_interactions(
         timestamp_format: format of the timestamps as ``strptime`` has it, e.g. ``"%d/%m/%Y"``;
             recognised if ``None``.
         columns: names of all columns of the log if it is a text file without a header.
+        item_columns: likewise, of the item table.
         encoding: encoding of text files; recognised if ``None``.
         names: names of columns that do not have usual names; see
             :class:`~genrec.data.columns.ColumnNames`.
@@ -81,7 +91,7 @@ def read_interactions(
     """
     path, items_path = _locate(Path(log), None if items is None else Path(items))
     table = read_table(path, columns, encoding)
-    there = None if items_path is None else read_table(items_path, encoding=encoding)
+    there = None if items_path is None else read_table(items_path, item_columns, encoding)
     pair = None if there is None or items_path is None else (there.rows, items_path)
     notes = table.notes + ([] if there is None else there.notes)
     reader = _Reader(path, names, positive, timestamp_format, notes)
@@ -160,6 +170,11 @@ class _Reader:
         timestamp = self.names.get("timestamp")
         if timestamp == ROW and ROW not in frame.columns:
             frame = frame.with_row_index(ROW)
+        elif timestamp is None and (both := date_and_time(frame.columns)):
+            raise DataError(
+                f"{self.path}: the columns {both[0]!r} and {both[1]!r} may both be a part of the "
+                "time; join them in one column, or choose one with --timestamp COLUMN"
+            )
         needed = {"user_id": self.names.get("user"), "item_id": item, "timestamp": timestamp}
         columns = {
             role: need_column(frame.columns, role, given, self.path)
@@ -175,6 +190,8 @@ class _Reader:
         frame = plain_columns(frame, columns, self.path)
         frame = self._wanted(frame, columns.pop("kind", None))
         rows, counts = self._validated(frame, columns)
+        if found is not None and facts is not None:
+            self.notes.extend(item_notes(rows["item_id"], found["item_id"], facts))
         source = {"log": name, "layout": table.layout, "columns": columns, "types": types, **counts}
         return Interactions(rows, found, {**source, "item_table": facts, "notes": self.notes})
 
@@ -268,7 +285,7 @@ class _Reader:
             The log, and facts about what was read.
         """
         table = pl.DataFrame([frame[column].alias(role) for role, column in columns.items()])
-        ids = (ids_of(table["user_id"]), ids_of(table["item_id"]))
+        ids = [ids_of(table[role], self.path) for role in ("user_id", "item_id")]
         table = table.with_columns(ids).with_row_index("row")
         with_user = table.drop_nulls("user_id")
         known = with_user.drop_nulls("item_id")
@@ -323,9 +340,9 @@ class _Reader:
         elif role == "timestamp":
             kind = "numbers or times in a known format"
             remedy = "correct them, name their format with --timestamp-format '%d/%m/%Y %H:%M'"
-            if unclear_dates(frame["timestamp"]):
+            if unclear_dates(frame["timestamp"]) and (forms := formats_of(str(value))):
                 kind = "clear times, because the day or the month may come first"
-                remedy = "say which with --timestamp-format '%d/%m/%Y' or '%m/%d/%Y'"
+                remedy = f"say which with --timestamp-format {' or '.join(map(repr, forms))}"
         raise DataError(
             f"{self.path}: {bad.sum()} values of column {columns[role]!r} are not {kind}, the first"
             f" {first}; {remedy}, or name another column with {option(role)} COLUMN"

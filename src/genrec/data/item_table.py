@@ -6,13 +6,13 @@ become metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from genrec.data.column_types import flat_column, ids_of, numbers_or_text, plain_columns
-from genrec.data.columns import need_column
+from genrec.data.columns import find_column, no_column
 
 
 def read_items(
@@ -32,8 +32,13 @@ def read_items(
     Raises:
         DataError: A column is missing or has no plain values.
     """
-    item = need_column(table.columns, "item_id", item, path, extra="id")
-    return _unique_items(table, item, need_column(table.columns, "title", title, path), path)
+    item = find_column(table.columns, "item_id", item, path, extra="id")
+    if item is None:
+        raise no_column(path, "item id column", "item_table_id", table.columns)
+    title = find_column(table.columns, "title", title, path)
+    if title is None:
+        raise no_column(path, "title column", "title", table.columns, header="--item-columns")
+    return _unique_items(table, item, title, path)
 
 
 def items_of_log(
@@ -67,7 +72,10 @@ def _unique_items(
 ) -> tuple[pl.DataFrame, dict[str, object]]:
     """Keep the first row with a title of each item id and count dropped and conflicting rows."""
     table = plain_columns(table, {"item_id": item, "title": title}, path)
-    named = [ids_of(table[item]).alias("item_id"), table[title].cast(pl.String).alias("title")]
+    named = [
+        ids_of(table[item], path).alias("item_id"),
+        table[title].cast(pl.String).alias("title"),
+    ]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
     metadata = (numbers_or_text(flat_column(table[name])) for name in others)
     frame = pl.DataFrame([*named, *metadata])
@@ -82,3 +90,23 @@ def _unique_items(
         "duplicate_ids": known.height - items.height,
         "conflicting_titles": titles.height - titles["item_id"].n_unique(),
     }
+
+
+def item_notes(log: pl.Series, items: pl.Series, facts: Mapping[str, object]) -> Iterator[str]:
+    """Yield what a user should know of an item table.
+
+    Args:
+        log: the item ids of the log.
+        items: the item ids of the table.
+        facts: the facts on what was read.
+    """
+    path = facts["file"]
+    if several := facts["conflicting_titles"]:
+        yield f"{path}: items with several titles, of which the first was kept: {several}"
+    distinct = log.unique()
+    missing = distinct.to_frame().join(items.to_frame(), on="item_id", how="anti")["item_id"]
+    if 0 < len(missing) < len(distinct):  # no match at all is an error later
+        examples = ", ".join(map(repr, missing.sort().head(3)))
+        bare = set(items.str.strip_chars_start("0")) & set(missing.str.strip_chars_start("0"))
+        zeros = "; they would be without leading zeros, so compare the ids" if bare else ""
+        yield f"{path}: {len(missing)} items of the log are missing, e.g. {examples}{zeros}"

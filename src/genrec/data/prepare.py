@@ -112,6 +112,8 @@ def prepared(
             f"min_user={min_user}, min_item={min_item}, max_users={max_users}: give 1 or more for "
             "each"
         )
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; give 0 or more")
     log, rated = _rated_at_least(interactions.log, min_rating)
     random = np.random.default_rng(seed)
     (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])

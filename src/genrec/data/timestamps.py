@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import cast
 
 import polars as pl
@@ -21,11 +22,15 @@ _TIME_FORMATS = (
 """Formats that can be read in one way only. 1/2/2023 is not among them."""
 
 
+_ORDERS = ("%d %m %Y", "%m %d %Y", "%d %m %y", "%m %d %y", "%y %m %d")
+
+
 _NUMERIC_DATE = r"^(\d{1,2})([/-])(\d{1,2})[/-](\d{4}|\d{2})(?:$|[ ,T])"
 """A date such as 1/2/2023 or 13-2-23, whose day comes first or second."""
 
 
 _CLOCKS = ("", *(f"{gap}{clock}" for gap in (" ", ", ", "T") for clock in ("%H:%M", "%H:%M:%S%.f")))
+_CLOCKS += (" %H:%M %z", " %H:%M:%S %z", " %H:%M:%S%#z")
 _CLOCKS += tuple(f"{gap}{clock}" for gap in (" ", ", ") for clock in ("%I:%M %p", "%I:%M:%S %p"))
 
 
@@ -105,6 +110,17 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 def _epoch(times: pl.Series) -> pl.Series:
     # %Y also takes the 2 of 2/9/23 for a year.
     return times.set(times.dt.year() < 1000, None).dt.epoch("us") / 1e6
+
+
+def formats_of(text: str) -> list[str]:
+    """Return the formats in which a date of three numbers can be read, one for each order."""
+    value, found = pl.Series([text.strip()]), {}
+    for form in _ORDERS:
+        for mark, clock in product("/-.", _CLOCKS):
+            whole = mark.join(form.split()) + clock
+            if form not in found and not _epoch(_parsed(value, whole)).has_nulls():
+                found[form] = whole
+    return list(found.values())
 
 
 def _numeric_dates(text: pl.Series) -> tuple[Iterator[str], str]:
