@@ -465,6 +465,8 @@ JSON_ROWS = [("u", "1", 5.0), ("v", "2", 6.0)]
         '[{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]',
         '[\n {"user": "u",\n "item": 1, "time": 5},\n {"user": "v", "item": 2, "time": 6}]\n',
         '{"rows": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
+        '{"n": 2, "all": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
+        '{"user": "u", "item": 1, "time": 5},\n{"user": "v", "item": 2, "time": 6},\n',
         '{"user": {"0": "u", "1": "v"}, "item": {"0": 1, "1": 2}, "time": {"0": 5, "1": 6}}',
         '{"user": ["u", "v"], "item": [1, 2], "time": [5, 6]}',
         '\ufeff{"user": "u", "item": 1, "time": 5}\r\n{"user": "v", "item": 2, "time": 6}\r\n',
@@ -931,5 +933,26 @@ def test_long_names_of_columns_are_cut(tmp_path: Path) -> None:
 
 
 def test_several_titles_of_an_item_are_noted(tmp_path: Path) -> None:
-    data = read(tmp_path, "user,item,time,title\nu,1,1,Alien\nv,1,2,Aliens\n")
+    log = "user,item,time,title\nu,1,1,Alien\nv,1,2,Aliens\nu,2,3,Emma\nu,3,4,Fargo\n"
+    data = read(tmp_path, log)
     assert "items with several titles, of which the first was kept: 1" in notes(data)
+
+
+def test_rows_that_a_quote_joins_are_noted(tmp_path: Path) -> None:
+    log = 'user,item,time,title\nu,1,1,"A\nB"\nu,2,2,"Two\nu,3,3,Three\nu,4,4,Five"\nu,5,5,x\n'
+    assert "each of which could be a row, were read as one field (line 4)" in notes(
+        read(tmp_path, log)
+    )
+
+
+def test_names_of_users_are_no_titles(tmp_path: Path) -> None:
+    log = "user,item,time,name\nu,1,1,Ann\nv,1,2,Bob\nu,2,3,Ann\nv,2,4,Bob\n"
+    data = read(tmp_path, log)
+    assert data.items is None
+    assert "column 'name' is no item title, because most items have several values" in notes(data)
+    assert read(tmp_path, log, title="name").items is not None
+
+
+def test_ids_that_a_spreadsheet_rounded_are_noted(tmp_path: Path) -> None:
+    data = read(tmp_path, "user,item,time\nu,1.23457E+11,1\nu,1,2\n")
+    assert "item ids such as '1.23457E+11' (rows: 1) were rounded by a spreadsheet" in notes(data)

@@ -90,6 +90,11 @@ class _Record:
     unclear: bool = False  # it spans lines, each of which could be a record
 
 
+def _lines_from(starts: Sequence[int]) -> str:
+    more = f" and {len(starts) - 1} more lines" if starts[1:] else ""
+    return f"line {starts[0] + 1}{more}"
+
+
 @dataclass
 class _Lines:
     """Splits text into records line by line."""
@@ -126,13 +131,19 @@ class _Lines:
         filled = [row.fields + [""] * (width - len(row.fields)) for _, row in rows]
         schema = dict.fromkeys(names, pl.String)
         frame = pl.DataFrame(filled, schema=schema, orient="row")
-        return frame, self._notes([start for start, row in rows if row.open])
+        joined = [start for start, row in rows if row.unclear and row.end > start + 1]
+        notes = self._notes([start for start, row in rows if row.open])
+        if joined:
+            notes.append(
+                f"{self.name}: quoted fields that span lines, each of which could be a row, were "
+                f"read as one field ({_lines_from(joined)}); if they are rows, remove the quotes"
+            )
+        return frame, notes
 
     def _notes(self, opened: Sequence[int]) -> list[str]:
         if not opened:
             return []
-        first = opened[0] + 1
-        many = f"line {first}" + (f" and {len(opened) - 1} more lines" if opened[1:] else "")
+        many = _lines_from(opened)
         return [f"{self.name}: quotes that do not enclose a field were read as characters ({many})"]
 
     def _rows(self, start: int, width: int, join_unclear: bool) -> list[tuple[int, _Record]]:
@@ -165,8 +176,9 @@ class _Lines:
                 continue
             if len(joined.fields) != width:
                 break
-            alone.unclear = all(self._width(line) == width for line in self.lines[start:end])
-            return joined if join_unclear or not alone.unclear else alone
+            joined.unclear = all(self._width(line) == width for line in self.lines[start:end])
+            alone.unclear = joined.unclear
+            return joined if join_unclear or not joined.unclear else alone
         return alone
 
     def _width(self, line: str) -> int:

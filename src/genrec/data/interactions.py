@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import polars as pl
 
@@ -246,6 +246,13 @@ class _Reader:
         used = {*columns.values(), title}
         others = [name for name in frame.columns if name not in used]
         items, facts, kept = items_of_log(frame, self.path, columns["item_id"], title, others)
+        several = cast(int, facts["conflicting_titles"])
+        if self.names.get("title") is None and 2 * several > items.height:
+            self.notes.append(
+                f"{self.path}: column {title!r} is no item title, because most items have several "
+                "values; name another one with --title COLUMN, or give --items FILE"
+            )
+            return None, None
         if kept:
             self.notes.append(f"{self.path}: kept as metadata of the items: {', '.join(kept)}")
         return items, facts
@@ -295,6 +302,7 @@ class _Reader:
             )
         for role in ("user_id", "item_id"):
             self.notes.extend(_null_like(known, role, self.path))
+            self.notes.extend(_rounded(known, role, self.path))
         known, unit = self._converted(known, columns)
         key = ["user_id", "item_id", "timestamp"]
         once = known.unique(key, keep="first", maintain_order=True)
@@ -358,6 +366,17 @@ def _unfit(column: pl.Series, role: str) -> str:
         if len(bad):
             return f"{len(bad)} values are no numbers, the first {bad[0]!r}"
     return ""
+
+
+def _rounded(log: pl.DataFrame, role: str, path: Path) -> Iterator[str]:
+    """Yield a note if a spreadsheet has rounded long ids."""
+    ids = log[role].filter(log[role].str.contains(r"^\d\.\d+E\+\d+$"))
+    if len(ids):
+        name = role.removesuffix("_id")
+        yield (
+            f"{path}: {name} ids such as {ids[0]!r} (rows: {len(ids)}) were rounded by a "
+            "spreadsheet, so different ids may look the same; export them as text"
+        )
 
 
 def _null_like(log: pl.DataFrame, role: str, path: Path) -> Iterator[str]:

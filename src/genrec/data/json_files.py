@@ -65,9 +65,9 @@ def _table(
     whole: Any, name: str, is_column: Callable[[str], bool]
 ) -> tuple[pl.DataFrame, list[str]]:
     """Return the rows of one JSON value."""
-    if isinstance(whole, dict) and len(whole) == 1:  # {"interactions": [{…}, …]}
-        (inner,) = whole.values()
-        whole = inner if _all(inner, dict) else whole
+    if isinstance(whole, dict):  # {"count": 2, "results": [{…}, …]}
+        inner = [value for value in whole.values() if value and _all(value, dict)]
+        whole = inner[0] if len(inner) == 1 and not any(map(is_column, whole)) else whole
     if _all(whole, dict):
         return _frame(whole), []
     if isinstance(whole, dict) and whole:
@@ -127,8 +127,8 @@ def _frame(records: list[dict[str, Any]]) -> pl.DataFrame:
 
 def _records(text: str, name: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _record(line.strip(), f"{name}: line {number}")
+        if text := line.strip().removesuffix(","):
+            yield _record(text, f"{name}: line {number}")
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
