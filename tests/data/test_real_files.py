@@ -465,7 +465,7 @@ JSON_ROWS = [("u", "1", 5.0), ("v", "2", 6.0)]
         '[{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]',
         '[\n {"user": "u",\n "item": 1, "time": 5},\n {"user": "v", "item": 2, "time": 6}]\n',
         '{"rows": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
-        '{"n": 2, "all": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
+        '{"n": 2, "a": [{"user": "u", "item": 1, "time": 5}, {"user": "v", "item": 2, "time": 6}]}',
         '{"user": "u", "item": 1, "time": 5},\n{"user": "v", "item": 2, "time": 6},\n',
         '{"user": {"0": "u", "1": "v"}, "item": {"0": 1, "1": 2}, "time": {"0": 5, "1": 6}}',
         '{"user": ["u", "v"], "item": [1, 2], "time": [5, 6]}',
