@@ -172,8 +172,7 @@ def prepare(
 
     given = dict(locals())
     how = {name: given[name] for name in (*ColumnNames.__annotations__, *_READING)}
-    lists = {"positive": positive, "columns": columns, "item_columns": item_columns}
-    how |= {name: _listed(text) for name, text in lists.items()}
+    how |= {name: _listed(given[name]) for name in ("positive", "columns", "item_columns")}
     read = read_interactions(log, **how)
     if check:
         return _show(read, as_json)

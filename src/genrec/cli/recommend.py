@@ -77,6 +77,12 @@ Revision = Annotated[
 ]
 
 
+REPEATED = (
+    "note: the training histories often repeat items, so lists may hold items of the history; "
+    "--exclude-seen leaves them out"
+)
+
+
 def recommend(
     run: Run,
     history: History = None,
@@ -107,10 +113,7 @@ def recommend(
 
     model = GenRec.from_pretrained(run, revision=revision)
     if exclude_seen is None and not model.excludes_seen:
-        print_progress(
-            "note: the training histories often repeat items, so lists may hold items of the "
-            "history; --exclude-seen leaves them out"
-        )
+        print_progress(REPEATED)
     by: By = "either" if history is not None else "id"
     ids = user_history(model, Path(run), user) if user is not None else history_id
     entries = (history if history is not None else ids) or []
