@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from genrec.arrays import Mask
+from genrec.data.columns import shown
 from genrec.data.display_titles import clean_title, distinguishing, places_of, title_part
 from genrec.errors import DataError, UnknownItemError
 from genrec.files import replacing
@@ -197,7 +198,7 @@ class Catalogue:
                 )
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
-            columns = ", ".join(f"{name} ({kind})" for name, kind in table.schema.items())
+            columns = shown([f"{name} ({kind})" for name, kind in table.schema.items()])
             raise DataError(f"{where}: {reason}; the columns are {columns}") from None
         return met.fill_null(False).to_numpy()
 
@@ -238,7 +239,7 @@ class Catalogue:
             reason = str(error).partition("\n")[0]
             raise DataError(
                 f"the metadata do not fit the columns of the catalogue ({reason}); the columns are "
-                f"{', '.join(self.metadata.columns) or 'none'}"
+                f"{shown(self.metadata.columns) or 'none'}"
             ) from None
         joined = pl.concat([self.metadata, fitting])
         return Catalogue([*self.item_ids, *item_ids], [*self.titles, *titles], joined)

@@ -129,9 +129,19 @@ def no_column(
         columns: the columns of the table.
         header: the option that names the columns of a file without a header.
     """
-    names = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}…" for name in columns[:20]]
-    shown = ", ".join(names) + (f" and {len(columns) - 20} more" if columns[20:] else "")
-    return DataError(f"{path}: no {what} among {shown}; {_remedy(role, columns, header)}")
+    remedy = _remedy(role, columns, header)
+    return DataError(f"{path}: no {what} among {shown(columns)}; {remedy}")
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return names for a message, which stays short whatever the names are."""
+    cut = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}…" for name in names[:20]]
+    return ", ".join(cut) + (f" and {len(names) - 20} more" if names[20:] else "")
+
+
+def order_column(columns: Sequence[str]) -> str | None:
+    """Return the column that orders each user's items, recognised by its usual names."""
+    return next((name for name in columns if _folded(name) in _ORDERS.split()), None)
 
 
 def option(role: str) -> str:
@@ -152,7 +162,7 @@ def _remedy(role: str, columns: Sequence[str], header: str) -> str:
     remedy = f"name it with {option(role)} COLUMN (in Python {name}=COLUMN)"
     if role != "timestamp":
         return remedy
-    order = next((name for name in columns if _folded(name) in _ORDERS.split()), ROW)
+    order = order_column(columns) or ROW
     meaning = (
         "if the rows are in order of time"
         if order == ROW

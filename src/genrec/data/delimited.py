@@ -126,8 +126,7 @@ class _Lines:
         if spanning and any(row.unclear for _, row in rows):
             rows = self._rows(start, width, join_unclear=True)
         if len(set(names)) < width:
-            shown = ", ".join(names)
-            raise DataError(f"{self.name}: two columns have the same name: {shown}; rename one")
+            raise DataError(f"{self.name}: two columns have the same name; rename one")
         filled = [row.fields + [""] * (width - len(row.fields)) for _, row in rows]
         schema = dict.fromkeys(names, pl.String)
         frame = pl.DataFrame(filled, schema=schema, orient="row")

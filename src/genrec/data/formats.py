@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from genrec.data.columns import usual
+from genrec.data.columns import shown, usual
 from genrec.data.delimited import lines_of, read_delimited
 from genrec.data.encodings import open_file, utf8_of
 from genrec.data.json_files import read_json
@@ -156,7 +156,7 @@ def _read_parts(folder: Path, columns: Sequence[str] | None, encoding: str | Non
         first = next(iter(read.values())).rows.columns
         if texts and table.rows.width and set(table.rows.columns) != set(first):
             raise DataError(
-                f"{part}: the columns differ from those of the first part ({', '.join(first)}); "
+                f"{part}: the columns differ from those of the first part ({shown(first)}); "
                 "give every part the same header, or no part one and name them with --columns"
             )
     layout = next(iter(read.values())).layout

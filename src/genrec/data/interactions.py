@@ -21,10 +21,13 @@ from genrec.data.columns import (
     need_column,
     no_column,
     option,
+    order_column,
+    shown,
 )
-from genrec.data.formats import Table, parts_of, read_table
+from genrec.data.formats import Table, read_table
 from genrec.data.frames import polars_frame
 from genrec.data.item_table import item_notes, items_of_log, read_items
+from genrec.data.locate import locate
 from genrec.data.timestamps import formats_of, seconds_of, unclear_dates
 from genrec.errors import DataError
 
@@ -34,11 +37,6 @@ DISLIKES = ("dislike", "hide")
 
 # Ids that may be real or stand for a missing id. The words of NULLS never are an id.
 _NULL_LIKE = ["null", "none", "nil", "na", "n/a", "nat", "undefined", "missing"]
-
-
-_BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"} | {
-    f"interactions.{suffix}": f"items.{suffix}" for suffix in ("parquet", "csv", "tsv", "jsonl")
-}
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def read_interactions(
         DataError: A file or a column is missing, or a value is invalid; the message names the file
             and the column and suggests a remedy.
     """
-    path, items_path = _locate(Path(log), None if items is None else Path(items))
+    path, items_path = locate(Path(log), None if items is None else Path(items))
     table = read_table(path, columns, encoding)
     there = None if items_path is None else read_table(items_path, item_columns, encoding)
     pair = None if there is None or items_path is None else (there.rows, items_path)
@@ -114,33 +112,6 @@ def interactions_from_frames(
     pair = None if items is None else (polars_frame(items, "items"), Path("items"))
     reader = _Reader(Path("interactions"), names, positive, timestamp_format, [])
     return reader.interactions(table, pair, "a data frame")
-
-
-def _locate(log: Path, items: Path | None) -> tuple[Path, Path | None]:
-    log = _log_inside(log) if log.is_dir() and not parts_of(log) else log
-    if items is None:
-        beside = log.with_name(_BESIDE.get(log.name, log.name.replace(".inter.", ".item.")))
-        beside = log.with_suffix(".item") if log.suffix == ".inter" else beside
-        items = beside if beside != log and beside.exists() else None
-    for path in filter(None, (log, items)):
-        if not path.exists():
-            raise DataError(f"{path}: no such file; check the path")
-        if path.is_file() and path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty; download or export it again")
-    return log, items
-
-
-def _log_inside(folder: Path) -> Path:
-    logs = [folder / name for name in _BESIDE if (folder / name).exists()]
-    logs += sorted([*folder.glob("*.inter"), *folder.glob("*.inter.json")])
-    if len(logs) != 1:
-        found = ", ".join(path.name for path in logs) or "none"
-        known = ", ".join([*_BESIDE, "NAME.inter", "part-*"])
-        raise DataError(
-            f"{folder}: the folder must hold exactly one log ({known}), found {found}; give the "
-            "path of the log file instead"
-        )
-    return logs[0]
 
 
 @dataclass(frozen=True)
@@ -254,7 +225,7 @@ class _Reader:
             )
             return None, None
         if kept:
-            self.notes.append(f"{self.path}: kept as metadata of the items: {', '.join(kept)}")
+            self.notes.append(f"{self.path}: kept as metadata of the items: {shown(kept)}")
         return items, facts
 
     def _wanted(self, frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
@@ -303,7 +274,7 @@ class _Reader:
         for role in ("user_id", "item_id"):
             self.notes.extend(_null_like(known, role, self.path))
             self.notes.extend(_rounded(known, role, self.path))
-        known, unit = self._converted(known, columns)
+        known, unit = self._converted(known, columns, order_column(frame.columns))
         key = ["user_id", "item_id", "timestamp"]
         once = known.unique(key, keep="first", maintain_order=True)
         dropped = {
@@ -318,13 +289,18 @@ class _Reader:
         log = once.select(*key, "row", pl.exclude(*key, "row"))
         return log, {"rows_read": frame.height, "timestamp_unit": unit, "dropped": dropped}
 
-    def _converted(self, known: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataFrame, str]:
-        """Return the rows with times in seconds, ratings and reviews, and the unit of the times."""
+    def _converted(
+        self, known: pl.DataFrame, columns: dict[str, str], order: str | None
+    ) -> tuple[pl.DataFrame, str]:
+        """Return the rows with times in seconds, ratings and reviews, and the unit of the times.
+
+        ``order`` is a column that may replace the times.
+        """
         times = known["timestamp"]
         seconds, unit, remark = seconds_of(times, self.timestamp_format)
         if remark:
             self.notes.append(f"{self.path}: column {columns['timestamp']!r} {remark}")
-        self._check(known, "timestamp", seconds.is_finite(), columns)
+        self._check(known, "timestamp", seconds.is_finite(), columns, order)
         known = known.with_columns(seconds.alias("timestamp"))
         if "rating" in columns:
             ratings = numbers_of(known["rating"])
@@ -335,7 +311,12 @@ class _Reader:
         return known, unit
 
     def _check(
-        self, frame: pl.DataFrame, role: str, good: pl.Series, columns: dict[str, str]
+        self,
+        frame: pl.DataFrame,
+        role: str,
+        good: pl.Series,
+        columns: dict[str, str],
+        order: str | None = None,
     ) -> None:
         bad = ~good.fill_null(False)
         if not bad.any():
@@ -353,7 +334,7 @@ class _Reader:
                 remedy = f"say which with --timestamp-format {' or '.join(map(repr, forms))}"
         raise DataError(
             f"{self.path}: {bad.sum()} values of column {columns[role]!r} are not {kind}, the first"
-            f" {first}; {remedy}, or name another column with {option(role)} COLUMN"
+            f" {first}; {remedy}, or name another column with {option(role)} {order or 'COLUMN'}"
         )
 
 

@@ -28,7 +28,7 @@ from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
 from genrec.model.model_card import export_card, model_card
 from genrec.model.run_folder import TRAINING_LOG, check_folder
-from genrec.processes import is_main, log
+from genrec.processes import is_main, log, stage
 from genrec.report import write_report
 
 CUTOFFS = (5, 10)
@@ -198,8 +198,10 @@ def evaluate_run(
     for finding in repeats:
         say(f"note: {finding.check}: {finding.text}")
     how: dict[str, Any] = {"seed": seed, "nll": nll, "exclude_seen": exclude}
-    evaluations = evaluate_baselines(split, test, **how)
-    evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
+    with stage("fitting the baselines and evaluating them"):
+        evaluations = evaluate_baselines(split, test, **how)
+    with stage(f"evaluating {model.name} on {len(test)} users"):
+        evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
     measured = _users_measured(folder, model.name)
     if measured > len(test):
         say(
