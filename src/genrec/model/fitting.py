@@ -20,11 +20,15 @@ from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
 from genrec.metrics import ndcg, target_ranks
-from genrec.model.ranker import SCORED_ROWS, Ranker, title_settings
+from genrec.model.ranker import Ranker, title_settings
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
+
+
+REPORTED_ROWS = 40
+"""Users between two reports on a measurement of the likelihood."""
 
 
 def untrained_ranker(config: Config, train: Dataset) -> Ranker:
@@ -145,8 +149,8 @@ def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 20
     sample = _sample(holdout, users, ranker.config.seed)
     report, parts = ProgressLines("measured users"), []
     with stage(f"measuring the likelihood of {len(sample)} validation users"):
-        for start in range(0, len(sample), SCORED_ROWS):
-            rows = np.arange(start, min(start + SCORED_ROWS, len(sample)))
+        for start in range(0, len(sample), REPORTED_ROWS):
+            rows = np.arange(start, min(start + REPORTED_ROWS, len(sample)))
             found = ranker.log_likelihood(sample.histories.select(rows), sample.targets[rows])
             parts.append(found)
             report(len(rows) + start, len(sample))

@@ -197,14 +197,13 @@ class Ranker:
         Raises:
             DataError: A target was removed from the catalogue.
         """
-        parts = [
-            self._score(
-                histories.select(np.arange(start, min(start + SCORED_ROWS, len(histories)))),
-                targets[start : start + SCORED_ROWS],
-            )
-            for start in range(0, len(histories), SCORED_ROWS)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0)
+        lengths = [self.prompts.titles.lengths[self.recent(row)].sum() for row in histories]
+        order = np.argsort(lengths, kind="stable")  # rows of like length need little padding
+        found = np.empty(len(histories))
+        for start in range(0, len(histories), SCORED_ROWS):
+            rows = order[start : start + SCORED_ROWS]
+            found[rows] = self._score(histories.select(rows), targets[rows])
+        return found
 
     def influences(
         self, items: Sequence[int], targets: Sequence[int], known: KeyValues | None = None
