@@ -42,6 +42,11 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 _PLAUSIBLE = (788_918_400, 2_208_988_800)
 
 
+# Ticks of .NET are tenths of microseconds since the year 1; these are from 1965 to 2060. Nanoseconds
+# since 1970 of this size would be from 1989 and 1990.
+_TICKS, _TICKS_IN_1970 = (6.2e17, 6.5e17), 621_355_968_000_000_000
+
+
 _DATES_AND_SECONDS = "holds dates and seconds since 1970; each was read as what it is"
 
 
@@ -197,8 +202,10 @@ def _numbers_in_seconds(numbers: pl.Series, column: pl.Series) -> tuple[pl.Serie
     Returns:
         The seconds, the unit, and a remark if there are several units.
     """
-    dates, (each, units) = _compact_dates(numbers), _in_own_unit(numbers)
     count = len(numbers) - numbers.null_count()
+    if count and numbers.is_between(*_TICKS).all():
+        return (numbers - _TICKS_IN_1970) / 1e7, "ticks", ""
+    dates, (each, units) = _compact_dates(numbers), _in_own_unit(numbers)
     plausible = each.is_between(*_PLAUSIBLE).fill_null(False)
     if count and 2 * (count - (dates.null_count() - numbers.null_count())) >= count:
         seconds = pl.select(pl.coalesce(dates, each.set(~plausible, None))).to_series()
