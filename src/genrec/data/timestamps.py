@@ -42,8 +42,8 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 _PLAUSIBLE = (788_918_400, 2_208_988_800)
 
 
-# Ticks of .NET are tenths of microseconds since the year 1; these are from 1965 to 2060. Nanoseconds
-# since 1970 of this size would be from 1989 and 1990.
+# Ticks of .NET are tenths of microseconds since the year 1; these are from 1965 to 2060. If they
+# were nanoseconds since 1970, they would be from 1989 and 1990.
 _TICKS, _TICKS_IN_1970 = (6.2e17, 6.5e17), 621_355_968_000_000_000
 
 
