@@ -66,9 +66,9 @@ class ColumnNames(TypedDict, total=False):
     kind: str | None
 
 
-def usual(column: str, *roles: str) -> bool:
-    """Return whether a column has a usual name of one of these roles, or of any role."""
-    return any(_folded(column) in _ALIASES[role].split() for role in roles or _ALIASES)
+def usual(column: str) -> bool:
+    """Return whether a column has a usual name of any role."""
+    return any(_folded(column) in aliases.split() for aliases in _ALIASES.values())
 
 
 def date_and_time(columns: Sequence[str]) -> tuple[str, str] | None:
