@@ -197,7 +197,7 @@ class Catalogue:
                     f"{where} is no condition on single items; give one such as \"title = 'Emma'\""
                 )
         except pl.exceptions.PolarsError as error:
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0][:200]
             columns = shown([f"{name} ({kind})" for name, kind in table.schema.items()])
             raise DataError(f"{where}: {reason}; the columns are {columns}") from None
         return met.fill_null(False).to_numpy()
