@@ -96,20 +96,22 @@ class ProgressLines:
     """Reports now and then how much of a stage is done and how long the rest will take."""
 
     def __init__(self, what: str) -> None:
-        """Start the clock.
+        """Prepare the reports.
 
         Args:
             what: the stage and its unit, e.g. ``"evaluated users"``.
         """
         self.what = what
-        self.started = time.monotonic()
-        self.reported = self.started - REPORT_SECONDS  # the first report gives an estimate soon
+        self.start = (0.0, 0)  # time and number of the first call of a stage
+        self.reported, self.last = 0.0, 0
 
     def __call__(self, done: int, total: int) -> None:
         """Report ``done`` of ``total``, unless the last report is recent."""
         now = time.monotonic()
-        if not is_main() or not done or now - self.reported < REPORT_SECONDS or done >= total:
-            return
-        self.reported = now
-        left = (now - self.started) * (total / done - 1)
-        progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)
+        if done <= self.last or not self.last:  # a stage begins; the second call can estimate
+            self.start, self.reported = (now, done), now - REPORT_SECONDS
+        elif is_main() and done < total and now - self.reported >= REPORT_SECONDS:
+            self.reported = now
+            left = (now - self.start[0]) / (done - self.start[1]) * (total - done)
+            progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)
+        self.last = done
