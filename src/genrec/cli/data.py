@@ -195,6 +195,7 @@ def _listed(text: str | None) -> list[str] | None:
 
 def _show(read: Interactions, as_json: bool) -> None:
     """Print how a log and its item table were understood."""
+    from genrec.data.columns import shown
     from genrec.data.overview import overview
 
     facts = overview(read)
@@ -220,7 +221,7 @@ def _show(read: Interactions, as_json: bool) -> None:
             f"items from {table['file']}: {table['rows_read']} rows, {table['duplicate_ids']} with "
             f"an id that occurred before, {facts['items_without_title']} items of the log without "
             f"a title, {facts['items_without_interactions']} items without interactions; metadata: "
-            f"{', '.join(facts['metadata']) or 'none'}"
+            f"{shown(facts['metadata']) or 'none'}"
         )
     else:
         print("items: no titles, which GenRec needs; give --items FILE or --title COLUMN")

@@ -136,13 +136,20 @@ class Catalogue:
         Returns:
             A short line, or ``None`` if no other item has the title, apart from years and suffixes.
         """
-        namesakes = self._by_bare_title[_bare(self.titles[index])]
-        if len(namesakes) == 1:
-            return None
-        lines = Counter(map(self._line, namesakes))
-        line = self._line(index)
-        own = "" if lines[line] == 1 else f"id {self.item_ids[index]}"
-        return " · ".join(filter(None, (line, own)))
+        return self._details.get(index)
+
+    @cached_property
+    def _details(self) -> dict[int, str]:
+        found = {}
+        for namesakes in self._by_bare_title.values():
+            if len(namesakes) == 1:
+                continue
+            lines = {item: self._line(item) for item in namesakes}
+            counts = Counter(lines.values())
+            for item, line in lines.items():
+                own = "" if counts[line] == 1 else f"id {self.item_ids[item]}"
+                found[item] = " · ".join(filter(None, (line, own)))
+        return found
 
     def _line(self, index: int) -> str:
         """Return an item's most telling metadata."""

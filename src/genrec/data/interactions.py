@@ -284,8 +284,8 @@ class _Reader:
         }
         reasons = ("without a user id", "without an item id", "repeated")
         counts = zip(reasons, dropped.values(), strict=True)
-        if shown := [f"{count} {reason}" for reason, count in counts if count]:
-            self.notes.append(f"{self.path}: dropped rows: {', '.join(shown)}")
+        if told := [f"{count} {reason}" for reason, count in counts if count]:
+            self.notes.append(f"{self.path}: dropped rows: {', '.join(told)}")
         log = once.select(*key, "row", pl.exclude(*key, "row"))
         return log, {"rows_read": frame.height, "timestamp_unit": unit, "dropped": dropped}
 

@@ -202,26 +202,25 @@ def _numbers_in_seconds(numbers: pl.Series, column: pl.Series) -> tuple[pl.Serie
     Returns:
         The seconds, the unit, and a remark if there are several units.
     """
-    count = len(numbers) - numbers.null_count()
+    count = numbers.count()
     if count and numbers.is_between(*_TICKS).all():
         return (numbers - _TICKS_IN_1970) / 1e7, "ticks", ""
     dates, (each, units) = _compact_dates(numbers), _in_own_unit(numbers)
     plausible = each.is_between(*_PLAUSIBLE).fill_null(False)
-    if count and 2 * (count - (dates.null_count() - numbers.null_count())) >= count:
+    if count and 2 * dates.count() >= count:
         seconds = pl.select(pl.coalesce(dates, each.set(~plausible, None))).to_series()
         return seconds, "date", _DATES_AND_SECONDS if plausible.any() else ""
     if not plausible.any() and numbers.is_between(1011990, 31122040).all() and _day_first(column):
-        return numbers.set(pl.Series([True] * len(numbers)), None), "unclear", ""
+        return numbers.clear(len(numbers)), "unclear", ""
     size = cast(float, numbers.abs().median() or 0.0)
     common = next((unit for unit in _TIME_UNITS if size > unit[0]), (0.0, 1.0, "as given"))
     either = pl.select(pl.coalesce(each.set(~plausible, None), dates)).to_series()
-    if 2 * plausible.sum() >= count and either.null_count() == numbers.null_count():
-        counts = units.value_counts(sort=True)
-        if dates.null_count() < len(dates):
+    counts = units.value_counts(sort=True)
+    if 2 * plausible.sum() >= count and either.count() == count:
+        if dates.count():
             return either, "mixed", _DATES_AND_SECONDS
         if len(counts) > 1:
             return each, "mixed", f"holds {_shares(counts)}; each was converted from its own unit"
-    counts = units.value_counts(sort=True)
     if len(counts) < 2:
         return numbers / common[1], common[2], ""
     remark = f"seems to hold {_shares(counts)}; all were read as {common[2]}, so check the times"

@@ -331,10 +331,13 @@ async def find_items(
 ) -> Items:
     """Find items by title, best match first."""
     loaded = await engine_of(request).current()
-    found = await run_in_threadpool(loaded.lookup.find, q, limit)
-    catalogue = loaded.catalogue
+    return Items(items=await run_in_threadpool(_found, loaded, q, limit))
+
+
+def _found(loaded: Loaded, query: str, limit: int) -> list[FoundItem]:
+    found, catalogue = loaded.lookup.find(query, limit), loaded.catalogue
     items = zip(_items(catalogue, found), map(catalogue.detail, found), strict=True)
-    return Items(items=[FoundItem(**item.model_dump(), detail=detail) for item, detail in items])
+    return [FoundItem(**item.model_dump(), detail=detail) for item, detail in items]
 
 
 @router.get("/items/{item_id:path}", tags=["items"])

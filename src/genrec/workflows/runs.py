@@ -66,7 +66,7 @@ def train_run(
     if restart and is_main():
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     with logged(out / TRAINING_LOG):
-        for finding in check_split(parts):
+        for finding in check_split(parts) if is_main() else ():
             log.warning("%s", finding)
         model.fit(parts.train, parts.valid, output=out)
         model.save_pretrained(out)
