@@ -113,7 +113,7 @@ def disambiguate(titles: Sequence[str], metadata: pl.DataFrame) -> tuple[list[st
                 bare_is_free = False
                 continue
             free = title not in taken
-            unique[index] = title if free else _numbered(title, taken.__contains__)
+            unique[index] = title if free else numbered(title, taken.__contains__)
             changed[column if free else "number"] += 1
             taken.add(unique[index])
     return unique, dict(changed)
@@ -200,5 +200,6 @@ def _labels(values: Sequence[_Value], form: str) -> list[str]:
     return labels
 
 
-def _numbered(title: str, taken: Callable[[str], bool]) -> str:
+def numbered(title: str, taken: Callable[[str], bool]) -> str:
+    """Return the title with the first number that makes it free, e.g. "Clue (2)"."""
     return next(name for number in count(2) if not taken(name := f"{title} ({number})"))

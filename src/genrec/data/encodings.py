@@ -132,8 +132,8 @@ def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[bytes,
             "Turkish, shift_jis for Japanese or gb18030 for Chinese"
         )
     text = data.decode(_WESTERN)
-    rare, words = list(_RARE.finditer(text)), _ACCENTED.finditer(text)
-    shown = dict.fromkeys(match[0].strip() for match in islice(chain(rare, words), 200))
+    words = chain(_RARE.finditer(text), _ACCENTED.finditer(text))
+    shown = dict.fromkeys(match[0].strip() for match in islice(words, 200))
     examples = ", ".join(repr(word) for word in islice(shown, 3))
     note = (
         f"{path}: {where}; it was read as Windows-1252, for example {examples}; if these words are "

@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Self
 
 import numpy as np
 
 from genrec.arrays import Ints, Ints32
+from genrec.data.display_titles import numbered
 
 LONG = 4
 """Multiple of the limit from which on a title is never used whole, even if its beginning is not
@@ -121,8 +121,7 @@ def _numbered(titles: list[str], seen: set[str]) -> list[str]:
     every = seen | set(titles)
     for index, title in enumerate(titles):
         if title in seen:
-            free = (f"{title} ({number})" for number in count(2))
-            titles[index] = next(name for name in free if name not in every)
+            titles[index] = numbered(title, every.__contains__)
             every.add(titles[index])
         seen.add(titles[index])
     return titles
