@@ -39,15 +39,14 @@ def batches(
     """Return the work that the collator does with a prior, in dense and in sparse form."""
     places = [(histories[row], LENGTH - TARGETS, LENGTH) for row in range(WINDOWS)]
     items = np.concatenate([history[start:] for history, start, _ in places])
-    nowhere = np.zeros(len(items), np.int64)
 
     def dense() -> Any:
         q = np.concatenate([prior.training_probabilities(*place) for place in places])
-        return locate_targets(trie, items, nowhere, nowhere, cumulative_mass(trie, q))
+        return locate_targets(trie, items, cumulative_mass(trie, q))
 
     def sparse() -> Any:
         sums = SparseSums.of(trie, [prior.training_shares(*place) for place in places])
-        return locate_targets(trie, items, nowhere, nowhere, sums)
+        return locate_targets(trie, items, sums)
 
     return {"dense": dense, "sparse": sparse}
 

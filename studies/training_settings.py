@@ -38,7 +38,7 @@ from genrec.config import Config, parse_assignments
 from genrec.data.histories import Histories
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import Backbone, load_backbone
-from genrec.language_model.decisions import Choices, Targets, decision_states
+from genrec.language_model.decisions import Choices, Targets
 from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
 from genrec.language_model.packed import pack_linear
 from genrec.language_model.trie import ROOT, Trie
@@ -146,7 +146,9 @@ class Study:
         rows = np.arange(len(self.whole))
         fitted = self.whole.head(rows, np.maximum(self.whole.lengths - options.late, 0))
         self.data = Dataset(data.name, data.catalogue, fitted, data.provenance)
-        ranker = untrained_ranker(Config.create(**settings, seed=options.seed), self.data)
+        ranker = untrained_ranker(
+            Config.create(**settings, seed=options.seed, context_layers=None), self.data
+        )
         self.config, self.prompts, self.prior = ranker.config, ranker.prompts, ranker.prior
         self.recall = Recall()
         kept = len(ranker.backbone.blocks) - (self.config.trained_layers or 0)
@@ -165,21 +167,20 @@ class Study:
 
     def batch(self, collate: Collator, windows: list[Window]) -> dict[str, Any]:
         """Collate windows and give the outputs of their frozen layers to the model."""
-        states = []
-        for window in windows:
+        states, batch = [], collate(windows)
+        rows = zip(windows, batch["sequences"].ids, batch["sequences"].lengths, strict=True)
+        for window, ids, length in rows:
             name = f"{window.row}-{window.start}-{window.stop}"
-            states.append(self.frozen(name, collate._tokens(window)[0]))
+            states.append(self.frozen(name, ids[:length].tolist()))
         device = self.likelihood.backbone.device
         self.recall.states = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
-        batch = collate(windows)
         return {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def train(self) -> int:
         """Train on the budget of targets and return the number of targets that were used."""
         config, likelihood, histories = self.config, self.likelihood, self.data.histories
-        collate = Collator(
-            self.trie, self.prompts, histories, self.prior, loss=config.loss, seed=config.seed
-        )
+        layout = self.likelihood.layout
+        collate = Collator(layout, histories, self.prior, loss=config.loss, seed=config.seed)
         self._calibrate(collate)
         named = [(k, v) for k, v in likelihood.named_parameters() if v.requires_grad]
         weights = [weight for _, weight in named]
@@ -220,7 +221,7 @@ class Study:
             targets, labels = batch["targets"], batch["labels"]
             if self.options.no_end_label:
                 targets = without(targets, self.trie, self.end)
-            loss = self.likelihood(batch["input_ids"], targets, labels, num_items_in_batch=1)
+            loss = self.likelihood(batch["sequences"], targets, labels, num_items_in_batch=1)
             loss["loss"].backward()
             count += int((labels != -100).sum())  # number of titles, or of their tokens
         for weight in self.likelihood.parameters():
@@ -232,7 +233,7 @@ class Study:
         if self.prior is not None:
             windows = [window for microbatch in next(self._steps()) for window in microbatch]
             batch = self.batch(collate, windows)
-            self.likelihood.calibrate(batch["input_ids"], batch["targets"])
+            self.likelihood.calibrate(batch["sequences"], batch["targets"])
 
     def measure(self) -> dict[str, Any]:
         """Compute nats and NDCG@10 of each late item, for each factor of the residual."""
@@ -246,7 +247,7 @@ class Study:
         ]
         below = Late(self.prior or PopularityPrior().fit(self.data.histories, len(self.trie)))
         prior = cast(Prior, below) if self.prior else None
-        collate = Collator(self.trie, self.prompts, self.whole, prior)
+        collate = Collator(self.likelihood.layout, self.whole, prior)
         factors = LM_WEIGHTS if self.prior is not None else (1.0,)
         found: dict[str, Any] = {f"{factor:g}": {"nats": [], "ndcg": []} for factor in factors}
         for start in range(0, len(windows), 8):
@@ -262,8 +263,7 @@ class Study:
     def _measure(
         self, batch: dict[str, Any], windows: list[Window], below: Values, found: dict[str, Any]
     ) -> None:
-        hidden = self.likelihood.backbone.hidden(batch["input_ids"], use_cache=False)
-        targets = batch["targets"]
+        states, targets = self.likelihood.decision_states(batch["sequences"]), batch["targets"]
         wanted = np.concatenate([self.whole[w.row][w.first : w.stop] for w in windows])
         seen = np.zeros(below.shape, bool)
         ends = [(w.row, end) for w in windows for end in range(w.first, w.stop)]
@@ -271,18 +271,18 @@ class Study:
             seen[place, self.whole[row][:end]] = True
         for factor, values in found.items():
             self.likelihood.lm_weight = float(factor)
-            log_probs = title_log_probs(self.likelihood, hidden, targets)
+            log_probs = title_log_probs(self.likelihood, states, targets)
             values["nats"] += (-log_probs).double().round(decimals=4).tolist()
-            scores = self._root_shares(hidden, targets)[:, root_of_items(self.trie)] + np.log(below)
+            scores = self._root_shares(states, targets)[:, root_of_items(self.trie)] + np.log(below)
             scores -= np.log(mass_of_root(self.trie, below))[:, root_of_items(self.trie)]
             scores[seen] = -np.inf
             rank = 1 + (scores > scores[np.arange(len(wanted)), wanted][:, None]).sum(axis=1)
             values["ndcg"] += ndcg(rank, 10).round(4).tolist()
 
-    def _root_shares(self, hidden: torch.Tensor, targets: Targets) -> Values:
+    def _root_shares(self, states: torch.Tensor, targets: Targets) -> Values:
         """Return the log-probability of each child of the root, [titles, children]."""
-        root = only(targets, self.trie.child_parent[targets.choices.child[targets.target]] == ROOT)
-        states = decision_states(hidden, root)
+        at_root = self.trie.child_parent[targets.choices.child[targets.target]] == ROOT
+        root, states = only(targets, at_root), states[torch.from_numpy(at_root)]
         log_probs = self.likelihood.child_log_probs(states, root.choices, root.prior)
         return log_probs.cpu().double().reshape(len(states), -1).numpy()
 
@@ -327,8 +327,6 @@ def only(targets: Targets, kept: npt.NDArray[np.bool_]) -> Targets:
     starts = np.cumsum(counts) - counts
     return replace(
         targets,
-        row=targets.row[kept],
-        position=targets.position[kept],
         choices=Choices(options.child[stay], np.repeat(np.arange(len(counts)), counts), starts),
         target=starts + (targets.target - options.starts)[kept],
         example=targets.example[kept],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,15 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**TINY)).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _title_states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Title states of the tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr("genrec.language_model.title_states.cache_dir", lambda: folder)
+        yield
 
 
 def make_dataset(users: int = 40, items: int = 30, seed: int = 0) -> Dataset:

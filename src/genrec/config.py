@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from genrec.errors import ConfigError
 
 PAPER_SETTINGS: dict[str, Any] = {
+    "context_layers": None,
     "windows_per_user": None,
     "template": "instruction",
     "titles": "display",
@@ -41,6 +42,7 @@ class Settings(TypedDict, total=False):
     quantization: Literal["none", "4bit"]
     fsdp: bool
     layers: int | None
+    context_layers: int | Literal["auto"] | None
     template: Literal["list", "instruction"]
     titles: Literal["short", "display"]
     title_tokens: int
@@ -114,6 +116,13 @@ class Config(BaseModel):
         None, ge=1, description="keep only the first n decoder layers; all if None"
     )
 
+    context_layers: int | Literal["auto"] | None = Field(
+        "auto",
+        description="only the last n decoder layers see the history, as one position for each "
+        "title; the layers below read each title once per catalogue. None: all layers read all "
+        "tokens of the history, as in the paper; auto: 6, at most half of the layers",
+    )
+
     template: Literal["list", "instruction"] = Field(
         "list",
         description="form of the prompt: a list of titles, or the instructions of the paper",
@@ -160,7 +169,10 @@ class Config(BaseModel):
         description="lora: train an adapter; full: train the backbone's own weights",
     )
     trained_layers: int | None = Field(
-        6, ge=1, description="train only the last n decoder layers; all if None"
+        6,
+        ge=1,
+        description="train only the last n decoder layers, at most context_layers; all that can "
+        "be trained if None",
     )
     lora_rank: int = Field(16, ge=1, description="rank of the adapter's matrices")
     lora_alpha: int = Field(32, ge=1, description="the adapter is scaled by lora_alpha / lora_rank")
@@ -249,6 +261,11 @@ class Config(BaseModel):
         except ValidationError as error:
             raise invalid_settings(error, cls.model_fields) from None
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the loss or the decoding needs every token of a title in every layer."""
+        return (self.loss, self.decoding) != ("catalogue", "exact")
+
     def with_budget(self, *, minutes: float | None, epochs: float | None) -> Config:
         """Return a copy with another training budget.
 
@@ -275,6 +292,14 @@ class Config(BaseModel):
                 "a loss other than catalogue, a loss_temperature other than 1 and decoding=beam "
                 "do not work with a prior; set prior=none"
             )
+        if isinstance(self.context_layers, int):
+            if self.context_layers < 1:
+                raise ValueError("context_layers must be at least 1, auto or null")
+            if self.reads_tokens:
+                raise ValueError(
+                    "a loss other than catalogue and decoding=beam need every token of the "
+                    "history; set context_layers=null"
+                )
         if self.loss_temperature != "adaptive" and self.loss_temperature <= 0:
             raise ValueError("loss_temperature must be a positive number or adaptive")
         if self.loss_temperature != 1.0 and self.loss != "catalogue":

@@ -44,13 +44,16 @@ def random_backbone(folder: Path, config: hf.PretrainedConfig) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("trained_layers", [1, None])
+@pytest.mark.parametrize(("trained_layers", "context_layers"), [(1, None), (None, None), (None, 1)])
 @pytest.mark.parametrize("name", WORKING)
-def test_trains_and_searches_exactly(name: str, trained_layers: int | None, tmp_path: Path) -> None:
+def test_trains_and_searches_exactly(
+    name: str, trained_layers: int | None, context_layers: int | None, tmp_path: Path
+) -> None:
     data = make_dataset(users=20)
     split = leave_last_out(data)
     backbone = random_backbone(tmp_path / "backbone", WORKING[name])
-    model = GenRec(backbone=backbone, prior="none", trained_layers=trained_layers, **SMALL)
+    layers = {"trained_layers": trained_layers, "context_layers": context_layers}
+    model = GenRec(backbone=backbone, prior="none", **layers, **SMALL)
     model.fit(split.train, epochs=1, progress=False)
     histories = split.test.histories.select([0, 1])
     found = model.recommend_batch(histories, 30, exclude_seen=False)

@@ -30,14 +30,16 @@ def test_mass_of_a_child_is_the_sum_over_its_items() -> None:
     np.testing.assert_allclose(mass, [0.2 + 0.3, 0.5, 0.2, 0.3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("context_layers", [1, None])
 @pytest.mark.parametrize("prior", ["none", "cooccurrence"])
 @pytest.mark.parametrize("template", ["list", "instruction"])
 def test_likelihood_of_each_item_is_what_search_says(
-    tiny_backbone: str, prior: str, template: str
+    tiny_backbone: str, prior: str, template: str, context_layers: int | None
 ) -> None:
     """Two routes to log p(item | history): one pass over prompt and title, and the tree search."""
     data = make_dataset()
-    model = GenRec(backbone=tiny_backbone, dtype="float32", prior=prior, template=template)
+    settings = {"prior": prior, "template": template, "context_layers": context_layers}
+    model = GenRec(backbone=tiny_backbone, dtype="float32", **settings)
     model.build(data)
     histories = data.histories.select([0, 1])
     found = model.recommend_batch(histories, len(data.catalogue), exclude_seen=False)

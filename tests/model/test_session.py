@@ -13,9 +13,18 @@ from genrec.search.key_values import KeyValues
 TITLES = make_dataset().catalogue.titles
 
 
-@pytest.fixture(scope="module", params=["none", "transitions"])
+@pytest.fixture(
+    scope="module", params=[("none", None), ("none", 1), ("transitions", None), ("transitions", 1)]
+)
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
-    model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32", history_length=8)
+    prior, context_layers = request.param
+    model = GenRec(
+        backbone=tiny_backbone,
+        prior=prior,
+        dtype="float32",
+        history_length=8,
+        context_layers=context_layers,
+    )
     return model.build(make_dataset())
 
 
@@ -37,23 +46,23 @@ def test_any_clicks_give_what_starting_from_scratch_gives(model: GenRec, seed: i
     session.close()
 
 
-def test_a_click_runs_what_is_new_only(model: GenRec) -> None:
+def test_a_click_runs_what_is_new_only(model: GenRec, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    decoder = model.ranker.backbone.causal_lm.get_decoder()
-    hook = decoder.register_forward_pre_hook(
-        lambda _module, _args, inputs: runs.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    layout = model.ranker.layout
+    hidden = layout.hidden
+    monkeypatch.setattr(
+        layout, "hidden", lambda ids, **rest: runs.append(ids.shape[1]) or hidden(ids, **rest)
     )
     session = model.session(TITLES[:6])
     first = session.recommend(3)
-    whole = runs[0]
+    whole = max(runs)
     runs.clear()
     session.add(TITLES[6])
     session.recommend(3)
-    title = len(model.ranker.prompts.titles[6])
+    new = int(layout.prompts.titles.lengths[6])
     guessed = model.ranker.search(histories_of(session.history, model), 3).tokens
-    hook.remove()
-    assert whole > 4 * title
-    assert runs[0] <= title + guessed
+    assert whole >= 6 * new
+    assert runs[0] <= new + guessed
     assert session.recommend(3) != first
 
 
@@ -62,12 +71,13 @@ def histories_of(history: list[str], model: GenRec) -> Histories:
 
 
 def test_memory_is_bounded_and_the_least_recently_used_goes_first(tiny_backbone: str) -> None:
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(make_dataset())
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32", context_layers=None)
+    model.build(make_dataset())
     one = model.session(TITLES[:5])
     one.recommend(3)
     size = model._store.currsize
     # two layers, two heads of eight float32 each, keys and values: 256 bytes a token
-    assert size == 256 * len(model._store[one._key].tokens)
+    assert size == 256 * len(model._store[one._key].ids)
     model._store = None
     model.session_bytes = 3 * size
     sessions = [model.session(TITLES[n : n + 5]) for n in range(8)]

@@ -14,7 +14,9 @@ DATA = make_dataset()
 
 @pytest.fixture(scope="module", params=["none", "transitions"])
 def model(request: pytest.FixtureRequest, tiny_backbone: str) -> GenRec:
-    model = GenRec(backbone=tiny_backbone, prior=request.param, dtype="float32").build(DATA)
+    model = GenRec(
+        backbone=tiny_backbone, prior=request.param, dtype="float32", context_layers=None
+    ).build(DATA)
     residual = model.ranker.likelihood.residual
     if residual is not None:
         torch.nn.init.normal_(residual.up.weight)  # as if it had been trained

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from alike import assert_same_lists
 from conftest import make_titles
 from genrec.language_model.backbone import load_backbone
+from genrec.language_model.layouts import TokenLayout
 from genrec.language_model.likelihood import CatalogueLikelihood
-from genrec.language_model.prompts import end_token
+from genrec.language_model.prompts import Prompts, end_token
 from genrec.language_model.titles import tokenize_titles
 from genrec.language_model.trie import build_trie
 from genrec.recommender import TopK
@@ -33,9 +34,10 @@ def make_model(tiny_backbone: str) -> Callable[..., Model]:
         titles = [stem + title for title in make_titles(items, seed)]
         end = end_token(backbone.tokenizer)
         closed = [title.tolist() for title in tokenize_titles(backbone.tokenizer, titles, end)]
-        model = CatalogueLikelihood(
-            backbone, build_trie(closed), has_prior=has_prior, rank=4, lm_weight=0.5
-        )
+        trie = build_trie(closed)
+        prompts = Prompts(trie.titles, [[]], [], end, max_tokens=512)
+        layout = TokenLayout(backbone, trie, prompts)
+        model = CatalogueLikelihood(layout, has_prior=has_prior, rank=4, lm_weight=0.5)
         if model.residual is not None:
             torch.nn.init.normal_(model.residual.up.weight)  # as if it had been trained
         return model.eval(), closed
@@ -152,13 +154,13 @@ def test_rows_with_different_memories_share_a_batch(
     prior = rng.dirichlet(np.full(40, 0.3), size=4) + 1e-6 if has_prior else None
     earlier = [prompts[0][:20], prompts[1][:3] + [9] * 9, prompts[2]]  # a start, part of one, all
     read = search(model, earlier, 5, probabilities=prior if prior is None else prior[:3], keep=True)
-    assert [known.tokens for known in read.key_values] == earlier
+    assert [known.ids for known in read.key_values] == earlier
     expected = search(model, prompts, 10, probabilities=prior)
     found = search(
         model, prompts, 10, probabilities=prior, known=[*read.key_values, None], keep=True
     )
     assert_same_lists(TopK(found.items, found.log_probs), TopK(expected.items, expected.log_probs))
-    assert [known.tokens for known in found.key_values] == prompts  # and can be used in turn
+    assert [known.ids for known in found.key_values] == prompts  # and can be used in turn
     again = search(model, prompts, 10, probabilities=prior, known=found.key_values)
     assert_same_lists(TopK(again.items, again.log_probs), TopK(expected.items, expected.log_probs))
 

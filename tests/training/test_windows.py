@@ -53,24 +53,20 @@ def test_an_epoch_is_the_same_whoever_draws_it_and_the_next_another() -> None:
 
 def test_title_tokens_of_each_window(tiny_backbone: str) -> None:
     data = make_dataset(users=4)
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(data)
+    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32", context_layers=None)
+    model.build(data)
     windows = Windows(data.histories, 3, every_position=True)
-    collate = Collator(model.ranker.likelihood.trie, model.ranker.prompts, data.histories, None)
-    prefix = len(model.ranker.prompts.prefixes[0])
-    expected = [len(collate._tokens(window)[0]) - prefix for window in windows.windows]
+    batch = Collator(model.ranker.layout, data.histories, None)(windows.windows)
+    expected = (batch["sequences"].lengths - len(model.ranker.prompts.prefixes[0])).tolist()
     assert windows.title_tokens(model.ranker.prompts.titles).tolist() == expected
 
 
 def test_labels_of_the_full_vocabulary_are_the_targets_tokens(tiny_backbone: str) -> None:
     data = make_dataset(users=4)
-    model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32").build(data)
-    collate = Collator(
-        model.ranker.likelihood.trie,
-        model.ranker.prompts,
-        data.histories,
-        None,
-        loss="full-vocabulary",
-    )
+    model = GenRec(
+        backbone=tiny_backbone, prior="none", dtype="float32", loss="full-vocabulary"
+    ).build(data)
+    collate = Collator(model.ranker.layout, data.histories, None, loss="full-vocabulary")
     batch = collate([Window(0, 0, 1, 4), Window(1, 0, 1, 3)])
     titles = model.ranker.prompts.titles
     for row, stop in ((0, 4), (1, 3)):
@@ -86,8 +82,8 @@ def test_sparse_priors_say_what_dense_ones_say(
 ) -> None:
     data = make_dataset(users=12)
     model = GenRec(backbone=tiny_backbone, prior=prior, dtype="float32").build(data)
-    trie = build_trie(model.ranker.prompts.titles, np.arange(3, 30))  # some titles are no leaves
-    collate = Collator(trie, model.ranker.prompts, data.histories, model.ranker.prior)
+    ranker = model.ranker.without_items([0, 1, 2])  # some titles are no leaves
+    collate = Collator(ranker.layout, data.histories, ranker.prior)
     windows = [
         window
         for window in Windows(data.histories, 3, every_position=True)

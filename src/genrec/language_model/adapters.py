@@ -20,13 +20,15 @@ from genrec.language_model.packed import pack_linear
 
 
 def make_trainable(backbone: Backbone, config: Config) -> None:
-    """Prepare the last ``config.trained_layers`` layers for training.
+    """Prepare the last ``config.trained_layers`` of the layers that see the history for training.
 
     With ``tuning="full"`` the layers themselves become trainable. Otherwise they get a new LoRA
     adapter, which is zero-initialised, so that outputs do not change yet.
     """
     total = len(backbone.blocks)
-    first = max(0, total - (config.trained_layers or total))
+    # Title states are computed before training, so the layers below must stay as they are.
+    limits = (config.trained_layers, config.context_layers)
+    first = total - min([total, *(limit for limit in limits if isinstance(limit, int))])
     if config.tuning == "full":
         _unfreeze(backbone, first)
     else:
@@ -48,13 +50,11 @@ def _recompute_activations(model: Any) -> None:
 
 
 def _unfreeze(backbone: Backbone, first: int) -> None:
-    decoder = backbone.causal_lm.get_decoder()
     if not first:
         backbone.causal_lm.requires_grad_(True)
         return
-    for name, module in decoder.named_children():
-        if "norm" in name or name == "ln_f":
-            module.requires_grad_(True)
+    for _, module in backbone.final_norms:
+        module.requires_grad_(True)
     for layer in backbone.blocks[first:]:
         layer.requires_grad_(True)
 

@@ -77,11 +77,11 @@ class Backbone:
         Returns:
             Shape [rows, tokens, hidden].
         """
-        with self._mixed_precision():
+        with self.mixed_precision():
             output = self.causal_lm.get_decoder()(input_ids=input_ids, **inputs)
         return cast(torch.Tensor, output.last_hidden_state)
 
-    def _mixed_precision(self) -> AbstractContextManager[Any]:
+    def mixed_precision(self) -> AbstractContextManager[Any]:
         """Run LoRA in the backbone's type; its weights stay float32 for the optimiser."""
         kind = self.output_weight.dtype
         if kind == torch.float32 or not isinstance(self.model, PeftModel):
@@ -91,14 +91,25 @@ class Backbone:
     @property
     def blocks(self) -> nn.ModuleList:
         """The decoder's layers, first to last."""
+        return cast(nn.ModuleList, getattr(self.causal_lm.get_decoder(), self.blocks_name))
+
+    @property
+    def blocks_name(self) -> str:
+        """Name of the decoder's list of layers."""
         decoder = self.causal_lm.get_decoder()
         for name in ("layers", "h"):
-            if isinstance(found := getattr(decoder, name, None), nn.ModuleList):
-                return found
+            if isinstance(getattr(decoder, name, None), nn.ModuleList):
+                return name
         raise BackboneError(
             f"Backbone {self.name!r} has no list of decoder layers. Choose another architecture "
             "(Llama, Qwen, Mistral, …)."
         )
+
+    @property
+    def final_norms(self) -> list[tuple[str, nn.Module]]:
+        """Names and modules of the normalisation after the last layer."""
+        children = self.causal_lm.get_decoder().named_children()
+        return [(name, child) for name, child in children if "norm" in name or name == "ln_f"]
 
     @property
     def quantized(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from genrec.arrays import Floats, Floats32, Ints, Ints32, Items
 from genrec.language_model.prior_mass import SparseSums, log_mass
@@ -39,11 +38,9 @@ def choices(trie: Trie, nodes: Ints32) -> Choices:
 
 @dataclass(frozen=True)
 class Targets:
-    """The decisions to predict in a padded batch, and their positions.
+    """The decisions to predict: for each target title, those on the way to it, root first.
 
     Attributes:
-        row: batch row of each decision, shape [decisions].
-        position: token position whose hidden state predicts each decision, shape [decisions].
         choices: the children at each decision.
         target: the correct child of each decision, as an index into ``choices.child``.
         example: target title that each decision belongs to, shape [decisions].
@@ -51,8 +48,6 @@ class Targets:
         titles: number of target titles.
     """
 
-    row: Ints
-    position: Ints
     choices: Choices
     target: Ints
     example: Ints
@@ -60,43 +55,23 @@ class Targets:
     titles: int
 
 
-def locate_targets(
-    trie: Trie,
-    items: Items,
-    row: Ints,
-    start: Ints,
-    sums: Floats | SparseSums | None,
-) -> Targets:
+def locate_targets(trie: Trie, items: Items, sums: Floats | SparseSums | None) -> Targets:
     """Find the decisions on the way to each target title.
 
     Args:
         trie: the title trie.
         items: target items, shape [titles].
-        row: batch row of each target title, shape [titles].
-        start: position of each title's first token, shape [titles].
         sums: cumulative prior mass for each title, shape [titles, leaves + 1] or sparse; ``None``
             without a prior.
     """
-    leaf = trie.leaf_of[items]
-    counts = np.diff(trie.path_offsets)[leaf]
-    example = np.repeat(np.arange(len(items)), counts)
-    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    right = trie.path[trie.path_offsets[leaf][example] + step]
+    example, right = trie.paths(items)
     node = trie.child_parent[right]
     options = choices(trie, node)
     prior = None if sums is None else log_mass(trie, sums, example[options.decision], options.child)
     return Targets(
-        row=row[example],
-        position=start[example] + trie.depth[node] - 1,
         choices=options,
         target=options.starts + right - trie.child_offsets[node],
         example=example,
         prior=prior,
         titles=len(items),
     )
-
-
-def decision_states(hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """Return the hidden state at each decision's last token, shape [decisions, hidden]."""
-    row, position = torch.from_numpy(targets.row), torch.from_numpy(targets.position)
-    return hidden[row.to(hidden.device), position.to(hidden.device)]

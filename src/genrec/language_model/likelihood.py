@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from genrec.arrays import Floats32
-from genrec.language_model.backbone import Backbone
-from genrec.language_model.decisions import Choices, Targets, decision_states
+from genrec.language_model.decisions import Choices, Targets
+from genrec.language_model.layouts import Layout, Sequences
 from genrec.language_model.residual import Residual, Temperature, segment_log_softmax
-from genrec.language_model.trie import ROOT, Trie
+from genrec.language_model.trie import ROOT
 
 
 class CatalogueLikelihood(nn.Module):
@@ -33,19 +33,17 @@ class CatalogueLikelihood(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
-        trie: Trie,
+        layout: Layout,
         *,
         has_prior: bool,
         rank: int = 32,
         lm_weight: float = 1.0,
         temperature: float | Literal["adaptive"] = 1.0,
     ) -> None:
-        """Combine a backbone and a trie.
+        """Make a distribution of a layout's hidden states.
 
         Args:
-            backbone: the language model.
-            trie: the title trie.
+            layout: the language model, the title trie and the positions that are run.
             has_prior: whether a prior's mass enters the logits.
             rank: rank of the residual, which exists only beside a prior.
             lm_weight: factor of the residual at inference. A factor below one shrinks the language
@@ -53,26 +51,25 @@ class CatalogueLikelihood(nn.Module):
             temperature: divides the logits in training (see :class:`Temperature`).
         """
         super().__init__()
-        self.backbone = backbone
-        self.language_model = backbone.model  # registers the parameters with torch
-        self.trie = trie
+        self.layout, self.trie, self.backbone = layout, layout.trie, layout.backbone
+        self.language_model = self.backbone.model  # registers the parameters with torch
         self.lm_weight = lm_weight
         self.prior_weight: nn.Parameter | None = None
         self.residual: Residual | None = None
         self.temperature = None if temperature == 1.0 else Temperature(temperature)
         self.row_norm: torch.Tensor
         if has_prior:
-            weight = backbone.output_weight
+            weight = self.backbone.output_weight
             self.prior_weight = nn.Parameter(torch.ones((), device=weight.device))
             self.residual = Residual(weight.shape[1], rank).to(weight.device)
-            tokens = torch.from_numpy(np.unique(trie.child_token)).to(weight.device)
+            tokens = torch.from_numpy(np.unique(self.trie.child_token)).to(weight.device)
             # Saved with the weights, so that a catalogue that grows later keeps their scale.
             self.register_buffer("row_norm", weight.detach()[tokens].float().norm(dim=1).mean())
 
-    def over(self, trie: Trie) -> CatalogueLikelihood:
+    def over(self, layout: Layout) -> CatalogueLikelihood:
         """Return a model with the same weights over another trie."""
         other = copy(self)
-        other.trie = trie
+        other.layout, other.trie = layout, layout.trie
         return other
 
     def child_log_probs(
@@ -117,12 +114,19 @@ class CatalogueLikelihood(nn.Module):
         return torch.from_numpy((nodes != ROOT).astype(np.int64)).to(self.backbone.device)
 
     @torch.no_grad()
-    def calibrate(self, input_ids: torch.Tensor, targets: Targets) -> None:
+    def calibrate(self, sequences: Sequences, targets: Targets) -> None:
         """Standardise the residual's input on a sample batch (see :meth:`Residual.calibrate`)."""
         if self.residual is not None:
-            hidden = self.backbone.hidden(input_ids.to(self.backbone.device), use_cache=False)
-            states = decision_states(hidden, targets)
+            states = self.decision_states(sequences)
             self.residual.calibrate(states, self.is_inner(targets.choices))
+
+    def decision_states(self, sequences: Sequences) -> torch.Tensor:
+        """Return the hidden state that predicts each decision, shape [decisions, hidden]."""
+        hidden = self.layout.hidden(
+            sequences.ids, positions=sequences.positions, visible=sequences.visible
+        )
+        row, position = torch.from_numpy(sequences.row), torch.from_numpy(sequences.position)
+        return hidden[row.to(hidden.device), position.to(hidden.device)]
 
     def trained(self) -> dict[str, torch.Tensor]:
         """Return the tensors that training changes, by name."""
@@ -142,39 +146,40 @@ class CatalogueLikelihood(nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
+        sequences: Sequences,
         targets: Targets | None,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the training loss of a right-padded batch, in nats per title (or per token).
+        """Return the training loss of a batch, in nats per title (or per token).
 
         Args:
-            input_ids: token ids, shape [rows, tokens].
+            sequences: the positions of the batch.
             targets: titles to predict. ``None`` trains on the tokens of ``labels`` instead, each
                 against the whole vocabulary, as in the paper.
-            labels: next token at each position, -100 where there is none, shape of ``input_ids``.
+            labels: next token at each position, -100 where there is none, shape of ``sequences.ids``.
                 With ``targets`` only its number of entries matters (one per title).
             num_items_in_batch: titles (or tokens) in the optimiser step that this batch belongs to.
 
         Returns:
             The loss under the key ``"loss"``, as transformers' Trainer expects.
         """
-        hidden = self.backbone.hidden(input_ids, use_cache=False)
         if targets is None:
+            hidden = self.layout.hidden(sequences.ids)
             weight = self.backbone.output_weight
             wanted = labels != -100
             logits = (hidden[wanted].to(weight.dtype) @ weight.T).float()
             total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
         else:
-            total = -title_log_probs(self, hidden, targets, self.temperature).sum()
+            states = self.decision_states(sequences)
+            total = -title_log_probs(self, states, targets, self.temperature).sum()
         count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum()
         return {"loss": total / count}
 
 
 def title_log_probs(
     model: CatalogueLikelihood,
-    hidden: torch.Tensor,
+    states: torch.Tensor,
     targets: Targets,
     temperature: Temperature | None = None,
 ) -> torch.Tensor:
@@ -182,13 +187,12 @@ def title_log_probs(
 
     Args:
         model: the catalogue likelihood.
-        hidden: final hidden states of the padded batch, shape [rows, tokens, hidden].
+        states: the hidden state that predicts each decision, shape [decisions, hidden].
         targets: the titles to predict.
         temperature: training temperature. With it, the result is a softened training objective and
             not a log-probability.
     """
-    device = hidden.device
-    states = decision_states(hidden, targets)
+    device = states.device
     logits = model.child_logits(states, targets.choices, targets.prior)
     soft: torch.Tensor | float = 1.0
     if temperature is not None:

@@ -53,6 +53,10 @@ class TitleIndex:
         """Which items can be recommended, shape [items]."""
         return self.trie.leaf_of >= 0
 
+    def whole_trie(self) -> Trie:
+        """Return the trie over all titles, including those that cannot be recommended."""
+        return self.trie if self.offered.all() else build_trie(self.titles)
+
     def add(
         self, tokenizer: Any, titles: Sequence[str], *, form: str, limit: int, end: int
     ) -> TitleIndex:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genrec.arrays import Integers, Ints, Ints32
+from genrec.arrays import Integers, Ints, Ints32, Items
 from genrec.errors import DataError, RunError
 from genrec.language_model.titles import TitleTokens
 
@@ -79,6 +79,22 @@ class Trie:
         leaf = self.leaf_of[item]
         return self.path[self.path_offsets[leaf] : self.path_offsets[leaf + 1]]
 
+    def paths(self, items: Items) -> tuple[Ints, Ints32]:
+        """Return the decisions of several items, one after the other.
+
+        Args:
+            items: items of the trie.
+
+        Returns:
+            For each decision the place of its item in ``items``, and the child chosen; both of
+            shape [decisions].
+        """
+        leaf = self.leaf_of[items]
+        counts = np.diff(self.path_offsets)[leaf]
+        owner = np.repeat(np.arange(len(items)), counts)
+        step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return owner, self.path[self.path_offsets[leaf][owner] + step]
+
     def root_edge(self) -> Ints32:
         """Return the tokens that every title starts with (usually none)."""
         return self.titles[self.items[0]][: self.depth[ROOT]]
@@ -136,6 +152,21 @@ def build_trie(
     order = _sorted(titles, chosen)
     shared = _shared_prefixes(titles, order)
     return _assemble(titles, order, _split(shared, len(order)))
+
+
+def same_nodes(trie: Trie, larger: Trie) -> Ints:
+    """Return the node of a larger trie at which each node's titles also diverge, shape [nodes].
+
+    Args:
+        trie: a trie over some of the larger trie's titles.
+        larger: the other trie. Its root stands for a root that it has no node for.
+    """
+    node, child = larger.paths(trie.items[trie.child_low[trie.child_offsets[:-1]]])
+    other = larger.child_parent[child]
+    same = larger.depth[other] == trie.depth[node]
+    found = np.zeros(len(trie.depth), np.int64)
+    found[node[same]] = other[same]
+    return found
 
 
 def _sorted(titles: TitleTokens, items: Ints) -> Ints:

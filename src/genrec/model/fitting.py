@@ -19,14 +19,17 @@ from genrec.language_model.checks import check_architecture
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
+from genrec.language_model.title_states import prepare_states
 from genrec.metrics import ndcg, target_ranks
-from genrec.model.ranker import Ranker, title_settings
+from genrec.model.ranker import Ranker, make_states, title_settings
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
+CONTEXT_LAYERS = 6
+"""Layers that see the history by default (docs/decisions/0013-titles-read-once.md)."""
 REPORTED_ROWS = 40
 """Users between two reports on a measurement of the likelihood."""
 
@@ -66,9 +69,27 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
         )
         longest = int(index.titles.lengths.max(initial=0))
         check_architecture(backbone, config.max_tokens, longest)
+    layers = context_layers(config, len(backbone.blocks))
+    config = config.model_copy(update={"context_layers": layers})
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
         prior = fit_prior(kind, train.histories, len(train.catalogue))
-    return Ranker.assemble(config, backbone, train.catalogue, index, prior)
+    states = make_states(config, backbone, index)
+    if states is not None:
+        prepare_states(states)
+    return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
+
+
+def context_layers(config: Config, layers: int) -> int | None:
+    """Resolve ``context_layers="auto"`` for a backbone with a number of layers.
+
+    It stands for :data:`CONTEXT_LAYERS`, but at most half of the layers, and for ``None`` where a
+    setting needs every token of the history.
+    """
+    if config.context_layers != "auto":
+        return config.context_layers
+    if config.reads_tokens or layers < 2:
+        return None
+    return min(CONTEXT_LAYERS, layers // 2)
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:
@@ -98,7 +119,6 @@ def train_ranker(
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
     return train(
         ranker.likelihood,
-        ranker.prompts,
         data.histories,
         ranker.prior,
         ranker.config,

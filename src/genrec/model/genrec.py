@@ -314,7 +314,7 @@ class GenRec(PretrainedModel):
             by: whether ``history`` holds titles, ids or either.
         """
         (items,) = Histories.from_lists([self.catalogue.indices(history, by=by)])
-        return str(self.ranker.backbone.tokenizer.decode(self.ranker.prompt(items)))
+        return self.ranker.prompt_text(items)
 
     # -- changing the catalogue ------------------------------------------------------------------
 

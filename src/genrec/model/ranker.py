@@ -20,9 +20,12 @@ from genrec.errors import ConfigError, DataError
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.decisions import locate_targets
 from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
+from genrec.language_model.layouts import Layout, Supervised, TitleLayout, TokenLayout
 from genrec.language_model.prior_mass import cumulative_mass
 from genrec.language_model.prompts import Prompts, build_prompts, end_token
+from genrec.language_model.split import SplitBackbone
 from genrec.language_model.title_index import TitleIndex
+from genrec.language_model.title_states import TitleStates
 from genrec.recommender import Influence, TopK
 from genrec.search.exact import SearchResult, search
 from genrec.search.explain import hidden_log_probs
@@ -70,6 +73,7 @@ class Ranker:
         catalogue: Catalogue,
         index: TitleIndex,
         prior: Prior | None,
+        states: TitleStates | None = None,
     ) -> Self:
         """Build a ranker from its parts; the likelihood gets new weights.
 
@@ -79,11 +83,11 @@ class Ranker:
             catalogue: the items.
             index: the titles of the catalogue and their trie.
             prior: the fitted prior, or ``None``.
+            states: the title states, if the configuration has context layers.
         """
         prompts = _prompts(config, backbone, index)
         likelihood = CatalogueLikelihood(
-            backbone,
-            index.trie,
+            _layout(backbone, index, prompts, states),
             has_prior=prior is not None,
             rank=config.residual_rank,
             lm_weight=config.lm_weight,
@@ -96,8 +100,18 @@ class Ranker:
 
         The likelihood gets new weights.
         """
-        parts = (self.config, self.backbone, self.catalogue, self.index, self.prior)
+        parts = (self.config, self.backbone, self.catalogue, self.index, self.prior, self.states)
         return Ranker.assemble(*parts)
+
+    @property
+    def layout(self) -> Layout:
+        """The positions that the language model runs for histories, titles and nodes."""
+        return self.likelihood.layout
+
+    @property
+    def states(self) -> TitleStates | None:
+        """The table of title states; ``None`` if all layers read all tokens."""
+        return self.layout.states if isinstance(self.layout, TitleLayout) else None
 
     # -- ranking ---------------------------------------------------------------------------------
 
@@ -180,12 +194,17 @@ class Ranker:
         )
 
     def prompt(self, history: Items) -> list[int]:
-        """Return the tokens of the prompt for a history."""
-        return self.prompts.encode(self.recent(history))
+        """Return the ids of the prompt's positions (see :mod:`genrec.language_model.layouts`)."""
+        return self.layout.prompts.encode(self.recent(history))
+
+    def prompt_text(self, history: Items) -> str:
+        """Return the prompt for a history as text."""
+        tokens = self.prompts.encode(self.recent(history))
+        return str(self.backbone.tokenizer.decode(tokens))
 
     def recent(self, history: Items) -> Items:
         """Return the most recent items of a history, those that fit into the prompt."""
-        return self.prompts.recent(history, self.config.history_length)
+        return self.layout.prompts.recent(history, self.config.history_length)
 
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
         """Return log p(target | history) over the whole catalogue, in nats, float64 [rows].
@@ -197,7 +216,8 @@ class Ranker:
         Raises:
             DataError: A target was removed from the catalogue.
         """
-        lengths = [self.prompts.titles.lengths[self.recent(row)].sum() for row in histories]
+        sizes = self.layout.prompts.titles.lengths
+        lengths = [sizes[self.recent(row)].sum() for row in histories]
         order = np.argsort(lengths, kind="stable")  # rows of like length need little padding
         found = np.empty(len(histories))
         for start in range(0, len(histories), SCORED_ROWS):
@@ -245,22 +265,22 @@ class Ranker:
         self, items: list[int], shown: Items, wanted: Items, known: KeyValues | None
     ) -> Floats:
         """Return the effect of each item in the prompt on each target, [shown, wanted]."""
-        ends = len(self.prompts.prefixes[0]) + np.cumsum([0, *self.prompts.titles.lengths[shown]])
+        prompts = self.layout.prompts
+        ends = len(prompts.prefixes[0]) + np.cumsum([0, *prompts.titles.lengths[shown]])
         spans = [(0, 0), *zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         older = len(items) - len(shown)
         rows = [items] + [
             [*items[:place], *items[place + 1 :]] for place in range(older, len(items))
         ]
         sums = self._cumulative_prior(Histories.from_lists(rows))
-        prompt = self.prompts.encode(shown)
-        read = read_prompt(self.likelihood, prompt, known or self._template)
+        read = read_prompt(self.likelihood, prompts.encode(shown), known or self._template)
         log_probs = hidden_log_probs(self.likelihood, read, spans, wanted, sums)
         return cast(Floats, log_probs[0] - log_probs[1:])
 
     @cached_property
     def _template(self) -> KeyValues:
         """Keys and values of the beginning that all prompts share."""
-        return read_prompt(self.likelihood, self.prompts.prefixes[0])
+        return read_prompt(self.likelihood, self.layout.prompts.prefixes[0])
 
     def _candidates(
         self, histories: Histories, exclude_seen: bool, candidates: Mask | None
@@ -303,18 +323,13 @@ class Ranker:
     @torch.inference_mode()
     def _score(self, histories: Histories, targets: Items) -> Floats:
         self._check_offered(targets)
-        prompts = [self.prompt(history) for history in histories]
-        closed = [self.prompts.titles[item].tolist() for item in targets]
-        width = max(len(p) + len(t) for p, t in zip(prompts, closed, strict=True))
-        ids = np.zeros((len(prompts), width), np.int64)
-        for row, (prompt, title) in enumerate(zip(prompts, closed, strict=True)):
-            ids[row, : len(prompt) + len(title)] = [*prompt, *title]
-        sums = self._cumulative_prior(histories)
-        starts = np.array([len(prompt) for prompt in prompts])
-        trie = self.index.trie
-        located = locate_targets(trie, targets, np.arange(len(prompts)), starts, sums)
-        hidden = self.backbone.hidden(torch.from_numpy(ids).to(self.backbone.device))
-        return title_log_probs(self.likelihood, hidden, located).cpu().double().numpy()
+        parts = [
+            Supervised(np.append(self.recent(history), target), 1)
+            for history, target in zip(histories, targets, strict=True)
+        ]
+        states = self.likelihood.decision_states(self.layout.sequences(parts))
+        located = locate_targets(self.index.trie, targets, self._cumulative_prior(histories))
+        return title_log_probs(self.likelihood, states, located).cpu().double().numpy()
 
     # -- other catalogues ------------------------------------------------------------------------
 
@@ -357,13 +372,17 @@ class Ranker:
         return self._over(self.catalogue, self.index.offer(items, True), self.prior)
 
     def _over(self, catalogue: Catalogue, index: TitleIndex, prior: Prior | None) -> Ranker:
+        prompts, states = _prompts(self.config, self.backbone, index), self.states
+        if states is not None and len(index.texts) > len(self.index.texts):
+            states = states.extended(prompts, index.whole_trie())
+        layout = _layout(self.backbone, index, prompts, states)
         return replace(
             self,
             catalogue=catalogue,
             index=index,
-            prompts=_prompts(self.config, self.backbone, index),
+            prompts=prompts,
             prior=prior,
-            likelihood=self.likelihood.over(index.trie),
+            likelihood=self.likelihood.over(layout),
         )
 
 
@@ -371,6 +390,26 @@ def _prompts(config: Config, backbone: Backbone, index: TitleIndex) -> Prompts:
     return build_prompts(
         backbone.tokenizer, index.titles, template=config.template, max_tokens=config.max_tokens
     )
+
+
+def _layout(
+    backbone: Backbone, index: TitleIndex, prompts: Prompts, states: TitleStates | None
+) -> Layout:
+    if states is None:
+        return TokenLayout(backbone, index.trie, prompts)
+    return TitleLayout(index.trie, states)
+
+
+def make_states(config: Config, backbone: Backbone, index: TitleIndex) -> TitleStates | None:
+    """Return an empty table of title states, or ``None`` if all layers read all tokens.
+
+    Raises:
+        BackboneError: the backbone has too few layers for ``context_layers``.
+    """
+    if not isinstance(config.context_layers, int):
+        return None
+    split = SplitBackbone(backbone, config.context_layers)
+    return TitleStates(split, _prompts(config, backbone, index), index.whole_trie())
 
 
 def title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:

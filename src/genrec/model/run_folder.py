@@ -32,13 +32,15 @@ from genrec.language_model.devices import isolated_random, runnable_dtype
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.title_index import TitleIndex
 from genrec.model.model_card import model_card
-from genrec.model.ranker import Ranker
+from genrec.model.ranker import Ranker, make_states
 from genrec.processes import is_main
 
 FORMAT = 3
 """Version of the run folder's layout."""
 TRAINING_LOG = "train.log"
 """File with the announced stages of training; it begins before the first checkpoint."""
+STATES = "title_states.safetensors"
+"""File with the title states of a run that has context layers."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
 """Former names of settings in the config.yaml of older runs, with their present names."""
 RUN_FILES = (
@@ -46,6 +48,7 @@ RUN_FILES = (
     "config.yaml",
     "catalogue.parquet",
     "index",
+    STATES,
     "prior.npz",
     "head.safetensors",
     "adapter",
@@ -138,7 +141,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder}: the folder has run format {info.get('format')}, but this version of GenRec "
             f"reads format {FORMAT}; train the run again."
         )
-    return info, {
+    # Runs from before context layers read all tokens in all layers.
+    return info, {"context_layers": None} | {
         RENAMED_SETTINGS.get(str(key), str(key)): value for key, value in settings.items()
     }
 
@@ -156,6 +160,8 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     settings = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     ranker.index.save(folder / "index")
+    if ranker.states is not None and ranker.states.known.all():
+        ranker.states.save(folder / STATES)
     if backbone.adapter_files:
         backbone.save_adapter(folder / "adapter")
     own_weights = config.tuning == "full" and "training" in info
@@ -204,8 +210,11 @@ def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str |
     backbone.merge_for_inference()
     prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
     catalogue, index = read_catalogue(folder)
+    states = make_states(config, backbone, index)
+    if states is not None and (folder / STATES).is_file():
+        states.load(folder / STATES)
     with isolated_random(config.seed):  # the likelihood draws its weights before they are loaded
-        ranker = Ranker.assemble(config, backbone, catalogue, index, prior)
+        ranker = Ranker.assemble(config, backbone, catalogue, index, prior, states)
     if prior is not None:
         read_head(folder, ranker.likelihood)
     return ranker

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from genrec.arrays import Floats, Items, Mask
+from genrec.language_model.layouts import Layout
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.prior_mass import cumulative_mass
-from genrec.language_model.trie import Trie
 from genrec.search.frontier import Frontier, SearchOptions
 from genrec.search.key_values import KeyValues
 from genrec.search.tree_pass import Row, load_cache, run_pass, take_out
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
-"""Most prompt tokens in one batch, including padding and cached tokens; 4096 on other devices.
+"""Most prompt positions in one batch, including padding and cached ones; 4096 on other devices.
 
 A CPU gets slower beyond about a thousand, because a layer's activations no longer fit into its
 cache.
@@ -37,7 +37,7 @@ class SearchResult:
         items: item indices, best first, shape [rows, k], padded with -1.
         log_probs: log p(item | history), shape [rows, k], padded with -inf.
         rounds: number of passes after the first one.
-        tokens: number of tokens run for nodes, without padding and prompts.
+        tokens: number of positions run for nodes, without padding and prompts.
         key_values: keys and values of each row's prompt if requested, else empty.
     """
 
@@ -64,17 +64,17 @@ def search(
 
     Args:
         model: the catalogue likelihood.
-        prompts: prompt tokens of each row; lengths may differ.
+        prompts: ids of each row's prompt; lengths may differ.
         k: length of the lists.
         probabilities: the prior q for each row, shape [rows, items], if the model has a prior.
         candidates: items that may be recommended, shape [rows, items]; all if ``None``.
-        known: cached keys and values of an earlier prompt for each row; shared tokens are not run
-            again.
+        known: cached keys and values of an earlier prompt for each row; shared positions are not
+            run again.
         keep: return the prompts' keys and values.
         options: size of a pass. The result is exact for any ``tokens`` and ``margin``, but not with
             a ``beam``.
     """
-    rows = _start(model.trie, prompts, k, probabilities, candidates, known)
+    rows = _start(model.layout, prompts, k, probabilities, candidates, known)
     rounds = tokens = 0
     kept: list[KeyValues] = [KeyValues([], [])] * (len(rows) if keep else 0)
     budget = TOKEN_BUDGET.get(model.backbone.device.type, 4096)
@@ -93,13 +93,14 @@ def search(
 
 
 def _start(
-    trie: Trie,
+    layout: Layout,
     prompts: Sequence[Sequence[int]],
     k: int,
     probabilities: Floats | None,
     candidates: Mask | None,
     known: Sequence[KeyValues | None] | None,
 ) -> list[Row]:
+    trie = layout.trie
     sums = None if probabilities is None else cumulative_mass(trie, probabilities)
     everything = np.arange(len(trie) + 1, dtype=np.int32)
     rows = []
@@ -108,8 +109,9 @@ def _start(
         if candidates is not None:
             candidates_before = np.zeros_like(everything)
             np.cumsum(candidates[i, trie.items], out=candidates_before[1:])
-        frontier = Frontier(trie, k, None if sums is None else sums[i], candidates_before)
-        whole, before = [*prompt, *trie.root_edge().tolist()], known[i] if known else None
+        mass = None if sums is None else sums[i]
+        frontier = Frontier(trie, k, mass, candidates_before, layout.edge_length)
+        whole, before = [*prompt, *layout.root_edge()], known[i] if known else None
         rows.append(Row(whole, frontier, before, before.shared(whole) if before else 0))
     return rows
 

@@ -12,6 +12,7 @@ changes the result.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class SearchOptions:
     """How many nodes one pass may run ahead of the search.
 
     Attributes:
-        tokens: most tokens of predicted or opened nodes that one row adds to a pass.
+        tokens: most positions of predicted or opened nodes that one row adds to a pass.
         margin: nodes are also run down to this many nats below the predicted k-th best item. It is
             zero where rows share a pass: there, another pass is cheap and wasted tokens are not.
         beam: keep only this many nodes per level. This bounds the work and gives up exactness.
@@ -61,7 +62,14 @@ class Frontier:
         fresh: index of the first slot whose children have no scores yet.
     """
 
-    def __init__(self, trie: Trie, k: int, sums: Floats | None, candidates_before: Ints32) -> None:
+    def __init__(
+        self,
+        trie: Trie,
+        k: int,
+        sums: Floats | None,
+        candidates_before: Ints32,
+        edge_length: Callable[[int], int],
+    ) -> None:
         """Start at the root.
 
         Args:
@@ -70,8 +78,10 @@ class Frontier:
             sums: cumulative prior mass in leaf order, shape [leaves + 1], or ``None``.
             candidates_before: number of candidates among the first ``n`` leaves, for each ``n``,
                 shape [leaves + 1].
+            edge_length: returns the number of positions that the node below a child adds.
         """
         self.trie, self.k, self.sums, self.candidates_before = trie, k, sums, candidates_before
+        self.edge_length = edge_length
         self.items, self.scores = np.empty(0, np.int32), np.empty(0)
         self.slots = [Slot(ROOT, -1, -1)]
         self.slot_scores = [0.0]
@@ -102,7 +112,7 @@ class Frontier:
             negative, child, parent, place = heapq.heappop(heap)
             if len(foreseen) == self.k and -negative < foreseen[-1] - options.margin:
                 break
-            room -= self._edge_length(child)
+            room -= self.edge_length(child)
             if room < 0 and len(self.slots) > self.fresh:
                 break
             node, slot = int(self.trie.child_node[child]), len(self.slots)
@@ -192,10 +202,6 @@ class Frontier:
         for place in np.flatnonzero(candidate & ~leaf & (scores >= bound)):
             heapq.heappush(heap, (-float(scores[place]), where.start + int(place), slot, -1))
         return foreseen
-
-    def _edge_length(self, child: int) -> int:
-        trie = self.trie
-        return int(trie.depth[trie.child_node[child]] - trie.depth[trie.child_parent[child]])
 
     def _drop(self, places: Ints | list[int]) -> None:
         self._child = np.delete(self._child, places)

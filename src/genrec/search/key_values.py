@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
+from genrec.language_model.caches import cache_of
 from genrec.language_model.likelihood import CatalogueLikelihood
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Keys and values of a prompt's tokens; a later prompt with the same prefix reuses them.
+    """Keys and values of a prompt's positions; a later prompt with the same prefix reuses them.
 
     Attributes:
-        tokens: the tokens, in order.
-        layers: keys and values of each layer, each of shape [1, heads, tokens, head size].
+        ids: ids of the positions, in order (see :mod:`genrec.language_model.layouts`).
+        layers: keys and values of each layer, each of shape [1, heads, positions, head size].
     """
 
-    tokens: list[int]
+    ids: list[int]
     layers: list[tuple[torch.Tensor, torch.Tensor]]
 
     @property
@@ -31,48 +31,36 @@ class KeyValues:
         return sum(part.untyped_storage().nbytes() for layer in self.layers for part in layer)
 
     def cache(self, first: int | None = None) -> DynamicCache:
-        """Return a cache of the first tokens (all if ``None``).
+        """Return a cache of the first positions (all if ``None``).
 
-        Tokens that are added to the cache do not change this object.
+        Positions that are added to the cache do not change this object.
         """
         return cache_of(
             [(keys[:, :, :first], values[:, :, :first]) for keys, values in self.layers]
         )
 
     def shared(self, prompt: Sequence[int]) -> int:
-        """Return the length of the common prefix with a prompt, without the prompt's last token.
+        """Return the length of the common prefix with a prompt, without the prompt's last position.
 
-        The last token must always be run, because its hidden state is needed.
+        The last position must always be run, because its hidden state is needed.
         """
-        most = min(len(self.tokens), len(prompt) - 1)
-        same = np.equal(self.tokens[:most], prompt[:most])
+        most = min(len(self.ids), len(prompt) - 1)
+        same = np.equal(self.ids[:most], prompt[:most])
         return most if same.all() else int(same.argmin())
 
 
 def read_prompt(
-    model: CatalogueLikelihood, tokens: list[int], known: KeyValues | None = None
+    model: CatalogueLikelihood, ids: list[int], known: KeyValues | None = None
 ) -> KeyValues:
     """Compute the keys and values of a prompt, or of the part that several prompts share.
 
     Args:
         model: the catalogue likelihood.
-        tokens: the prompt.
-        known: cached keys and values of an earlier prompt; shared tokens are not run again.
+        ids: the prompt.
+        known: cached keys and values of an earlier prompt; shared positions are not run again.
     """
-    reused = known.shared(tokens) if known else 0
+    reused = known.shared(ids) if known else 0
     cache = known.cache(reused) if known and reused else DynamicCache()
-    input_ids = torch.tensor([tokens[reused:]], device=model.backbone.device)
     with torch.inference_mode():
-        model.backbone.hidden(input_ids, past_key_values=cache, use_cache=True)
-    return KeyValues(tokens, [(layer[0], layer[1]) for layer in cache])
-
-
-def cache_of(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> DynamicCache:
-    """Build a cache on these tensors; DynamicCache's constructor would copy them first."""
-    cache = DynamicCache()
-    for keys, values in layers:
-        layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
-        cache.layers.append(layer)
-    return cache
+        model.layout.hidden(torch.tensor([ids[reused:]]), cache=cache)
+    return KeyValues(ids, [(layer[0], layer[1]) for layer in cache])

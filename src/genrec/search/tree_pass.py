@@ -1,7 +1,7 @@
-"""One pass of the language model over new prompt tokens and trie nodes of all rows.
+"""One pass of the language model over new positions of the prompts and trie nodes of all rows.
 
-The tokens on the nodes' edges are appended to the prompt's key-value cache as further columns. A
-4-D mask limits each token to its prompt and its own ancestors (tree attention).
+The nodes' positions are appended to the prompt's key-value cache as further columns. A 4-D mask
+limits each to its prompt and, where the layout says so, to its own ancestors (tree attention).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from genrec.arrays import Ints, Ints32, Mask
+from genrec.arrays import Ints, Mask
+from genrec.language_model.caches import cache_of
 from genrec.language_model.decisions import choices
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.prior_mass import log_mass
 from genrec.search.frontier import Frontier
-from genrec.search.key_values import KeyValues, cache_of
+from genrec.search.key_values import KeyValues
 
 
 @dataclass
@@ -25,10 +26,10 @@ class Row:
     """One history in a batch.
 
     Attributes:
-        prompt: prompt tokens, including the edge to the trie's root.
+        prompt: ids of the prompt, including the edge to the trie's root.
         frontier: the row's search state.
         known: cached keys and values of an earlier prompt.
-        reused: number of first tokens of ``known`` that are reused.
+        reused: number of first positions of ``known`` that are reused.
         context: cache columns of the prompt.
         paths: cache columns from the root to the node of each slot of the frontier.
     """
@@ -42,7 +43,7 @@ class Row:
 
 
 def load_cache(rows: list[Row], device: torch.device) -> DynamicCache:
-    """Build one cache of the rows' reused tokens, right-padded to the longest of them."""
+    """Build one cache of the rows' reused positions, right-padded to the longest of them."""
     longest = max(row.reused for row in rows)
     for row in rows:
         row.context = np.arange(row.reused)
@@ -70,7 +71,7 @@ def _join(rows: list[Row], longest: int, layer: int, part: int) -> torch.Tensor:
 
 
 def take_out(cache: DynamicCache, row: Row, place: int) -> KeyValues:
-    """Copy the keys and values of a row's prompt out of the cache, in token order."""
+    """Copy the keys and values of a row's prompt out of the cache, in order."""
     columns = torch.from_numpy(row.context)
     last = len(row.context)
     alone = row.context[-1] == last - 1  # adjacent columns: slicing is faster than index_select
@@ -83,14 +84,14 @@ def take_out(cache: DynamicCache, row: Row, place: int) -> KeyValues:
 
 
 def run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -> int:
-    """Run the fresh slots of all rows, and new prompt tokens, then expand the frontiers.
+    """Run the fresh slots of all rows, and new positions of prompts, then expand the frontiers.
 
     Returns:
-        Number of tokens run for nodes, without padding and prompts.
+        Number of positions run for nodes, without padding and prompts.
     """
-    trie, past = model.trie, cache.get_seq_length()
+    layout, past = model.layout, cache.get_seq_length()
     edges = [
-        [trie.edge(slot.child) for slot in row.frontier.slots[max(row.frontier.fresh, 1) :]]
+        [layout.edge(slot.child) for slot in row.frontier.slots[max(row.frontier.fresh, 1) :]]
         for row in rows
     ]
     news = [row.prompt[len(row.context) :] for row in rows]
@@ -100,11 +101,17 @@ def run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -
     visible = np.zeros((len(rows), 1, wide, past + wide), bool)
     where = []
     for i, (row, new) in enumerate(zip(rows, news, strict=True)):
-        visible[i, :, sizes[i] :, 0] = True  # the softmax of a padding token needs one column
-        _lay_out(row, new, edges[i], past, ids[i], positions[i], visible[i, 0])
+        visible[i, :, sizes[i] :, 0] = True  # the softmax of padding needs one column
+        places = ids[i], positions[i], visible[i, 0]
+        _lay_out(row, new, edges[i], past, *places, sees_path=layout.sees_path)
         fresh = row.paths[row.frontier.fresh :]
         where += [(i, (path[-1] if len(path) else row.context[-1]) - past) for path in fresh]
-    hidden = run_tree(model, ids, positions, visible, cache)
+    hidden = layout.hidden(
+        torch.from_numpy(ids),
+        positions=torch.from_numpy(positions),
+        visible=torch.from_numpy(visible),
+        cache=cache,
+    )
     _expand(model, hidden[tuple(torch.tensor(where, device=hidden.device).T)], rows)
     return sum(sizes) - sum(map(len, news))
 
@@ -112,13 +119,15 @@ def run_pass(model: CatalogueLikelihood, rows: list[Row], cache: DynamicCache) -
 def _lay_out(
     row: Row,
     new: list[int],
-    edges: list[Ints32],
+    edges: list[Ints],
     past: int,
     ids: Ints,
     positions: Ints,
     visible: Mask,
+    *,
+    sees_path: bool,
 ) -> None:
-    """Write a row's new prompt tokens and its edges into the arrays of the pass."""
+    """Write a row's new positions and its edges into the arrays of the pass."""
     end = len(new)
     if new:
         ids[:end] = new
@@ -130,39 +139,12 @@ def _lay_out(
     visible[end : end + sum(map(len, edges)), row.context] = True
     for slot, edge in zip(slots, edges, strict=True):
         begin, end = end, end + len(edge)
-        before = row.paths[slot.parent]
+        before = row.paths[slot.parent] if sees_path else row.paths[0]
         ids[begin:end] = edge
         positions[begin:end] = len(row.prompt) + len(before) + np.arange(len(edge))
         visible[begin:end, before] = True
         visible[begin:end, past + begin : past + end] = np.tri(len(edge), dtype=bool)
         row.paths.append(np.append(before, np.arange(past + begin, past + end)))
-
-
-def run_tree(
-    model: CatalogueLikelihood, ids: Ints, positions: Ints, visible: Mask, cache: DynamicCache
-) -> torch.Tensor:
-    """Run tokens under an explicit attention mask and add them to the cache.
-
-    Args:
-        model: the catalogue likelihood.
-        ids: token ids, shape [rows, tokens].
-        positions: position of each token, of the same shape.
-        visible: columns that each token attends to, shape [rows, 1, tokens, cached + tokens].
-        cache: keys and values of earlier tokens; it grows by these tokens.
-
-    Returns:
-        Hidden states, shape [rows, tokens, hidden].
-    """
-    device, dtype = model.backbone.device, model.backbone.output_weight.dtype
-    mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype)
-    mask.masked_fill_(torch.from_numpy(visible), 0.0)
-    return model.backbone.hidden(
-        torch.from_numpy(ids).to(device),
-        position_ids=torch.from_numpy(positions).to(device),
-        attention_mask=mask.to(device),
-        past_key_values=cache,
-        use_cache=True,
-    )
 
 
 def _expand(model: CatalogueLikelihood, hidden: torch.Tensor, rows: list[Row]) -> None:

@@ -25,7 +25,6 @@ from genrec.errors import ConfigError, RunError
 from genrec.files import LOGS
 from genrec.language_model.devices import choose_device
 from genrec.language_model.likelihood import CatalogueLikelihood
-from genrec.language_model.prompts import Prompts
 from genrec.language_model.sharding import sharded_names
 from genrec.processes import broadcast_from_main, is_main, process_count, stage, sum_over_processes
 from genrec.training.batches import Collator
@@ -188,7 +187,6 @@ class TrainingResult:
 
 def train(
     model: CatalogueLikelihood,
-    prompts: Prompts,
     histories: Histories,
     prior: Prior | None,
     config: Config,
@@ -214,8 +212,8 @@ def train(
         ConfigError: the batch size is not a multiple of the processes, or a tracker is missing.
         RunError: the checkpoints belong to another run or cannot be read.
     """
-    windows = training_windows(histories, prompts, config)
-    collate = Collator(model.trie, prompts, histories, prior, loss=config.loss, seed=config.seed)
+    windows = training_windows(histories, model.layout.prompts, config)
+    collate = Collator(model.layout, histories, prior, loss=config.loss, seed=config.seed)
     if prior is not None:
         with stage("setting the scale of the correction of the prior"):
             _calibrate(model, windows, collate, config.seed)
@@ -250,7 +248,7 @@ def _calibrate(model: CatalogueLikelihood, windows: Windows, collate: Collator, 
     """Standardise the residual's input on some windows."""
     sample = np.random.default_rng(seed).permutation(len(windows))[:CALIBRATION]
     batch = collate([windows[int(index)] for index in sample])
-    model.calibrate(batch["input_ids"], batch["targets"])
+    model.calibrate(batch["sequences"], batch["targets"])
 
 
 def _trainer(

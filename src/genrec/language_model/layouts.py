@@ -1,0 +1,304 @@
+"""Layouts: which positions the language model runs for histories, titles and trie nodes.
+
+There are two. :class:`TokenLayout` runs every token of every title through all layers, as in
+arXiv 2307.00457. :class:`TitleLayout` runs one position for each title of a history, and one for
+each node of the trie, through the context layers alone; the lower layers have read the titles
+before (:mod:`genrec.language_model.title_states`).
+
+Training, scoring, search, sessions and explanations take their positions from here. A position is
+named by an integer id: a token, or a row of the table of title states.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from transformers import DynamicCache
+
+from genrec.arrays import Ints, Items, Mask
+from genrec.language_model.backbone import Backbone
+from genrec.language_model.prompts import Prompts
+from genrec.language_model.title_states import TitleStates
+from genrec.language_model.titles import TitleTokens
+from genrec.language_model.trie import Trie
+
+Block = tuple[Ints, Ints, Ints, Mask]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Positions of some histories with their targets, and where decisions are predicted.
+
+    Decisions are ordered by target, and from the root downwards for each target.
+
+    Attributes:
+        ids: ids of the positions, int64 [rows, positions], padded on the right with 0.
+        lengths: number of positions of each row, without padding.
+        row: row of the state that predicts each decision, shape [decisions].
+        position: position of that state, shape [decisions].
+        positions: place of each position in its prompt, of the shape of ``ids``; ``None`` counts.
+        visible: positions that each position sees, shape [rows, 1, positions, positions]; ``None``
+            stands for all earlier ones.
+    """
+
+    ids: torch.Tensor
+    lengths: Ints
+    row: Ints
+    position: Ints
+    positions: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """A history whose last items are targets.
+
+    Attributes:
+        items: the items, oldest first.
+        targets: number of targets.
+        variant: index of the template's prefix.
+    """
+
+    items: Items
+    targets: int
+    variant: int = 0
+
+
+class Layout(ABC):
+    """The positions of a catalogue's histories, titles and nodes.
+
+    Attributes:
+        backbone: the language model.
+        trie: the items that can be recommended.
+        prompts: the template and the titles, in ids.
+        sees_path: whether a node sees the nodes above it; if not, its own position holds its title.
+    """
+
+    sees_path: bool
+
+    def __init__(self, backbone: Backbone, trie: Trie, prompts: Prompts) -> None:
+        self.backbone, self.trie, self.prompts = backbone, trie, prompts
+
+    @abstractmethod
+    def root_edge(self) -> list[int]:
+        """Return the ids between a prompt and the trie's root."""
+
+    @abstractmethod
+    def edge(self, child: int) -> Ints:
+        """Return the ids to run for the node below a child."""
+
+    @abstractmethod
+    def edge_length(self, child: int) -> int:
+        """Return the number of ids of :meth:`edge`."""
+
+    @abstractmethod
+    def path(self, item: int) -> tuple[Ints, Ints]:
+        """Return what scoring an item runs after a prompt.
+
+        Returns:
+            The ids, and for each decision the index of the id whose state predicts it; -1 is the
+            prompt's last position.
+        """
+
+    @abstractmethod
+    def sequences(self, parts: Sequence[Supervised]) -> Sequences:
+        """Lay out histories with their targets, for training and scoring."""
+
+    @abstractmethod
+    def hidden(
+        self,
+        ids: torch.Tensor,
+        *,
+        positions: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> torch.Tensor:
+        """Run positions.
+
+        Args:
+            ids: ids of the positions, int64 [rows, positions].
+            positions: place of each position in its prompt; counted after the cache if ``None``.
+            visible: positions that each position sees, bool [rows, 1, positions, cached +
+                positions]; all earlier ones if ``None``.
+            cache: keys and values of earlier positions; it grows by these.
+
+        Returns:
+            Final hidden states, shape [rows, positions, hidden].
+        """
+
+    def _mask(self, visible: torch.Tensor) -> torch.Tensor:
+        dtype = self.backbone.output_weight.dtype
+        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=visible.device)
+        return mask.masked_fill_(visible, 0.0).to(self.backbone.device)
+
+
+class TokenLayout(Layout):
+    """Every token of every title is a position of all layers."""
+
+    sees_path = True
+
+    def root_edge(self) -> list[int]:
+        return self.trie.root_edge().tolist()
+
+    def edge(self, child: int) -> Ints:
+        return self.trie.edge(child).astype(np.int64)
+
+    def edge_length(self, child: int) -> int:
+        trie = self.trie
+        return int(trie.depth[trie.child_node[child]] - trie.depth[trie.child_parent[child]])
+
+    def path(self, item: int) -> tuple[Ints, Ints]:
+        places = self.trie.depth[self.trie.child_parent[self.trie.decisions(item)]] - 1
+        return self.trie.titles[item][: places[-1] + 1].astype(np.int64), places.astype(np.int64)
+
+    def sequences(self, parts: Sequence[Supervised]) -> Sequences:
+        titles, rows, row, position = self.trie.titles, [], [], []
+        for number, part in enumerate(parts):
+            before, targets = np.split(part.items, [len(part.items) - part.targets])
+            tokens = [*self.prompts.prefixes[part.variant], *_joined(titles, before)]
+            tokens += self.prompts.suffix
+            for item in targets:
+                places = self.trie.depth[self.trie.child_parent[self.trie.decisions(item)]] - 1
+                row += [number] * len(places)
+                position += (len(tokens) + places).tolist()
+                tokens += titles[item].tolist()
+            rows.append(tokens)
+        lengths = np.array([len(tokens) for tokens in rows])
+        ids = torch.tensor([[*each, *[0] * (lengths.max() - len(each))] for each in rows])
+        return Sequences(ids, lengths, np.array(row), np.array(position))
+
+    def hidden(
+        self,
+        ids: torch.Tensor,
+        *,
+        positions: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> torch.Tensor:
+        device = self.backbone.device
+        return self.backbone.hidden(
+            ids.to(device),
+            position_ids=None if positions is None else positions.to(device),
+            attention_mask=None if visible is None else self._mask(visible),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+
+
+class TitleLayout(Layout):
+    """One position for each title and node, seen by the context layers alone.
+
+    A position of a history sees the prefix and the titles up to its own. A node sees the prefix,
+    the whole history and itself: the lower layers have put its title's beginning into its state.
+    The first decision of a title is predicted by the end of the title before it.
+
+    Attributes:
+        states: the table of title states, whose rows are the ids.
+    """
+
+    sees_path = False
+
+    def __init__(self, trie: Trie, states: TitleStates) -> None:
+        prompts = replace(
+            states.prompts,
+            titles=TitleTokens(states.end_rows.astype(np.int32), np.arange(len(trie.titles) + 1)),
+            prefixes=[states.prefix_rows.tolist()],
+            suffix=states.suffix_rows.tolist(),
+        )
+        super().__init__(states.split.backbone, trie, prompts)
+        self.states, self._node_rows = states, states.node_rows(trie)
+
+    def root_edge(self) -> list[int]:
+        return []
+
+    def edge(self, child: int) -> Ints:
+        node = self.trie.child_node[child]
+        return self._node_rows[node : node + 1]
+
+    def edge_length(self, child: int) -> int:
+        return 1
+
+    def path(self, item: int) -> tuple[Ints, Ints]:
+        nodes = self.trie.child_parent[self.trie.decisions(item)]
+        return self._node_rows[nodes[1:]], np.arange(len(nodes)) - 1
+
+    def sequences(self, parts: Sequence[Supervised]) -> Sequences:
+        """Lay out all histories in one row, behind one prefix that all of them see."""
+        prefix, suffix = self.prompts.prefixes[0], self.prompts.suffix
+        blocks, predictors, end = [_block(prefix, -1, len(prefix), context=True)], [], len(prefix)
+        for number, part in enumerate(parts):
+            before = len(part.items) - part.targets
+            context = np.append(self.states.end_rows[part.items[:-1]], suffix).astype(np.int64)
+            target, child = self.trie.paths(part.items[before:])
+            node = self.trie.child_parent[child]
+            inner = np.flatnonzero(np.append(False, target[1:] == target[:-1]))
+            # The first target is predicted by what precedes the history if it has no context.
+            predictor = end + before + len(suffix) - 1 + target
+            predictor[predictor < end] = len(prefix) - 1
+            predictor[inner] = end + len(context) + np.arange(len(inner))
+            seen = len(prefix) + before + len(suffix) + target[inner]
+            blocks.append(_block(context, number, len(prefix) + len(context), context=True))
+            blocks.append(_block(self._node_rows[node[inner]], number, seen, context=False))
+            predictors.append(predictor)
+            end += len(context) + len(inner)
+        ids, owner, place, context = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        same = (owner == owner[:, None]) | (owner == -1)
+        earlier = (place < place[:, None]) & context
+        visible = (same & earlier) | np.eye(len(ids), dtype=bool)
+        position = np.concatenate(predictors)
+        return Sequences(
+            torch.from_numpy(ids)[None],
+            np.array([len(ids)]),
+            np.zeros(len(position), np.int64),
+            position,
+            torch.from_numpy(place)[None],
+            torch.from_numpy(visible)[None, None],
+        )
+
+    def hidden(
+        self,
+        ids: torch.Tensor,
+        *,
+        positions: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> torch.Tensor:
+        past = 0 if cache is None else cache.get_seq_length()
+        wide = ids.shape[1]
+        if positions is None:
+            positions = torch.arange(past, past + wide)[None]
+        if visible is None:
+            visible = torch.ones(wide, past + wide, dtype=torch.bool).tril(past)[None, None]
+        return self.states.split.upper(
+            self.states(ids.cpu().numpy()),
+            position_ids=positions.to(self.backbone.device),
+            attention_mask=self._mask(visible),
+            past_key_values=cache,
+        )
+
+
+def _block(ids: ArrayLike, owner: int, places: Ints | int, *, context: bool) -> Block:
+    """Describe positions of one history.
+
+    Args:
+        ids: their ids.
+        owner: number of the history; -1 is the prefix of all.
+        places: place of each in its prompt, or the place after the last one.
+        context: whether later positions see them.
+
+    Returns:
+        Ids, owners, places and whether they are context, one entry for each position.
+    """
+    rows = np.asarray(ids, np.int64)
+    if isinstance(places, int):
+        places = np.arange(places - len(rows), places)
+    return rows, np.full(len(rows), owner), places, np.full(len(rows), context)
+
+
+def _joined(titles: TitleTokens, items: Items) -> list[int]:
+    return [token for item in items for token in titles[item].tolist()]
