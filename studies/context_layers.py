@@ -25,12 +25,13 @@ import numpy.typing as npt
 import torch
 
 from genrec import leave_last_out, load_dataset
-from genrec.arrays import Ints, Items
+from genrec.arrays import Ints
 from genrec.config import Config, parse_assignments
 from genrec.language_model.adapters import make_trainable
+from genrec.language_model.decisions import locate_targets
 from genrec.language_model.layouts import Sequences, Supervised, TitleLayout
 from genrec.language_model.likelihood import title_log_probs
-from genrec.language_model.decisions import locate_targets
+from genrec.language_model.split import SplitBackbone
 from genrec.language_model.title_states import TitleStates
 from genrec.language_model.trie import Trie
 from genrec.model.fitting import untrained_ranker
@@ -82,27 +83,19 @@ class VariantLayout(TitleLayout):
         self.history, self.nodes, self.places_by = history, nodes, places
 
     def sequences(self, parts: Sequence[Supervised]) -> Sequences:
-        rows: list[list[tuple[int, int, int, int, int]]] = []
         start = len(self.every.prompts.prefixes[0])
         # id, owner, place, group (a target's own tokens), order within the history
         flat = [(each, -1, each, -1, each) for each in range(start)]
         predictors: list[int] = []
         for number, part in enumerate(parts):
             self._add(flat, predictors, number, part, start)
-        del rows
         ids, owner, place, group, order = np.array(flat).T
-        same = (owner == owner[:, None]) | (owner == -1)
-        context = (group == -1) & same & (order <= order[:, None])
-        inside = (
-            (group == group[:, None])
-            & (group >= 0)
-            & (np.arange(len(ids)) <= np.arange(len(ids))[:, None])
-        )
-        visible = context | (inside if self.nodes == "own" else np.eye(len(ids), dtype=bool))
+        own_history = (owner == owner[:, None]) | (owner == -1)
+        visible = (group == -1) & own_history & (order <= order[:, None])
+        if self.nodes == "own":
+            places = np.arange(len(ids))
+            visible |= (group >= 0) & (group == group[:, None]) & (places <= places[:, None])
         visible |= np.eye(len(ids), dtype=bool)
-        visible[:, group >= 0] &= inside[:, group >= 0]
-        if self.nodes == "self":
-            visible[:, group >= 0] &= np.eye(len(ids), dtype=bool)[:, group >= 0]
         position = np.array(predictors)
         return Sequences(
             torch.from_numpy(ids)[None],
@@ -175,12 +168,10 @@ def build(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Ranker
 
 def skip_layers(ranker: Ranker, count: int) -> Ranker:
     """Let the lower part end ``count`` layers earlier; the layers between are left out."""
-    from genrec.language_model.prompts import build_prompts
-    from genrec.language_model.split import SplitBackbone
-
     blocks = ranker.backbone.blocks
     n = ranker.config.context_layers
-    assert isinstance(n, int) and ranker.states is not None
+    assert isinstance(n, int)
+    assert ranker.states is not None
     last = len(blocks) - n
     del blocks[last - count : last]
     ranker.backbone.causal_lm.config.num_hidden_layers = len(blocks)

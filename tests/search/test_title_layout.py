@@ -260,7 +260,7 @@ def test_training_leaves_the_layers_below_as_they_were_read(backbone: str, tmp_p
     np.testing.assert_allclose(states.table, fresh.table, rtol=1e-3, atol=1e-3)
     model.save_pretrained(tmp_path / "run")
     (tmp_path / "run" / "title_states.safetensors").write_bytes(b"damaged")
-    with pytest.raises(GenRecError, match="title_states.safetensors cannot be read"):
+    with pytest.raises(GenRecError, match=r"title_states\.safetensors cannot be read"):
         GenRec.from_pretrained(tmp_path / "run")
 
 

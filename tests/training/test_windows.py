@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec
-from genrec.language_model.trie import build_trie
 from genrec.training import batches
 from genrec.training.batches import Collator
 from genrec.training.order import ByLength

@@ -143,7 +143,7 @@ class TokenLayout(Layout):
     sees_path = True
 
     def root_edge(self) -> list[int]:
-        return self.trie.root_edge().tolist()
+        return [int(token) for token in self.trie.root_edge()]
 
     def edge(self, child: int) -> Ints:
         return self.trie.edge(child).astype(np.int64)

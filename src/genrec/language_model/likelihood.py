@@ -157,8 +157,9 @@ class CatalogueLikelihood(nn.Module):
             sequences: the positions of the batch.
             targets: titles to predict. ``None`` trains on the tokens of ``labels`` instead, each
                 against the whole vocabulary, as in the paper.
-            labels: next token at each position, -100 where there is none, shape of ``sequences.ids``.
-                With ``targets`` only its number of entries matters (one per title).
+            labels: next token at each position, -100 where there is none, shape of
+                ``sequences.ids``. With ``targets`` only its number of entries matters (one per
+                title).
             num_items_in_batch: titles (or tokens) in the optimiser step that this batch belongs to.
 
         Returns:

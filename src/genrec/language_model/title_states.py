@@ -110,7 +110,7 @@ class TitleStates:
         return self.first_node + same_nodes(trie, self.trie)
 
     def __call__(self, rows: Ints) -> torch.Tensor:
-        """Return the states of rows, of the shape of ``rows`` and [hidden]; unread ones are read."""
+        """Return the states of rows, shape [..., hidden]; rows that are not known are read."""
         wanted = rows[~self.known[rows]]
         if len(wanted):
             self.read(np.unique(wanted))
@@ -163,8 +163,8 @@ class TitleStates:
             use_cache=True,
         )
         owner = torch.from_numpy(np.repeat(np.arange(len(ids)), sizes))
-        place = torch.from_numpy(self._place[rows])
-        self.table[torch.from_numpy(rows)] = states.to(self.table)[owner, place]
+        position = torch.from_numpy(self._place[rows])
+        self.table[torch.from_numpy(rows)] = states.to(self.table)[owner, position]
         self.known[rows] = True
 
     def extended(self, prompts: Prompts, trie: Trie) -> TitleStates:
@@ -194,8 +194,8 @@ class TitleStates:
             return None
         facts = (weights, backbone.dtype_name, backbone.quantized, self.split.lower_layers)
         digest = hashlib.sha256(repr((*facts, prompts.prefixes[0], prompts.suffix)).encode())
-        digest.update(np.ascontiguousarray(prompts.titles.tokens))
-        digest.update(np.ascontiguousarray(prompts.titles.offsets))
+        digest.update(prompts.titles.tokens.tobytes())
+        digest.update(prompts.titles.offsets.tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

@@ -21,15 +21,14 @@ from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import prepare_states
 from genrec.metrics import ndcg, target_ranks
-from genrec.model.ranker import Ranker, make_states, title_settings
+from genrec.model.ranker import Ranker
+from genrec.model.reading import context_layers, make_states, title_settings
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
-CONTEXT_LAYERS = 6
-"""Layers that see the history by default (docs/decisions/0013-titles-read-once.md)."""
 REPORTED_ROWS = 40
 """Users between two reports on a measurement of the likelihood."""
 
@@ -77,19 +76,6 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
-
-
-def context_layers(config: Config, layers: int) -> int | None:
-    """Resolve ``context_layers="auto"`` for a backbone with a number of layers.
-
-    It stands for :data:`CONTEXT_LAYERS`, but at most half of the layers, and for ``None`` where a
-    setting needs every token of the history.
-    """
-    if config.context_layers != "auto":
-        return config.context_layers
-    if config.reads_tokens or layers < 2:
-        return None
-    return min(CONTEXT_LAYERS, layers // 2)
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:

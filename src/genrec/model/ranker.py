@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import polars as pl
@@ -19,13 +19,13 @@ from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.decisions import locate_targets
+from genrec.language_model.layouts import Layout, Supervised, TitleLayout
 from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
-from genrec.language_model.layouts import Layout, Supervised, TitleLayout, TokenLayout
 from genrec.language_model.prior_mass import cumulative_mass
-from genrec.language_model.prompts import Prompts, build_prompts, end_token
-from genrec.language_model.split import SplitBackbone
+from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import TitleStates
+from genrec.model.reading import make_layout, make_prompts, title_settings
 from genrec.recommender import Influence, TopK
 from genrec.search.exact import SearchResult, search
 from genrec.search.explain import hidden_log_probs
@@ -85,9 +85,9 @@ class Ranker:
             prior: the fitted prior, or ``None``.
             states: the title states, if the configuration has context layers.
         """
-        prompts = _prompts(config, backbone, index)
+        prompts = make_prompts(config, backbone, index)
         likelihood = CatalogueLikelihood(
-            _layout(backbone, index, prompts, states),
+            make_layout(backbone, index, prompts, states),
             has_prior=prior is not None,
             rank=config.residual_rank,
             lm_weight=config.lm_weight,
@@ -372,10 +372,10 @@ class Ranker:
         return self._over(self.catalogue, self.index.offer(items, True), self.prior)
 
     def _over(self, catalogue: Catalogue, index: TitleIndex, prior: Prior | None) -> Ranker:
-        prompts, states = _prompts(self.config, self.backbone, index), self.states
+        prompts, states = make_prompts(self.config, self.backbone, index), self.states
         if states is not None and len(index.texts) > len(self.index.texts):
             states = states.extended(prompts, index.whole_trie())
-        layout = _layout(self.backbone, index, prompts, states)
+        layout = make_layout(self.backbone, index, prompts, states)
         return replace(
             self,
             catalogue=catalogue,
@@ -384,35 +384,3 @@ class Ranker:
             prior=prior,
             likelihood=self.likelihood.over(layout),
         )
-
-
-def _prompts(config: Config, backbone: Backbone, index: TitleIndex) -> Prompts:
-    return build_prompts(
-        backbone.tokenizer, index.titles, template=config.template, max_tokens=config.max_tokens
-    )
-
-
-def _layout(
-    backbone: Backbone, index: TitleIndex, prompts: Prompts, states: TitleStates | None
-) -> Layout:
-    if states is None:
-        return TokenLayout(backbone, index.trie, prompts)
-    return TitleLayout(index.trie, states)
-
-
-def make_states(config: Config, backbone: Backbone, index: TitleIndex) -> TitleStates | None:
-    """Return an empty table of title states, or ``None`` if all layers read all tokens.
-
-    Raises:
-        BackboneError: the backbone has too few layers for ``context_layers``.
-    """
-    if not isinstance(config.context_layers, int):
-        return None
-    split = SplitBackbone(backbone, config.context_layers)
-    return TitleStates(split, _prompts(config, backbone, index), index.whole_trie())
-
-
-def title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:
-    """Return the arguments of :meth:`TitleIndex.build` that shorten and terminate titles."""
-    end = end_token(backbone.tokenizer)
-    return {"form": config.titles, "limit": config.title_tokens, "end": end}

@@ -32,7 +32,8 @@ from genrec.language_model.devices import isolated_random, runnable_dtype
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.title_index import TitleIndex
 from genrec.model.model_card import model_card
-from genrec.model.ranker import Ranker, make_states
+from genrec.model.ranker import Ranker
+from genrec.model.reading import make_states
 from genrec.processes import is_main
 
 FORMAT = 3

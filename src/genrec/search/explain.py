@@ -2,9 +2,9 @@
 
 The prompt's keys and values are computed once. One pass then runs the prompt's last position and
 the title's positions again, for every requested item and every hidden part. A mask hides the
-columns of the hidden title from these copies. What later titles took over from the hidden one remains; the
-benchmark compares the result with prompts that never contained it. The prior is recomputed without
-the hidden item.
+columns of the hidden title from these copies. What later titles took over from the hidden one
+remains; the benchmark compares the result with prompts that never contained it. The prior is
+recomputed without the hidden item.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Collator:
         parts = [self._part(window) for window in windows]
         sequences = self.layout.sequences(parts)
         items = np.concatenate([part.items[-part.targets :] for part in parts])
-        found = {"sequences": sequences, "targets": None, "titles": len(items)}
+        found: dict[str, Any] = {"sequences": sequences, "targets": None, "titles": len(items)}
         if self.loss != "catalogue":
             return found | {"labels": self._token_labels(sequences, parts)}
         places = [
