@@ -118,18 +118,24 @@ def export(
     """Export the language model with its adapter merged in, as a transformers checkpoint."""
     from genrec.workflows.runs import export_run
 
-    export_run(run, out)
+    context_layers = export_run(run, out)
+    if context_layers:
+        print(
+            f"Note: in this run only the last {context_layers} layers see a history, as one "
+            "position for each title. Plain transformers runs all layers over all tokens, so its "
+            "scores are not the run's."
+        )
     print(f'{out}: exported; load it with AutoModelForCausalLM.from_pretrained("{out}")')
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
-    minutes: Annotated[float, typer.Option(help="Time of the training steps in minutes.")] = 5.0,
+    minutes: Annotated[float, typer.Option(help="Time of the training steps in minutes.")] = 3.0,
     users: Users = 400,
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Download MovieLens-100K and SmolLM2-135M, train, evaluate and recommend (10 minutes)."""
+    """Download MovieLens-100K and SmolLM2-135M, train, evaluate and recommend (5 minutes)."""
     from genrec.workflows.demo import run_demo
 
     result = run_demo(

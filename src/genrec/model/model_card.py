@@ -16,6 +16,9 @@ HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Ids of the known backbones on the Hugging Face Hub."""
 SHOWN = ("HR@10", "NDCG@10")
 """Metrics in the table of a card."""
+_CUT = """Titles are read once: only the last {n} layers see the history, as one position for each
+  title. Plain transformers and PEFT load the weights, but run all layers over all tokens. Their
+  scores are therefore not those of this model; GenRec's are."""
 Metrics = Mapping[str, Mapping[str, Any]]
 """The entries of metrics.json by the name of the model."""
 
@@ -114,12 +117,14 @@ def _kept(training: Mapping[str, Any]) -> str:
 
 
 def _weights(config: Config) -> str:
+    note = f"\n- {_CUT.format(n=config.context_layers)}" if config.context_layers else ""
     if config.tuning == "full":
-        return "Weights: full fine-tuning, in `backbone/` (plain transformers files)"
-    where = f"the last {config.trained_layers} layers" if config.trained_layers else "all layers"
+        return "Weights: full fine-tuning, in `backbone/` (plain transformers files)" + note
+    limits = [n for n in (config.trained_layers, config.context_layers) if isinstance(n, int)]
+    where = f"the last {min(limits)} layers" if limits else "all layers"
     return (
         f"Adapter: LoRA rank {config.lora_rank}, alpha {config.lora_alpha}, {where}, in `adapter/` "
-        "(plain PEFT files)"
+        f"(plain PEFT files){note}"
     )
 
 
@@ -149,11 +154,12 @@ def export_card(name: str, info: Mapping[str, Any], config: Config, prompt: str)
 It is only a part of the recommender, in which it corrects the prior {config.prior}. The prior is
 not in this folder. For recommendations load the run itself with `GenRec.from_pretrained`.
 """
+    cut = f"\n{_CUT.format(n=config.context_layers)}\n" if config.context_layers else ""
     return f"""# The language model of {name}
 
 This is {config.backbone}, fine-tuned by GenRec on {info["data"]["name"]}, with the adapter merged
 in. It is a plain transformers checkpoint.
-{beside}
+{beside}{cut}
 This is a prompt of the run. The model continues it with a title and a line break:
 
 ```

@@ -108,7 +108,9 @@ class PretrainedModel:
     def export(self, folder: str | Path) -> None:
         """Write the language model with its adapter merged in, as a transformers checkpoint.
 
-        The prior and the residual are not exported, because transformers has no such parts.
+        The prior and the residual are not exported, because transformers has no such parts. Plain
+        transformers also runs all layers over all tokens of a history, so that a model with context
+        layers gives other scores there.
 
         Raises:
             RunError: The folder exists and is not empty.

@@ -101,8 +101,12 @@ def logged(path: Path) -> Iterator[None]:
         log.setLevel(level)
 
 
-def export_run(folder: Path, out: Path) -> None:
+def export_run(folder: Path, out: Path) -> int | None:
     """Export the language model of a run as a transformers checkpoint with a model card.
+
+    Returns:
+        The number of the run's context layers, which plain transformers does not know; ``None`` if
+        all layers read all tokens.
 
     Raises:
         RunError: ``folder`` holds no complete run, or ``out`` exists.
@@ -112,6 +116,8 @@ def export_run(folder: Path, out: Path) -> None:
     prompt = model.prompt_text(model.catalogue.titles[:1], by="title")
     card = export_card(folder.name, model.info, model.ranker.config, prompt)
     write_text(out / "README.md", card)
+    states = model.ranker.states
+    return None if states is None else states.split.context_layers
 
 
 def load_run(folder: Path) -> tuple[GenRec, Dataset]:
