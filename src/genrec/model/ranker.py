@@ -26,6 +26,7 @@ from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import TitleStates
 from genrec.model.reading import make_layout, make_prompts, title_settings
+from genrec.processes import one_blas_thread
 from genrec.recommender import Influence, TopK
 from genrec.search.exact import SearchResult, search
 from genrec.search.explain import hidden_log_probs
@@ -186,7 +187,7 @@ class Ranker:
             self.likelihood,
             prompts,
             k,
-            probabilities=None if self.prior is None else self.prior.probabilities(histories),
+            probabilities=self._prior_probabilities(histories),
             candidates=candidates,
             known=[each or self._template for each in known or [None] * len(prompts)],
             keep=keep,
@@ -300,9 +301,14 @@ class Ranker:
         return unseen if candidates is None else unseen & candidates
 
     def _cumulative_prior(self, histories: Histories) -> Floats | None:
+        q = self._prior_probabilities(histories)
+        return None if q is None else cumulative_mass(self.index.trie, q)
+
+    def _prior_probabilities(self, histories: Histories) -> Floats | None:
         if self.prior is None:
             return None
-        return cumulative_mass(self.index.trie, self.prior.probabilities(histories))
+        with one_blas_thread():
+            return self.prior.probabilities(histories)
 
     def _check_offered(self, items: Items) -> None:
         for item in items[~self.index.offered[items]].tolist():

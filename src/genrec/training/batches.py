@@ -13,6 +13,7 @@ from genrec.data.histories import Histories
 from genrec.language_model.decisions import locate_targets
 from genrec.language_model.layouts import Layout, Sequences, Supervised
 from genrec.language_model.prior_mass import SparseSums, cumulative_mass
+from genrec.processes import one_blas_thread
 from genrec.training.windows import Window
 
 DENSE_ITEMS = 100_000
@@ -90,5 +91,6 @@ class Collator:
             return SparseSums.of(
                 self.layout.trie, [prior.training_shares(*place) for place in places]
             )
-        q = [prior.training_probabilities(*place) for place in places]
+        with one_blas_thread():
+            q = [prior.training_probabilities(*place) for place in places]
         return cumulative_mass(self.layout.trie, np.concatenate(q))
