@@ -360,6 +360,9 @@ def lower_state(model: GenRec, tokens: Prefix, *, whole: bool = False) -> torch.
 def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:
     """Compare the lists of the search with brute force over the whole catalogue (float32)."""
     wrong, worst, n_items = 0, 0.0, len(model.catalogue)
+    if model.ranker.states is not None:  # a run that was trained in bfloat16 stores such states
+        model.ranker.states.known[:] = False
+        model.ranker.states.read()
     rows = np.random.default_rng(1).permutation(len(histories))[:users]
     sample = histories.select(rows)
     top = model.recommend_batch(sample, K)

@@ -70,9 +70,9 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
         check_architecture(backbone, config.max_tokens, longest)
     layers = context_layers(config, len(backbone.blocks))
     config = config.model_copy(update={"context_layers": layers})
+    states = make_states(config, backbone, index)  # refuses too many layers before the prior's fit
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
         prior = fit_prior(kind, train.histories, len(train.catalogue))
-    states = make_states(config, backbone, index)
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
