@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -323,12 +324,13 @@ def states_of_titles(
     """
     titles, states = model.ranker.prompts.titles, model.ranker.states
     assert states is not None
-    context = [lower_state(model, (), whole=True)]
+    context = [lower_states(model, ())]
     context += [
-        lower_state(model, tuple(titles[item].tolist())) for item in model.ranker.recent(history)
+        lower_states(model, tuple(titles[item].tolist()))[-1:]
+        for item in model.ranker.recent(history)
     ]
     prompt = torch.cat(context)
-    rows = [torch.cat([prompt, lower_state(model, start)]) for start in starts if start]
+    rows = [torch.cat([prompt, lower_states(model, start)[-1:]]) for start in starts if start]
     found = [states.split.upper(prompt[None], attention_mask=causal(len(prompt)))[0, -1]]
     for at in range(0, len(rows), 64):
         part = torch.stack(rows[at : at + 64])
@@ -341,20 +343,15 @@ def causal(size: int) -> torch.Tensor:
     return torch.full((size, size), torch.finfo(torch.float32).min).triu(1)[None, None]
 
 
-LOWER: dict[tuple[int, Prefix], torch.Tensor] = {}
-
-
-def lower_state(model: GenRec, tokens: Prefix, *, whole: bool = False) -> torch.Tensor:
-    """Return the last state (or all) of the prefix and some tokens below the context layers."""
+@cache
+def lower_states(model: GenRec, tokens: Prefix) -> torch.Tensor:
+    """Return the states of the prefix and some tokens after it, below the context layers."""
     states = model.ranker.states
     assert states is not None
-    if (id(model), tokens) not in LOWER:
-        ids = torch.tensor([[*model.ranker.prompts.prefixes[0], *tokens]])
-        decoder: Any = model.ranker.backbone.causal_lm.get_decoder()
-        layers = decoder(ids, output_hidden_states=True).hidden_states
-        LOWER[id(model), tokens] = layers[states.split.lower_layers][0]
-    found = LOWER[id(model), tokens]
-    return found if whole else found[-1:]
+    ids = torch.tensor([[*model.ranker.prompts.prefixes[0], *tokens]])
+    decoder: Any = model.ranker.backbone.causal_lm.get_decoder()
+    layers = decoder(ids, output_hidden_states=True).hidden_states
+    return layers[states.split.lower_layers][0]  # type: ignore[no-any-return]
 
 
 def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]:

@@ -51,17 +51,17 @@ class EveryToken(TitleStates):
         super().__init__(states.split, states.prompts, states.trie)
         prefix, titles = len(self.prompts.prefixes[0]), self.prompts.titles
         rows = prefix + len(titles.tokens)
-        self.table = torch.zeros(rows, self.hidden_size, dtype=self.table.dtype)
+        self.table = torch.zeros(rows, self.table.shape[1], dtype=self.table.dtype)
         self.known = np.zeros(rows, bool)
         title = np.repeat(np.arange(len(titles)), titles.lengths)
         place = np.arange(len(titles.tokens)) - titles.offsets[title]
         self._sequence = np.append(np.full(prefix, -1), title)
         self._place = np.append(np.arange(prefix), place)
 
-    def rows(self, item: int, count: int | None = None) -> Ints:
-        """Return the rows of the first tokens of a title (all if ``None``)."""
-        first = len(self.prompts.prefixes[0]) + int(self.prompts.titles.offsets[item])
-        return np.arange(first, first + (count or int(self.prompts.titles.lengths[item])))
+    def rows(self, item: int) -> Ints:
+        """Return the rows of a title's tokens."""
+        first, stop = self.prompts.titles.offsets[item : item + 2]
+        return len(self.prompts.prefixes[0]) + np.arange(first, stop)
 
 
 class VariantLayout(TitleLayout):
@@ -78,7 +78,7 @@ class VariantLayout(TitleLayout):
         self, trie: Trie, states: TitleStates, history: str, nodes: str, places: str
     ) -> None:
         super().__init__(trie, states)
-        self.every = EveryToken(states)
+        self.states = self.every = EveryToken(states)
         self.every.read()
         self.history, self.nodes, self.places_by = history, nodes, places
 
@@ -96,15 +96,7 @@ class VariantLayout(TitleLayout):
             places = np.arange(len(ids))
             visible |= (group >= 0) & (group == group[:, None]) & (places <= places[:, None])
         visible |= np.eye(len(ids), dtype=bool)
-        position = np.array(predictors)
-        return Sequences(
-            torch.from_numpy(ids)[None],
-            np.array([len(ids)]),
-            np.zeros(len(position), np.int64),
-            position,
-            torch.from_numpy(place)[None],
-            torch.from_numpy(visible)[None, None],
-        )
+        return Sequences.one_row(ids, place, visible, np.array(predictors))
 
     def _add(
         self, flat: list[Any], predictors: list[int], number: int, part: Supervised, start: int
@@ -137,14 +129,6 @@ class VariantLayout(TitleLayout):
                 flat.append((row, number, at, -1, order))
                 order += 1
             place += length if by_offset else 1
-
-    def hidden(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        visible = inputs["visible"]
-        return self.states.split.upper(
-            self.every(ids.numpy()),
-            position_ids=inputs["positions"],
-            attention_mask=self._mask(visible),
-        )
 
 
 def build(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Ranker, Any, float]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from brute import title_log_prob
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories
 
@@ -41,26 +42,11 @@ def with_hidden(model: GenRec, history: list[int], target: int, place: int) -> f
     states = model.ranker.backbone.hidden(
         torch.tensor([ids]), attention_mask=mask, position_ids=torch.tensor([positions])
     )[0, n:]
-    closed = [each.tolist() for each in prompts.titles]
-    likelihood, q = model.ranker.likelihood, None
+    q = None
     if model.ranker.prior is not None:
         rest = [item for i, item in enumerate(history) if i != place]
         q = model.ranker.prior.probabilities(Histories.from_lists([rest]))[0]
-    total = 0.0
-    for depth, token in enumerate(title):
-        below = [i for i in range(len(closed)) if closed[i][:depth] == title[:depth]]
-        options = sorted({closed[i][depth] for i in below})
-        state = states[depth]
-        if likelihood.residual is not None:
-            inner = torch.tensor(int(depth > 0))
-            factor = likelihood.lm_weight / likelihood.row_norm
-            state = factor * likelihood.residual(state[None], inner[None])[0]
-        logits = likelihood.backbone.output_weight[options] @ state
-        if q is not None:
-            mass = [sum(q[i] for i in below if closed[i][depth] == t) for t in options]
-            logits = logits + torch.tensor(np.log(mass), dtype=torch.float32)
-        total += float(logits.log_softmax(0)[options.index(token)])
-    return total
+    return title_log_prob(model, target, lambda beginning: states[len(beginning)], q)
 
 
 def test_effects_equal_masked_forward_passes(model: GenRec) -> None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from alike import assert_same_lists
+from brute import title_log_prob
 from conftest import TINY, make_dataset, make_titles, save_tokenizer
 from genrec import GenRec, GenRecError, Histories, leave_last_out
 from genrec.language_model import title_states
 
 LAYERS = 4
 DATA = make_dataset()
-Closed = list[list[int]]
 
 
 @pytest.fixture(scope="module")
@@ -77,29 +77,6 @@ def prompt_states(model: GenRec, history: list[int], n: int) -> torch.Tensor:
     return torch.cat([lower_states(model, [], n), *ends, suffix])
 
 
-@torch.no_grad()
-def score(model: GenRec, target: int, n: int, states: Any, q: np.ndarray | None) -> float:
-    """Sum the log-probabilities of a title's tokens; ``states`` gives the state at each depth."""
-    closed = [title.tolist() for title in model.ranker.prompts.titles]
-    likelihood, title, total = model.ranker.likelihood, closed[target], 0.0
-    for depth, token in enumerate(title):
-        below = [i for i in range(len(closed)) if closed[i][:depth] == title[:depth]]
-        options = sorted({closed[i][depth] for i in below})
-        if len(options) == 1:
-            continue
-        state = states(title[:depth])
-        if likelihood.residual is not None:
-            inner = torch.tensor(int(depth > 0))
-            factor = likelihood.lm_weight / likelihood.row_norm
-            state = factor * likelihood.residual(state[None], inner[None])[0]
-        logits = likelihood.backbone.output_weight[options] @ state
-        if q is not None:
-            mass = [sum(q[i] for i in below if closed[i][depth] == t) for t in options]
-            logits = logits + torch.tensor(np.log(mass), dtype=torch.float32)
-        total += float(logits.log_softmax(0)[options.index(token)])
-    return total
-
-
 def brute_force(model: GenRec, history: list[int], target: int, n: int) -> float:
     """log p(target | history) from one plain causal pass for each decision."""
     prompt, q = prompt_states(model, history, n), prior_of(model, history)
@@ -108,7 +85,7 @@ def brute_force(model: GenRec, history: list[int], target: int, n: int) -> float
         own = [lower_states(model, beginning, n)[-1:]] if beginning else []
         return upper(model, torch.cat([prompt, *own]), n)[-1]
 
-    return score(model, target, n, state, q)
+    return title_log_prob(model, target, state, q)
 
 
 def prior_of(model: GenRec, history: list[int]) -> np.ndarray | None:
@@ -182,7 +159,7 @@ def test_effects_equal_passes_in_which_a_mask_hides_an_item(
             return upper(model, copies, n, visible, places)[-1 if beginning else -2]
 
         rest = [other for other in history if other != item]
-        hidden = score(model, target, n, state, prior_of(model, rest))
+        hidden = title_log_prob(model, target, state, prior_of(model, rest))
         assert effects[titles[item]] == pytest.approx(whole - hidden, abs=2e-4)
 
 

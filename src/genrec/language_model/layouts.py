@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -52,6 +53,25 @@ class Sequences:
     position: Ints
     positions: torch.Tensor | None = None
     visible: torch.Tensor | None = None
+
+    @classmethod
+    def one_row(cls, ids: Ints, places: Ints, visible: Mask, position: Ints) -> Self:
+        """Return positions that share one row.
+
+        Args:
+            ids: ids of the positions, shape [positions].
+            places: place of each in its prompt, shape [positions].
+            visible: positions that each sees, shape [positions, positions].
+            position: position of the state that predicts each decision, shape [decisions].
+        """
+        return cls(
+            torch.from_numpy(ids)[None],
+            np.array([len(ids)]),
+            np.zeros(len(position), np.int64),
+            position,
+            torch.from_numpy(places)[None],
+            torch.from_numpy(visible)[None, None],
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,6 @@ class Layout(ABC):
     def sequences(self, parts: Sequence[Supervised]) -> Sequences:
         """Lay out histories with their targets, for training and scoring."""
 
-    @abstractmethod
     def hidden(
         self,
         ids: torch.Tensor,
@@ -130,6 +149,16 @@ class Layout(ABC):
         Returns:
             Final hidden states, shape [rows, positions, hidden].
         """
+        return self._run(
+            ids,
+            position_ids=None if positions is None else positions.to(self.backbone.device),
+            attention_mask=None if visible is None else self._mask(visible),
+            past_key_values=cache,
+        )
+
+    @abstractmethod
+    def _run(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Run ids with further arguments of the decoder."""
 
     def _mask(self, visible: torch.Tensor) -> torch.Tensor:
         dtype = self.backbone.output_weight.dtype
@@ -160,10 +189,9 @@ class TokenLayout(Layout):
         titles, rows, row, position = self.trie.titles, [], [], []
         for number, part in enumerate(parts):
             before, targets = np.split(part.items, [len(part.items) - part.targets])
-            tokens = [*self.prompts.prefixes[part.variant], *_joined(titles, before)]
-            tokens += self.prompts.suffix
+            tokens = self.prompts.encode(before, variant=part.variant)
             for item in targets:
-                places = self.trie.depth[self.trie.child_parent[self.trie.decisions(item)]] - 1
+                _, places = self.path(item)
                 row += [number] * len(places)
                 position += (len(tokens) + places).tolist()
                 tokens += titles[item].tolist()
@@ -172,22 +200,9 @@ class TokenLayout(Layout):
         ids = torch.tensor([[*each, *[0] * (lengths.max() - len(each))] for each in rows])
         return Sequences(ids, lengths, np.array(row), np.array(position))
 
-    def hidden(
-        self,
-        ids: torch.Tensor,
-        *,
-        positions: torch.Tensor | None = None,
-        visible: torch.Tensor | None = None,
-        cache: DynamicCache | None = None,
-    ) -> torch.Tensor:
-        device = self.backbone.device
-        return self.backbone.hidden(
-            ids.to(device),
-            position_ids=None if positions is None else positions.to(device),
-            attention_mask=None if visible is None else self._mask(visible),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+    def _run(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        cached = inputs["past_key_values"] is not None
+        return self.backbone.hidden(ids.to(self.backbone.device), use_cache=cached, **inputs)
 
 
 class TitleLayout(Layout):
@@ -230,10 +245,11 @@ class TitleLayout(Layout):
     def sequences(self, parts: Sequence[Supervised]) -> Sequences:
         """Lay out all histories in one row, behind one prefix that all of them see."""
         prefix, suffix = self.prompts.prefixes[0], self.prompts.suffix
-        blocks, predictors, end = [_block(prefix, -1, len(prefix), context=True)], [], len(prefix)
+        predictors, end = [], len(prefix)
+        blocks = [_block(prefix, -1, np.arange(end), context=True)]
         for number, part in enumerate(parts):
             before = len(part.items) - part.targets
-            context = np.append(self.states.end_rows[part.items[:-1]], suffix).astype(np.int64)
+            context = np.append(self.states.first_end + part.items[:-1], suffix).astype(np.int64)
             target, child = self.trie.paths(part.items[before:])
             node = self.trie.child_parent[child]
             inner = np.flatnonzero(np.append(False, target[1:] == target[:-1]))
@@ -242,7 +258,8 @@ class TitleLayout(Layout):
             predictor[predictor < end] = len(prefix) - 1
             predictor[inner] = end + len(context) + np.arange(len(inner))
             seen = len(prefix) + before + len(suffix) + target[inner]
-            blocks.append(_block(context, number, len(prefix) + len(context), context=True))
+            places = len(prefix) + np.arange(len(context))
+            blocks.append(_block(context, number, places, context=True))
             blocks.append(_block(self._node_rows[node[inner]], number, seen, context=False))
             predictors.append(predictor)
             end += len(context) + len(inner)
@@ -250,55 +267,23 @@ class TitleLayout(Layout):
         same = (owner == owner[:, None]) | (owner == -1)
         earlier = (place < place[:, None]) & context
         visible = (same & earlier) | np.eye(len(ids), dtype=bool)
-        position = np.concatenate(predictors)
-        return Sequences(
-            torch.from_numpy(ids)[None],
-            np.array([len(ids)]),
-            np.zeros(len(position), np.int64),
-            position,
-            torch.from_numpy(place)[None],
-            torch.from_numpy(visible)[None, None],
-        )
+        return Sequences.one_row(ids, place, visible, np.concatenate(predictors))
 
-    def hidden(
-        self,
-        ids: torch.Tensor,
-        *,
-        positions: torch.Tensor | None = None,
-        visible: torch.Tensor | None = None,
-        cache: DynamicCache | None = None,
-    ) -> torch.Tensor:
-        past = 0 if cache is None else cache.get_seq_length()
-        wide = ids.shape[1]
-        if positions is None:
-            positions = torch.arange(past, past + wide)[None]
-        if visible is None:
-            visible = torch.ones(wide, past + wide, dtype=torch.bool).tril(past)[None, None]
-        return self.states.split.upper(
-            self.states(ids.cpu().numpy()),
-            position_ids=positions.to(self.backbone.device),
-            attention_mask=self._mask(visible),
-            past_key_values=cache,
-        )
+    def _run(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        return self.states.split.upper(self.states(ids.cpu().numpy()), **inputs)
 
 
-def _block(ids: ArrayLike, owner: int, places: Ints | int, *, context: bool) -> Block:
+def _block(ids: ArrayLike, owner: int, places: Ints, *, context: bool) -> Block:
     """Describe positions of one history.
 
     Args:
         ids: their ids.
         owner: number of the history; -1 is the prefix of all.
-        places: place of each in its prompt, or the place after the last one.
+        places: place of each in its prompt.
         context: whether later positions see them.
 
     Returns:
         Ids, owners, places and whether they are context, one entry for each position.
     """
     rows = np.asarray(ids, np.int64)
-    if isinstance(places, int):
-        places = np.arange(places - len(rows), places)
     return rows, np.full(len(rows), owner), places, np.full(len(rows), context)
-
-
-def _joined(titles: TitleTokens, items: Items) -> list[int]:
-    return [token for item in items for token in titles[item].tolist()]

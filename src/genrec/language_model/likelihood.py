@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from genrec.arrays import Floats32
+from genrec.language_model.backbone import Backbone
 from genrec.language_model.decisions import Choices, Targets
 from genrec.language_model.layouts import Layout, Sequences
 from genrec.language_model.residual import Residual, Temperature, segment_log_softmax
-from genrec.language_model.trie import ROOT
+from genrec.language_model.trie import ROOT, Trie
 
 
 class CatalogueLikelihood(nn.Module):
@@ -51,7 +52,7 @@ class CatalogueLikelihood(nn.Module):
             temperature: divides the logits in training (see :class:`Temperature`).
         """
         super().__init__()
-        self.layout, self.trie, self.backbone = layout, layout.trie, layout.backbone
+        self.layout = layout
         self.language_model = self.backbone.model  # registers the parameters with torch
         self.lm_weight = lm_weight
         self.prior_weight: nn.Parameter | None = None
@@ -69,8 +70,18 @@ class CatalogueLikelihood(nn.Module):
     def over(self, layout: Layout) -> CatalogueLikelihood:
         """Return a model with the same weights over another trie."""
         other = copy(self)
-        other.layout, other.trie = layout, layout.trie
+        other.layout = layout
         return other
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model."""
+        return self.layout.backbone
+
+    @property
+    def trie(self) -> Trie:
+        """The items that can be recommended."""
+        return self.layout.trie
 
     def child_log_probs(
         self, hidden: torch.Tensor, chosen: Choices, prior: Floats32 | None

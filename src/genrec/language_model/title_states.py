@@ -86,11 +86,6 @@ class TitleStates:
         )
 
     @property
-    def hidden_size(self) -> int:
-        """Width of the states."""
-        return int(self.table.shape[1])
-
-    @property
     def prefix_rows(self) -> Ints:
         """Rows of the template's prefix."""
         return np.arange(len(self.prompts.prefixes[0]))
