@@ -50,3 +50,21 @@ def test_config_is_frozen_and_round_trips() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 4
     assert Config.create(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"context_layers": "some"},
+            r"^setting 'context_layers': [^;]* or [^;]*'auto'[^;]*'some'\)$",
+        ),
+        (
+            {"context_layers": 4, "prior": "none", "loss": "all-tokens"},
+            r"^a loss other than catalogue [^;]*; set context_layers=null$",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_once(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.create(**settings)

@@ -323,13 +323,17 @@ def invalid_settings(error: ValidationError, known: Collection[str]) -> ConfigEr
         error: what Pydantic found.
         known: names of the settings.
     """
-    problems = []
+    problems: list[str] = []
+    wrong: dict[str, tuple[list[str], object]] = {}  # one entry for all types that a setting may be
     for item in error.errors():
-        key = ".".join(map(str, item["loc"])) or "settings"
         if item["type"] == "extra_forbidden":
-            problems.append(_unknown_setting(key, known))
+            problems.append(_unknown_setting(str(item["loc"][0]), known))
+        elif not item["loc"]:  # settings that do not go together
+            problems.append(item["msg"].removeprefix("Value error, "))
         else:
-            problems.append(f"setting {key!r}: {item['msg']} (got {item['input']!r})")
+            wrong.setdefault(str(item["loc"][0]), ([], item["input"]))[0].append(item["msg"])
+    for key, (reasons, value) in wrong.items():
+        problems.append(f"setting {key!r}: {' or '.join(reasons)} (got {value!r})")
     return ConfigError("; ".join(problems))
 
 
