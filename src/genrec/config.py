@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from inspect import Parameter, Signature
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from genrec.errors import ConfigError
 
@@ -34,6 +42,13 @@ PAPER_SETTINGS: dict[str, Any] = {
 """Hyperparameters of arXiv 2307.00457 that differ from GenRec's own defaults."""
 
 
+def _split_names(value: Any) -> Any:
+    """Turn ``"a,b"`` into a tuple; ``"auto"`` stays."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    return tuple(name.strip() for name in value.split(","))
+
+
 class Settings(TypedDict, total=False):
     """All fields of :class:`Config` except ``backbone``, for editors and type checkers."""
 
@@ -49,7 +64,8 @@ class Settings(TypedDict, total=False):
     history_length: int
     max_tokens: int
     prior: str
-    lm_weight: float
+    experts: Literal["auto"] | str | tuple[str, ...]
+    lm_weight: Literal["auto"] | float
     residual_rank: int
     decoding: Literal["exact", "beam"]
     beams: int
@@ -145,14 +161,18 @@ class Config(BaseModel):
     prior: str = Field(
         "auto",
         description="distribution over items that the language model corrects: pooled, "
-        "transitions, cooccurrence, popularity, sasrec or none; auto: pooled, or transitions if "
-        "the catalogue is too large for pooled",
+        "transitions, cooccurrence, popularity or none; auto: pooled, or transitions if the "
+        "catalogue is too large for pooled",
     )
-    lm_weight: float = Field(
-        1.0,
-        ge=0,
+    experts: Annotated[Literal["auto"] | tuple[str, ...], BeforeValidator(_split_names)] = Field(
+        "auto",
+        description="parts of the pooled prior: names such as transitions,text,sasrec; auto: those "
+        "that help on validation users",
+    )
+    lm_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
         description="factor of the residual, the correction that the language model adds to the "
-        "prior",
+        "prior; auto: fitted on validation users after training, 1 without any",
     )
     residual_rank: int = Field(
         32, ge=1, description="rank of the projection that computes the residual"

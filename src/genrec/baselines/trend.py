@@ -8,6 +8,7 @@ This is the situation of a global-time split, and of a service in use.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy as np
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import PriorRecommender
 from genrec.collaborative.counts import ages, smoothed_popularity
-from genrec.collaborative.pool import POOL_CELLS, POOL_POSITIONS, fit_pool, pooled
+from genrec.collaborative.fusion import CELLS, USERS, Examples, Weights, fit_weights
+from genrec.collaborative.pool import pooled
 from genrec.collaborative.transitions import TransitionPrior
 from genrec.data.histories import Histories, common_clock, count_before
 
@@ -43,10 +45,10 @@ class _TrendPool:
     transitions: TransitionPrior
     recent: Floats
     """Recent popularity for each half-life, shape [len(HALF_LIVES), items]; rows sum to 1."""
-    weights: Floats
+    weights: Weights
 
     def fit(self, histories: Histories, n_items: int) -> Self:
-        self.weights = np.eye(2 + len(HALF_LIVES))[0]
+        self.weights = Weights.first(2 + len(HALF_LIVES))
         if common_clock(histories):
             self._fit_weights(histories, n_items)
         return self._count(histories, n_items)
@@ -58,7 +60,7 @@ class _TrendPool:
         before = histories.head(back, known[back])
         new = [item not in row for row, item in zip(before, targets, strict=True)]
         drawn = np.random.default_rng(0).permutation(np.flatnonzero(new))
-        drawn = drawn[: min(POOL_POSITIONS, POOL_CELLS // n_items)]
+        drawn = drawn[: min(USERS, CELLS // n_items)]
         if not len(drawn):
             return
         past = np.flatnonzero(known)
@@ -66,7 +68,9 @@ class _TrendPool:
         rows = before.select(drawn)
         experts = self._experts(rows)
         scores = np.array([np.broadcast_to(each, experts[0].shape) for each in experts], np.float32)
-        self.weights = fit_pool(scores, targets[drawn].astype(np.int64), ~rows.seen(n_items))
+        alike = np.ones(len(drawn), np.int64)  # one set of weights for all lengths
+        chosen = targets[drawn].astype(np.int64)
+        self.weights = fit_weights(Examples(scores, chosen, ~rows.seen(n_items), alike))
 
     def _count(self, histories: Histories, n_items: int) -> Self:
         self.transitions = TransitionPrior().fit(histories, n_items)
@@ -83,12 +87,15 @@ class _TrendPool:
 
     def probabilities(self, histories: Histories) -> Floats:
         seen = histories.seen(len(self.transitions.counts))
-        return pooled(self.weights, self._experts(histories), seen, self.transitions.repeat_rate)
+        weights = self.weights.of(np.ones(len(histories), np.int64))
+        return pooled(weights, self._experts(histories), seen, self.transitions.repeat_rate)
 
     def arrays(self) -> Arrays:
-        return {**self.transitions.arrays(), "recent": self.recent, "weights": self.weights}
+        weights = self.weights.base
+        return {**self.transitions.arrays(), "recent": self.recent, "weights": weights}
 
     def restore(self, arrays: Arrays) -> Self:
         self.transitions = TransitionPrior().restore(arrays)
-        self.recent, self.weights = arrays["recent"], arrays["weights"]
+        self.recent, base = arrays["recent"], arrays["weights"]
+        self.weights = replace(Weights.first(len(base)), base=base)
         return self

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from genrec.arrays import Arrays, Floats, Items
+from genrec.collaborative.counts import item_counts
 from genrec.collaborative.matrix import interaction_matrix, matrix_arrays, restored_matrix
 from genrec.data.catalogue import By, Catalogue
 from genrec.data.dataset import Dataset
@@ -56,9 +57,8 @@ class FromScores(ABC):
     def learn_from(self, train: Dataset) -> None:
         """Store the catalogue and the number of training interactions of each item."""
         self._catalogue = train.catalogue
-        self._item_counts: Floats | None = np.bincount(
-            train.histories.items, minlength=len(train.catalogue)
-        ).astype(np.float64)
+        counts = item_counts(train.histories, len(train.catalogue))
+        self._item_counts: Floats | None = counts
 
     @property
     @abstractmethod
@@ -188,8 +188,6 @@ ROW_BLOCK = 1024
 class Distribution(Protocol):
     """The part of :class:`.Prior` that makes it a recommender of its own."""
 
-    def fit(self, histories: Histories, n_items: int) -> Self: ...
-
     def probabilities(self, histories: Histories) -> Floats: ...
 
     def arrays(self) -> Arrays: ...
@@ -204,7 +202,8 @@ class PriorRecommender(Scoring):
     _prior: Distribution
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
-        self._prior.fit(train.histories, len(train.catalogue))
+        prior: Any = self._prior
+        prior.fit(train.histories, len(train.catalogue))
 
     def scores(self, histories: Histories) -> Scores:
         return np.log(self._prior.probabilities(histories))

@@ -22,11 +22,13 @@ from genrec.collaborative.counts import (
     discount_repeats,
     extended_counts,
     extended_matrix,
+    item_counts,
     repeat_rate,
     smoothed_popularity,
 )
 from genrec.collaborative.matrix import matrix_arrays, restored_matrix
 from genrec.collaborative.sparse import SparseDistributions, changed_shares
+from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 
 GAPS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 10))
@@ -144,7 +146,7 @@ class CooccurrencePrior:
         return self.counts
 
     def fit(self, histories: Histories, n_items: int) -> Self:
-        self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
+        self.counts = item_counts(histories, n_items)
         self.repeat_rate = repeat_rate(histories)
         by_gap = count_by_gap(histories, n_items)
         self.weights = self._choose_weights(histories, by_gap)
@@ -181,8 +183,8 @@ class CooccurrencePrior:
         seen = histories.seen(len(self.counts))
         return discount_repeats(self.all_votes(histories), seen, self.repeat_rate)
 
-    def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
-        votes = self.training_votes(history, start, stop, self.repeat_rate)
+    def training_probabilities(self, history: Histories, start: int, stop: int) -> Floats:
+        votes = self.training_votes(history.items, start, stop, self.repeat_rate)
         votes /= votes.sum(axis=1, keepdims=True)
         return votes
 
@@ -190,7 +192,7 @@ class CooccurrencePrior:
         """Return votes plus popularity at positions of a training history, without its own counts.
 
         Args:
-            history: a training history.
+            history: the items of a training history.
             start: first position.
             stop: end of the positions, exclusive.
             repeats: factor for items that precede the position.
@@ -203,8 +205,8 @@ class CooccurrencePrior:
         votes[:, items] = known
         return cast(Floats, votes)
 
-    def training_shares(self, history: Items, start: int, stop: int) -> SparseDistributions:
-        found = self._training_votes(history, start, stop, self.repeat_rate, sparse=True)
+    def training_shares(self, history: Histories, start: int, stop: int) -> SparseDistributions:
+        found = self._training_votes(history.items, start, stop, self.repeat_rate, sparse=True)
         return changed_shares(self.counts + 1.0, *found)
 
     def _training_votes(
@@ -237,7 +239,7 @@ class CooccurrencePrior:
         known[first_at < np.arange(start, stop)[:, None]] *= repeats
         return votes, items, known
 
-    def extended(self, like: Sequence[int | None]) -> Self:
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue | None = None) -> Self:
         longer = copy(self)
         longer.counts = extended_counts(self.counts, like)
         longer.transitions = [extended_matrix(matrix, like) for matrix in self.transitions]

@@ -17,6 +17,11 @@ def smoothed_popularity(counts: Floats) -> Floats:
     return cast(Floats, (counts + 1.0) / (counts + 1.0).sum())
 
 
+def item_counts(histories: Histories, n_items: int) -> Floats:
+    """Return the number of interactions of each item, shape [items]."""
+    return np.bincount(histories.items, minlength=n_items).astype(np.float64)
+
+
 def seen_before(history: Items, start: int, stop: int, n_items: int) -> Mask:
     """Return which items precede each position of ``start:stop`` in a history.
 

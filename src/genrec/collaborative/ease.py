@@ -8,7 +8,8 @@ that user therefore cost one product with P instead of a new fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -16,23 +17,27 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
 
-from genrec.arrays import Arrays, Floats, Floats32, Items
+from genrec.arrays import Arrays, Floats, Floats32, Ints, Items
 from genrec.collaborative.base import Scores, Scoring, check_setting
-from genrec.collaborative.matrix import check_size, interaction_matrix
+from genrec.collaborative.counts import extended_matrix
+from genrec.collaborative.expert import Expert, decayed_weights, log_votes
+from genrec.collaborative.matrix import (
+    MAX_DENSE_ITEMS,
+    check_size,
+    decayed_matrix,
+    interaction_matrix,
+    matrix_arrays,
+    restored_matrix,
+    strongest_in_columns,
+    training_ages,
+)
+from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 
 EASE_RIDGE = 300.0
 """Added to each item's count; better than 100 on MovieLens-100K's validation users."""
-
-
-COLUMN_BLOCK = 1024
-"""Number of columns that are pruned at once."""
-
-
-NEIGHBOURS = 512
-"""Number of strongest entries per column that the prior keeps for inference."""
 
 
 def gram_inverse(histories: Histories, n_items: int, ridge: float = EASE_RIDGE) -> Floats32:
@@ -51,23 +56,19 @@ def item_weights(inverse: Floats32) -> Floats32:
     return inverse
 
 
-def top_weights(inverse: Floats32, neighbours: int = NEIGHBOURS) -> sp.csr_array[Any]:
+def top_weights(inverse: Floats32) -> sp.csr_array[Any]:
     """Return :func:`item_weights` of a copy, with only the strongest entries of each column.
 
     Args:
         inverse: P, shape [items, items]; left unchanged.
-        neighbours: number of entries to keep per column, by absolute value.
     """
-    size, blocks = len(inverse), []
-    for start in range(0, size, COLUMN_BLOCK):
-        columns = np.arange(start, min(start + COLUMN_BLOCK, size))
-        block = -inverse[:, columns] / np.diag(inverse)[columns]
-        block[columns, columns - start] = 0.0
-        if (weak := size - neighbours) > 0:
-            weaker = np.argpartition(np.abs(block), weak, axis=0)[:weak]
-            np.put_along_axis(block, weaker, 0.0, axis=0)
-        blocks.append(sp.csc_array(block))
-    return sp.csr_array(sp.hstack(blocks))
+
+    def block(columns: Ints) -> Floats32:
+        found = -inverse[:, columns] / np.diag(inverse)[columns]
+        found[columns, np.arange(len(columns))] = 0.0
+        return cast(Floats32, found)
+
+    return strongest_in_columns(len(inverse), block)
 
 
 def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats]:
@@ -125,4 +126,50 @@ class EASE(Scoring):
 
     def restore(self, arrays: Arrays) -> Self:
         self._weights = arrays["says"]
+        return self
+
+
+DECAYS = (1.0, 0.9)
+"""Decay of an item's weight per step back in the history, one for each of the expert's terms."""
+FLOOR = 0.01
+"""Score that every item has; see :func:`.log_votes`."""
+
+
+class EASEExpert(Expert):
+    """EASE as a part of the pool: on the whole history, and with more weight on its end."""
+
+    name = "ease"
+    max_items = MAX_DENSE_ITEMS
+    terms = ("ease", "ease recent")
+    inverse: Floats32 | None
+    weights: sp.csr_array[Any]
+    """Weights with the strongest entries of each column, for inference, shape [items, items]."""
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        self.inverse = gram_inverse(train.histories, len(train.catalogue))
+        self.weights = top_weights(self.inverse)
+        return self
+
+    def scores(self, histories: Histories) -> list[Floats]:
+        size = self.weights.shape[0]
+        found = [(decayed_matrix(histories, size, d) @ self.weights).toarray() for d in DECAYS]
+        return [log_votes(each, FLOOR) for each in found]
+
+    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+        assert self.inverse is not None, "a loaded or extended expert has no training scores"
+        ages = training_ages(len(history.items), start, stop)
+        ease = leave_user_out(self.inverse, history.items)
+        return [log_votes(ease(decayed_weights(ages, decay)), FLOOR) for decay in DECAYS]
+
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
+        longer = copy(self)
+        longer.weights, longer.inverse = extended_matrix(self.weights, like), None
+        return longer
+
+    def arrays(self) -> Arrays:
+        return matrix_arrays(self.weights)
+
+    def restore(self, arrays: Arrays) -> Self:
+        self.weights = restored_matrix(arrays, len(arrays["indptr"]) - 1)
+        self.inverse = None
         return self

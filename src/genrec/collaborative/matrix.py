@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.arrays import Arrays
+from genrec.arrays import Arrays, Floats32, Integers, Ints
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
@@ -16,6 +17,14 @@ MAX_DENSE_ITEMS = 15_000
 
 At this size the matrix takes 0.9 GB, and fitting holds three such matrices.
 """
+
+
+NEIGHBOURS = 512
+"""Number of strongest entries per column that experts keep for inference."""
+
+
+COLUMN_BLOCK = 1024
+"""Number of columns that are pruned at once."""
 
 
 CSR_PARTS = ("data", "indices", "indptr")
@@ -48,6 +57,27 @@ def strongest(matrix: sp.csr_array[Any], count: int) -> sp.csr_array[Any]:
     place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], lengths)
     kept = order[place < count]
     return sp.csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def strongest_in_columns(
+    size: int, block: Callable[[Ints], Floats32], count: int = NEIGHBOURS
+) -> sp.csr_array[Any]:
+    """Return a matrix with only the strongest entries of each column, by absolute value.
+
+    Args:
+        size: number of rows and columns.
+        block: function from column indices to these columns, shape [size, columns]; the result may
+            be overwritten.
+        count: number of entries to keep per column.
+    """
+    blocks = []
+    for start in range(0, size, COLUMN_BLOCK):
+        dense = block(np.arange(start, min(start + COLUMN_BLOCK, size)))
+        if (weak := size - count) > 0:
+            weaker = np.argpartition(np.abs(dense), weak, axis=0)[:weak]
+            np.put_along_axis(dense, weaker, 0.0, axis=0)
+        blocks.append(sp.csc_array(dense))
+    return sp.csr_array(sp.hstack(blocks))
 
 
 def matrix_arrays(matrix: sp.csr_array[Any], prefix: str = "", suffix: str = "") -> Arrays:
@@ -85,3 +115,25 @@ def check_size(name: str, n_items: int) -> None:
             f"{name} needs an items x items matrix: {n_items} items are too many (at most "
             f"{MAX_DENSE_ITEMS}). Leave {name} out, or use itemknn, p3alpha or transitions."
         )
+
+
+def decayed_matrix(histories: Histories, n_items: int, decay: float) -> sp.csr_array[Any]:
+    """Return each history as weights of its items, shape [rows, items].
+
+    An item at age a has the weight ``decay ** a``; the last item has age 0. Weights of repeated
+    items add up.
+    """
+    lengths = histories.lengths
+    row = np.repeat(np.arange(len(histories)), lengths)
+    age = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
+    shape = (len(histories), n_items)
+    return sp.csr_array((decay**age, (row, histories.items)), shape=shape)
+
+
+def training_ages(length: int, start: int, stop: int) -> Integers:
+    """Return the age of each history item at each position, negative for later items.
+
+    Returns:
+        Shape [stop - start, length].
+    """
+    return np.arange(start, stop)[:, None] - 1 - np.arange(length)

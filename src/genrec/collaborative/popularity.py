@@ -9,10 +9,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from genrec.arrays import Arrays, Floats, Items
+from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import PriorRecommender, Scores, Scoring, check_setting
-from genrec.collaborative.counts import ages, extended_counts, smoothed_popularity
+from genrec.collaborative.counts import ages, extended_counts, item_counts, smoothed_popularity
+from genrec.collaborative.expert import Expert
 from genrec.collaborative.sparse import SparseDistributions
+from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
@@ -29,24 +31,24 @@ class PopularityPrior:
         return self.counts
 
     def fit(self, histories: Histories, n_items: int) -> Self:
-        self.counts = np.bincount(histories.items, minlength=n_items).astype(np.float64)
+        self.counts = item_counts(histories, n_items)
         return self
 
     def probabilities(self, histories: Histories) -> Floats:
         return np.tile(smoothed_popularity(self.counts), (len(histories), 1))
 
-    def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
+    def training_probabilities(self, history: Histories, start: int, stop: int) -> Floats:
         return self.training_shares(history, start, stop).dense()
 
-    def training_shares(self, history: Items, start: int, stop: int) -> SparseDistributions:
-        items, own = np.unique(history, return_counts=True)
+    def training_shares(self, history: Histories, start: int, stop: int) -> SparseDistributions:
+        items, own = np.unique(history.items, return_counts=True)
         rows = stop - start
         row = np.repeat(np.arange(rows), len(items))
         return SparseDistributions(
             self.counts + 1.0, row, np.tile(items, rows), np.tile(-1.0 * own, rows), rows
         )
 
-    def extended(self, like: Sequence[int | None]) -> Self:
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue | None = None) -> Self:
         longer = copy(self)
         longer.counts = extended_counts(self.counts, like)
         return longer
@@ -99,4 +101,38 @@ class RecentPopularity(Scoring):
 
     def restore(self, arrays: Arrays) -> Self:
         self._weights = arrays["weights"]
+        return self
+
+
+class PopularityExpert(Expert):
+    """Popularity as a part of the pool, where its weight is mostly negative.
+
+    The other experts contain popularity already, some of them too much of it.
+    """
+
+    name = "popularity"
+    terms = ("popularity",)
+    counts: Floats
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        self.counts = item_counts(train.histories, len(train.catalogue))
+        return self
+
+    def scores(self, histories: Histories) -> list[Floats]:
+        return [np.log(smoothed_popularity(self.counts))[None]]
+
+    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+        others = self.counts - np.bincount(history.items, minlength=len(self.counts))
+        return [np.log(smoothed_popularity(others))[None]]
+
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
+        longer = copy(self)
+        longer.counts = extended_counts(self.counts, like)
+        return longer
+
+    def arrays(self) -> Arrays:
+        return {"counts": self.counts}
+
+    def restore(self, arrays: Arrays) -> Self:
+        self.counts = arrays["counts"]
         return self

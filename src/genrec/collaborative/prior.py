@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
-from genrec.arrays import Arrays, Floats, Items
+from genrec.arrays import Arrays, Floats
 from genrec.collaborative.sparse import SparseDistributions
+from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 
 OLD_NAMES = {"kernel": "transitions"}
@@ -32,18 +33,6 @@ class Prior(Protocol):
         """Training interactions of each item, shape [items]."""
         ...
 
-    def fit(self, histories: Histories, n_items: int) -> Self:
-        """Fit the prior to the histories of the training split.
-
-        Args:
-            histories: one history per training user.
-            n_items: size of the catalogue.
-
-        Returns:
-            The prior itself.
-        """
-        ...
-
     def probabilities(self, histories: Histories) -> Floats:
         """Return q(item | history) for each history.
 
@@ -52,28 +41,29 @@ class Prior(Protocol):
         """
         ...
 
-    def training_probabilities(self, history: Items, start: int, stop: int) -> Floats:
+    def training_probabilities(self, history: Histories, start: int, stop: int) -> Floats:
         """Return q at positions of one training history, without that user's own counts.
 
         If the user's counts stayed in, they would reveal each target to the model in training.
 
         Args:
-            history: a training history, oldest item first.
+            history: one training history as the only row.
             start: first position.
             stop: end of the positions, exclusive.
 
         Returns:
-            Shape [stop - start, items]. The row of position ``t`` is conditioned on
-            ``history[:t]``.
+            Shape [stop - start, items]. The row of position ``t`` is conditioned on the first ``t``
+            items.
         """
         ...
 
-    def extended(self, like: Sequence[int | None]) -> Self:
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         """Return a copy of the prior with further items at its end.
 
         Args:
             like: one entry per new item, the existing item whose statistics it takes over. An item
                 with ``None`` gets the mean number of interactions and no transitions.
+            catalogue: the catalogue with the new items at its end.
         """
         ...
 
@@ -94,6 +84,6 @@ class Prior(Protocol):
 class SparsePrior(Prior, Protocol):
     """A prior whose training distributions share one base and differ from it in few items."""
 
-    def training_shares(self, history: Items, start: int, stop: int) -> SparseDistributions:
+    def training_shares(self, history: Histories, start: int, stop: int) -> SparseDistributions:
         """Return :meth:`Prior.training_probabilities` as sparse changes to one shared base."""
         ...

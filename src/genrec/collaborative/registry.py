@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from genrec.collaborative.cooccurrence import CooccurrencePrior
-from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.popularity import PopularityPrior
 from genrec.collaborative.prior import OLD_NAMES, Prior
-from genrec.collaborative.sasrec import SASRecPrior
 from genrec.collaborative.transitions import TransitionPrior
-from genrec.data.histories import Histories
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, RunError
 from genrec.files import UNREADABLE, read_arrays, write_arrays
 
@@ -22,9 +23,11 @@ PRIORS: dict[str, type[Prior]] = {
     "cooccurrence": CooccurrencePrior,
     "transitions": TransitionPrior,
     "pooled": PooledPrior,
-    "sasrec": SASRecPrior,
 }
 """Priors by name, for ``Config.prior`` and saved files; add an entry to register another."""
+
+MAX_POOLED_ITEMS = 100_000
+"""Largest catalogue for which ``"auto"`` becomes ``"pooled"``, whose distributions are dense."""
 
 
 def choose_prior(kind: str, n_items: int) -> str:
@@ -32,7 +35,7 @@ def choose_prior(kind: str, n_items: int) -> str:
 
     Args:
         kind: a name, ``"none"`` or ``"auto"``. ``"auto"`` becomes ``"pooled"``, or
-            ``"transitions"`` where the catalogue is too large for EASE.
+            ``"transitions"`` where the catalogue is too large for dense distributions.
         n_items: size of the catalogue.
 
     Raises:
@@ -43,14 +46,29 @@ def choose_prior(kind: str, n_items: int) -> str:
         return kind
     if kind != "auto":
         raise ConfigError(f"Unknown prior {kind!r}. Use one of auto, none, {', '.join(PRIORS)}.")
-    return "pooled" if n_items <= MAX_DENSE_ITEMS else "transitions"
+    return "pooled" if n_items <= MAX_POOLED_ITEMS else "transitions"
 
 
-def fit_prior(kind: str, histories: Histories, n_items: int) -> Prior | None:
-    """Fit the named prior; return ``None`` for ``"none"``."""
+def fit_prior(
+    kind: str,
+    train: Dataset,
+    valid: Holdout | None = None,
+    experts: Sequence[str] | None = None,
+) -> Prior | None:
+    """Fit the named prior; return ``None`` for ``"none"``.
+
+    Args:
+        kind: a key of :data:`PRIORS` or ``"none"``.
+        train: the training data.
+        valid: validation targets, on which the pool's weights are fitted.
+        experts: names of the pool's experts; if ``None``, they are chosen on validation targets.
+    """
     if kind == "none":
         return None
-    return PRIORS[kind]().fit(histories, n_items)
+    if kind == "pooled":
+        return PooledPrior(experts).fit(train, valid)
+    counting: Any = PRIORS[kind]()
+    return cast(Prior, counting.fit(train.histories, len(train.catalogue)))
 
 
 def save_prior(prior: Prior, path: Path) -> None:

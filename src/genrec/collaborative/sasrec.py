@@ -1,274 +1,26 @@
-"""SASRec: a small causal transformer over item ids, trained with a softmax over all items.
-
-Source: arXiv 1808.09781. The full softmax replaces sampled negatives, following arXiv 2309.07602,
-which found that it accounts for much of what later models gained. For a large catalogue, each
-step's softmax covers its targets and a uniform sample of the other items.
-"""
+"""SASRec, as a recommender and as an expert that joins the pool late."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Self, cast
+from typing import Self, cast
 
 import numpy as np
-import torch
-from torch import nn
 
 from genrec import metrics
-from genrec.arrays import Arrays, Floats, Ints, Items
+from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import Scores, Scoring, check_setting
-from genrec.collaborative.crossfit import CrossFittedPrior, Scorer
+from genrec.collaborative.expert import Expert
+from genrec.collaborative.sasrec_network import SASRecConfig, SASRecScorer
+from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout
+from genrec.data.splits import Holdout, hold_out_last
 from genrec.errors import ConfigError
 from genrec.recommender import top_k
-
-MOST_EPOCHS = 80
-"""Most training epochs of the prior's models."""
-
-
-LENGTH_GROUPS = 4
-"""Number of parts, by length, into which a step's sequences are divided."""
-
-
-SCORED = 128
-"""Number of histories that are scored at once."""
-
-
-@dataclass(frozen=True)
-class SASRecConfig:
-    """Size and training settings of the transformer; the defaults are those of the prior."""
-
-    width: int = 64
-    """Dimension of embeddings and hidden states."""
-    heads: int = 2
-    layers: int = 2
-    dropout: float = 0.3
-    length: int = 50
-    """Number of most recent items that the model reads."""
-    every_window: bool = False
-    """Train on all of a long history, cut at random places, instead of on its end alone.
-
-    The cuts change each epoch.
-    """
-    negatives: int = 0
-    """Items sampled for each step's softmax; 0 uses all items."""
-    batch: int = 128
-    """Sequences per step."""
-    rate: float = 1e-3
-    """Learning rate of AdamW."""
-    weight_decay: float = 0.0
-    patience: int = 6
-    """Epochs without a lower loss after which training stops."""
-    seed: int = 0
-
-
-class SASRecScorer:
-    """Scores all items after a history with logits; see :class:`.Scorer`."""
-
-    epochs: int = MOST_EPOCHS
-
-    def __init__(self, config: SASRecConfig | None = None) -> None:
-        self.config = config or SASRecConfig()
-
-    def fit(
-        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
-    ) -> Self:
-        """Train for ``epochs``, or until ``loss`` stops falling.
-
-        Args:
-            histories: the training histories.
-            n_items: size of the catalogue.
-            loss: evaluates this scorer after each epoch. The best epoch's weights are kept, and
-                ``epochs`` becomes that epoch's number.
-
-        Returns:
-            The scorer itself.
-        """
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state unchanged
-            torch.manual_seed(self.config.seed)
-            return self._fit(histories, n_items, loss)
-
-    def _fit(
-        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None
-    ) -> Self:
-        config = self.config
-        self.network = _Network(n_items, config)
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.rate, weight_decay=config.weight_decay
-        )
-        best, at, kept = np.inf, 0, self.network.state_dict()
-        for epoch in range(1, self.epochs + 1):
-            self._train_epoch(histories, optimizer)
-            if loss is None:
-                continue
-            if (found := loss(self)) < best:
-                best, at = found, epoch
-                kept = {key: value.clone() for key, value in self.network.state_dict().items()}
-            elif epoch - at >= config.patience:
-                break
-        if loss is not None:
-            self.network.load_state_dict(kept)
-            self.epochs = at
-        return self
-
-    def _train_epoch(self, histories: Histories, optimizer: torch.optim.Optimizer) -> None:
-        self.network.train()
-        starts, lengths = self._windows(histories)
-        for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
-            optimizer.zero_grad()
-            for part, share in self._parts(rows.numpy(), lengths):
-                ids = _table(histories.items, starts[part], lengths[part])
-                loss = share * self._loss(ids, torch.from_numpy(lengths[part]))
-                loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-
-    def _windows(self, histories: Histories) -> tuple[Ints, Ints]:
-        """Return the start and length of each sequence of an epoch.
-
-        Each sequence has one item more than the model reads, as its last target.
-        """
-        most = self.config.length + 1
-        if not self.config.every_window:
-            lengths = np.minimum(histories.lengths, most)
-            return histories.offsets[1:] - lengths, lengths
-        return _cut_at_random(histories, most)
-
-    def _parts(self, rows: Ints, lengths: Ints) -> list[tuple[Ints, float]]:
-        """Divide a step's sequences into parts of similar length.
-
-        The longest sequence of a part determines the part's cost.
-
-        Returns:
-            The rows of each part and its share of the step's targets.
-        """
-        if not self.config.every_window:
-            return [(rows, 1.0)]
-        targets = lengths[rows].clip(2) - 1
-        order = np.argsort(targets, kind="stable")
-        parts = np.array_split(order, LENGTH_GROUPS)
-        return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
-
-    def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
-        wanted = ids[:, 1:] - 1  # targets; padding becomes -1
-        states, wanted = states[wanted >= 0], wanted[wanted >= 0]
-        if not self.config.negatives:
-            return nn.functional.cross_entropy(self.network.logits(states), wanted)
-        return self.network.sampled_loss(states, wanted, self.config.negatives)
-
-    @torch.inference_mode()
-    def scores(self, histories: Histories) -> Floats:
-        """Return logits of all items, shape [rows, items]."""
-        self.network.eval()
-        parts = []
-        kept = np.minimum(histories.lengths, self.config.length)
-        for start in range(0, max(1, len(histories)), SCORED):
-            rows = slice(start, start + SCORED)
-            ids = _table(histories.items, histories.offsets[1:][rows] - kept[rows], kept[rows])
-            lengths = torch.from_numpy(kept[rows]).clamp_min(1)
-            states = self.network(ids, lengths)
-            parts.append(self.network.logits(states[torch.arange(len(ids)), lengths - 1]))
-        return cast(Floats, torch.cat(parts).double().numpy())
-
-    def arrays(self) -> Arrays:
-        """Return the network's weights by name."""
-        return {name: value.numpy() for name, value in self.network.state_dict().items()}
-
-    def restore(self, arrays: Arrays) -> Self:
-        """Load the weights that :meth:`arrays` returned."""
-        self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
-        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
-        return self
-
-
-class _Network(nn.Module):
-    def __init__(self, n_items: int, config: SASRecConfig) -> None:
-        super().__init__()
-        width, dropout = config.width, config.dropout
-        self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
-        self.places = nn.Embedding(config.length, width)
-        self.dropout = nn.Dropout(dropout)
-        layer = nn.TransformerEncoderLayer(
-            width, config.heads, 4 * width, dropout, batch_first=True, norm_first=True
-        )
-        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.items.weight, std=0.02)
-        nn.init.normal_(self.places.weight, std=0.02)
-
-    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the hidden state at each position, shape [rows, positions, width].
-
-        Rows are padded on the right. Positions are counted from the end of each row, so that a
-        row's states do not depend on the other rows.
-        """
-        length = ids.shape[1]
-        age = (lengths[:, None] - 1 - torch.arange(length)).clamp_min(0)
-        states = self.items(ids) * self.items.embedding_dim**0.5 + self.places(age)
-        causal = torch.ones(length, length, dtype=torch.bool).triu(1)
-        return cast(torch.Tensor, self.norm(self.layers(self.dropout(states), mask=causal)))
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return logits of all items, shape [states, items]."""
-        return states @ self.items.weight[1:].T
-
-    def sampled_loss(self, states: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
-        """Return the cross-entropy of the targets against ``count`` sampled items.
-
-        All states share the sample. Each sampled item stands for an equal share of the catalogue,
-        so that the sum over the sample equals the sum over all items in expectation.
-        """
-        n_items = self.items.num_embeddings - 1
-        drawn = torch.randint(n_items, (count,))
-        target = (states * self.items(wanted + 1)).sum(1, keepdim=True)
-        others = states @ self.items(drawn + 1).T + np.log((n_items - 1) / count)
-        others = others.masked_fill(drawn == wanted[:, None], -torch.inf)
-        right = torch.zeros(len(states), dtype=torch.long)
-        return nn.functional.cross_entropy(torch.cat([target, others], dim=1), right)
-
-
-def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
-    """Cut histories into sequences of at most ``most`` items.
-
-    Every item except a history's first is a target in exactly one sequence. The first cut is at
-    a random place, so that no item always has a short context.
-
-    Returns:
-        The start of each sequence in ``histories.items``, and its length.
-    """
-    step, lengths = most - 1, histories.lengths
-    free = np.where(lengths > most, step, 1)
-    shift = (torch.rand(len(histories)).numpy() * free).astype(np.int64)
-    pieces = np.maximum(1, -(-(lengths - 1 + shift) // step))
-    row = np.repeat(np.arange(len(histories)), pieces)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    start = np.maximum(0, number * step - shift[row])
-    stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
-    return histories.offsets[row] + start, stop - start
-
-
-def _table(items: Items, starts: Ints, lengths: Ints) -> torch.Tensor:
-    """Return sequences as rows of ids from 1, padded on the right with zeros."""
-    place = np.arange(max(2, int(lengths.max(initial=0))))
-    inside = place < lengths[:, None]
-    table = np.zeros(inside.shape, np.int64)
-    table[inside] = items[(starts[:, None] + place)[inside]] + 1
-    return torch.from_numpy(table)
-
-
-class SASRecPrior(CrossFittedPrior):
-    """SASRec (see :mod:`genrec.collaborative.sasrec`) as a cross-fitted prior."""
-
-    kind: ClassVar[str] = "sasrec"
-
-    def scorer(self) -> Scorer:
-
-        return SASRecScorer()
-
 
 CUT_OFF = 10
 """Length of the lists whose NDCG decides on early stopping."""
@@ -322,14 +74,13 @@ class SASRec(Scoring):
 
         Without ``valid``, the last items of a tenth of the users are held out of training for that.
         """
-        histories = train.histories
         if valid is None or not len(valid):
-            histories, valid = _hold_out(train, self.seed)
+            train, valid = hold_out_last(train, seed=self.seed)
         holdout = valid.sample(self.eval_users, self.seed) if len(valid) else None
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs
-        self._sasrec.fit(histories, len(train.catalogue), loss)
+        self._sasrec.fit(train.histories, len(train.catalogue), loss)
 
     def refit(self, train: Dataset) -> Self:
         """Train again, on more data, for as many epochs as the last :meth:`fit` kept.
@@ -372,22 +123,58 @@ class SASRec(Scoring):
         return SASRecScorer(config)
 
 
-def _hold_out(train: Dataset, seed: int) -> tuple[Histories, Holdout]:
-    """Hold out the last item of a tenth of the users.
-
-    Returns:
-        The histories without these items, and the items as targets.
-    """
-    histories = train.histories
-    long = np.flatnonzero(histories.lengths > 1)
-    users = np.sort(np.random.default_rng(seed).permutation(long)[: -(-len(long) // 10)])
-    lengths = histories.lengths
-    lengths[users] -= 1
-    before = histories.head(np.arange(len(histories)), lengths)
-    targets = histories.items[histories.offsets[users] + lengths[users]]
-    return before, Holdout("held out", before.select(users), targets, train.catalogue)
-
-
 def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:
     top = top_k(sasrec.scores(holdout.histories), CUT_OFF, holdout.histories)
     return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), CUT_OFF).mean())
+
+
+WIDTH = 128
+"""Width of the expert's network."""
+
+
+class SASRecExpert(Expert):
+    """SASRec as a part of the pool.
+
+    It cannot forget one user, so it joins the pool after the language model is trained.
+    """
+
+    name = "sasrec"
+    leaves_user_out = False
+    terms = ("sasrec",)
+
+    def __init__(self) -> None:
+        self._model = SASRec(width=WIDTH)
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        self._model.fit(train, valid)
+        self._source = np.arange(len(train.catalogue))
+        return self
+
+    def refit(self, train: Dataset) -> Self:
+        self._model.refit(train)
+        return self
+
+    def scores(self, histories: Histories) -> list[Floats]:
+        known = [self._source[history] for history in histories]
+        rows = Histories.from_lists([items[items >= 0].tolist() for items in known])
+        logits = np.asarray(self._model.scores(rows), np.float64)
+        top = logits.max(axis=1, keepdims=True)
+        logits -= top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        # A new item that is like no other gets the mean score.
+        with_mean = np.append(logits, logits.mean(axis=1, keepdims=True), axis=1)
+        return [cast(Floats, with_mean[:, self._source])]
+
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
+        longer = copy(self)
+        twins: list[int] = [-1 if item is None else int(self._source[item]) for item in like]
+        longer._source = np.append(self._source, np.array(twins, np.int64))
+        return longer
+
+    def arrays(self) -> Arrays:
+        return {**self._model.arrays(), "source": self._source}
+
+    def restore(self, arrays: Arrays) -> Self:
+        weights = {name: value for name, value in arrays.items() if name != "source"}
+        self._model.restore(weights)
+        self._source = arrays["source"]
+        return self

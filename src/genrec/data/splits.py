@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -190,6 +191,29 @@ def split_at(
 
 
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
+
+
+def hold_out_last(train: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Dataset, Holdout]:
+    """Hold the last item of some users out of training data, for early stopping and weights.
+
+    Args:
+        train: the training data.
+        share: share of the users with two or more items.
+        seed: seed of the draw.
+
+    Returns:
+        The training data without these items, and the items as targets.
+    """
+    histories, lengths = train.histories, train.histories.lengths
+    long = np.flatnonzero(lengths > 1)
+    count = math.ceil(len(long) * share)
+    users = np.sort(np.random.default_rng(seed).permutation(long)[:count])
+    lengths[users] -= 1
+    before = histories.head(np.arange(len(histories)), lengths)
+    places = histories.offsets[users] + lengths[users]
+    targets, times = histories.items[places], histories.timestamps[places]
+    holdout = Holdout("held out", before.select(users), targets, train.catalogue, times)
+    return replace(train, histories=before), holdout
 
 
 def before_test(split: Split) -> Dataset:

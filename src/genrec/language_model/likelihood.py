@@ -104,20 +104,32 @@ class CatalogueLikelihood(nn.Module):
         Returns:
             Shape [choices], float32.
         """
+        factor = 1.0 if self.training else self.lm_weight
+        logits = self.lm_logits(hidden, chosen, factor)
+        if self.prior_weight is not None:
+            assert prior is not None
+            logits = logits + self.prior_weight * torch.from_numpy(prior).to(hidden.device)
+        return logits
+
+    def lm_logits(self, hidden: torch.Tensor, chosen: Choices, factor: float = 1.0) -> torch.Tensor:
+        """Return the language model's part of the logit of each child, without the prior's.
+
+        Args:
+            hidden: hidden state at each decision node's last token, shape [decisions, hidden].
+            chosen: the children at each decision.
+            factor: factor of the residual; without a prior there is none.
+
+        Returns:
+            Shape [choices], float32.
+        """
         device = hidden.device
-        residual = self.residual
-        if residual is not None:
-            factor = (1.0 if self.training else self.lm_weight) / self.row_norm
-            hidden = factor * residual(hidden, self.is_inner(chosen))
+        if self.residual is not None:
+            hidden = factor / self.row_norm * self.residual(hidden, self.is_inner(chosen))
         tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
         rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
         dense = (hidden.float() @ rows.float().T).float()  # autocast may return float16
         decision = torch.from_numpy(chosen.decision).to(device)
-        logits = dense[decision, torch.from_numpy(column).to(device)]
-        if self.prior_weight is not None:
-            assert prior is not None
-            logits = logits + self.prior_weight * torch.from_numpy(prior).to(device)
-        return logits
+        return dense[decision, torch.from_numpy(column).to(device)]
 
     def is_inner(self, chosen: Choices) -> torch.Tensor:
         """Return 1 for decisions inside a title and 0 for those at its start, shape [decisions]."""

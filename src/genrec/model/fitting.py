@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from genrec.collaborative.experts import make_experts
+from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.registry import choose_prior, fit_prior
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
+from genrec.errors import ConfigError
 from genrec.language_model.backbone import load_backbone, quiet_transformers
 from genrec.language_model.checks import check_architecture
 from genrec.language_model.devices import choose_device, choose_dtype
@@ -33,12 +36,13 @@ REPORTED_ROWS = 40
 """Users between two reports on a measurement of the likelihood."""
 
 
-def untrained_ranker(config: Config, train: Dataset) -> Ranker:
+def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = None) -> Ranker:
     """Build a ranker with the untrained backbone.
 
     Args:
         config: the settings.
         train: training data; the prior is fitted on it.
+        valid: validation users, on which the weights of a pooled prior are fitted.
 
     Returns:
         The ranker. In its ``config`` every ``auto`` is replaced by the chosen value.
@@ -51,7 +55,9 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
     device = choose_device()
     init_processes(cpu=device.type == "cpu")
     dtype = broadcast_from_main(_training_dtype(config, device))
-    config = config.model_copy(update={"prior": kind, "dtype": dtype})
+    lm_weight = 1.0 if config.lm_weight == "auto" else config.lm_weight
+    experts = training_experts(config, len(train.catalogue)) if kind == "pooled" else None
+    config = config.model_copy(update={"prior": kind, "dtype": dtype, "lm_weight": lm_weight})
     with stage(f"loading the backbone {config.backbone}"):
         backbone = load_backbone(
             config.backbone,
@@ -72,10 +78,32 @@ def untrained_ranker(config: Config, train: Dataset) -> Ranker:
     config = config.model_copy(update={"context_layers": layers})
     states = make_states(config, backbone, index)  # refuses too many layers before the prior's fit
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
-        prior = fit_prior(kind, train.histories, len(train.catalogue))
+        prior = fit_prior(kind, train, valid, experts)
+    if isinstance(prior, PooledPrior):
+        names = tuple(expert.name for expert in prior.experts)
+        config = config.model_copy(update={"experts": names})
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
+
+
+def training_experts(config: Config, n_items: int) -> list[str] | None:
+    """Return the configured experts that can leave a user out, ``None`` for ``"auto"``.
+
+    Raises:
+        ConfigError: A name is unknown, the catalogue is too large for an expert, or none of the
+            experts can leave a user out.
+    """
+    if config.experts == "auto":
+        return None
+    experts = make_experts(config.experts, n_items)
+    names = [expert.name for expert in experts if expert.leaves_user_out]
+    if not names:
+        raise ConfigError(
+            f"experts={','.join(config.experts)} would show the language model its targets in "
+            "training; add at least one expert that can leave a user out, such as transitions."
+        )
+    return names
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:

@@ -14,7 +14,7 @@ from genrec.config import Config, Settings, constructor_signature
 from genrec.data.catalogue import By
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout
+from genrec.data.splits import Holdout, hold_out_last
 from genrec.data.statistics import REPEATS
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.adapters import make_trainable
@@ -24,6 +24,12 @@ from genrec.model.fitting import (
     train_ranker,
     training_info,
     untrained_ranker,
+)
+from genrec.model.fusing import (
+    add_experts,
+    fit_lm_weight,
+    late_experts,
+    with_refitted_prior,
 )
 from genrec.model.pretrained import PretrainedModel
 from genrec.model.ranker import Ranker
@@ -121,25 +127,30 @@ class GenRec(PretrainedModel):
         config = self.config.with_budget(minutes=minutes, epochs=epochs)
         _check_data(config, train, valid)
         with isolated_random(config.seed):
-            ranker = untrained_ranker(config, train)
+            ranker = untrained_ranker(config, train, valid)
             before = mean_log_likelihood(ranker, valid)
             make_trainable(ranker.backbone, ranker.config)
             ranker = ranker.renewed()
             with checkpoint_folder(output) as checkpoints:
                 self.training = train_ranker(ranker, train, valid, checkpoints, progress)
             ranker.backbone.merge_for_inference()
-        self._adopt(replace(ranker), data_info(train))
+            ranker = fit_lm_weight(replace(ranker), valid, config)
+            if late_experts(config):
+                holdout = valid or hold_out_last(train, seed=config.seed)[1]
+                ranker = add_experts(ranker, late_experts(config), train, holdout)
+        self._adopt(ranker, data_info(train))
         self.info["training"] = training_info(self.training)
         self.info["valid_log_likelihood"] = [before, mean_log_likelihood(self.ranker, valid)]
         return self
 
-    def build(self, train: Dataset) -> Self:
+    def build(self, train: Dataset, valid: Holdout | None = None) -> Self:
         """Prepare the model without training: tokenise the titles, build the trie, fit the prior.
 
         The model then recommends with the untrained backbone.
 
         Args:
             train: data for the catalogue and the prior.
+            valid: validation users, on which the weights of a pooled prior are fitted.
 
         Returns:
             The model itself.
@@ -148,10 +159,52 @@ class GenRec(PretrainedModel):
             ConfigError: The settings do not fit the backbone or the data.
         """
         with isolated_random(self.config.seed):
-            ranker = untrained_ranker(self.config, train)
+            ranker = untrained_ranker(self.config, train, valid)
         ranker.backbone.merge_for_inference()
         self.training = None
         self._adopt(replace(ranker), data_info(train))
+        return self
+
+    def fuse(self, train: Dataset, valid: Holdout, *, experts: Sequence[str] | None = None) -> Self:
+        """Fit the weights of all experts and of the language model to validation users again.
+
+        Experts that the model does not have yet are fitted and join its prior; those that are not
+        named leave it. The language model itself is not trained.
+
+        Args:
+            train: the data on which the model was trained.
+            valid: validation users.
+            experts: names of the experts; those of the model if ``None``.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ConfigError: The model's prior is not pooled, or a name is unknown.
+        """
+        names = self.ranker.config.experts if experts is None else experts
+        with isolated_random(self.config.seed):
+            self._ranker = add_experts(self.ranker, names, train, valid)
+        return self
+
+    def refit_prior(self, train: Dataset) -> Self:
+        """Fit the prior to more data, such as training and validation data together.
+
+        The language model and all weights stay as they are. This is the last step before a model
+        goes into service.
+
+        Args:
+            train: the data; its catalogue is that of the model.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            DataError: The catalogue is another one.
+        """
+        with isolated_random(self.config.seed):
+            self._ranker = with_refitted_prior(self.ranker, train)
+        self.info["data"] = data_info(train)
         return self
 
     def _adopt(self, ranker: Ranker, data: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self, cast
@@ -10,15 +11,16 @@ from typing import Self, cast
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 
-from genrec.arrays import Floats, Items, Mask
+from genrec.arrays import Floats, Floats32, Ints, Items, Mask
 from genrec.collaborative.prior import Prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.backbone import Backbone
-from genrec.language_model.decisions import locate_targets
+from genrec.language_model.decisions import Targets, locate_targets
 from genrec.language_model.layouts import Layout, Supervised, TitleLayout
 from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
 from genrec.language_model.prior_mass import cumulative_mass
@@ -91,7 +93,7 @@ class Ranker:
             make_layout(backbone, index, prompts, states),
             has_prior=prior is not None,
             rank=config.residual_rank,
-            lm_weight=config.lm_weight,
+            lm_weight=1.0 if config.lm_weight == "auto" else config.lm_weight,
             temperature=config.loss_temperature,
         ).eval()
         return cls(config, backbone, catalogue, index, prompts, prior, likelihood)
@@ -328,14 +330,46 @@ class Ranker:
 
     @torch.inference_mode()
     def _score(self, histories: Histories, targets: Items) -> Floats:
+        states, located = self._decisions(histories, targets)
+        return title_log_probs(self.likelihood, states, located).cpu().double().numpy()
+
+    def _decisions(self, histories: Histories, targets: Items) -> tuple[torch.Tensor, Targets]:
+        """Return the hidden state at each decision of the targets, and the decisions."""
         self._check_offered(targets)
         parts = [
             Supervised(np.append(self.recent(history), target), 1)
             for history, target in zip(histories, targets, strict=True)
         ]
         states = self.likelihood.decision_states(self.layout.sequences(parts))
-        located = locate_targets(self.index.trie, targets, self._cumulative_prior(histories))
-        return title_log_probs(self.likelihood, states, located).cpu().double().numpy()
+        sums = self._cumulative_prior(histories)
+        return states, locate_targets(self.index.trie, targets, sums)
+
+    @torch.inference_mode()
+    def decision_logits(
+        self, histories: Histories, targets: Items
+    ) -> Iterator[tuple[Floats32, Floats32, Ints, Ints]]:
+        """Yield both parts of the logits at the targets' decisions, for some rows at a time.
+
+        Yields:
+            The prior's log mass and the residual's logit of each choice, the first choice of each
+            decision, and the right choice of each decision.
+        """
+        for start in range(0, len(histories), SCORED_ROWS):
+            rows = np.arange(start, min(start + SCORED_ROWS, len(histories)))
+            states, located = self._decisions(histories.select(rows), targets[rows])
+            residual = self.likelihood.lm_logits(states, located.choices).cpu().numpy()
+            assert located.prior is not None
+            yield located.prior, residual, located.choices.starts, located.target
+
+    def weighted(self, prior_weight: float, lm_weight: float) -> Ranker:
+        """Return a ranker with other weights of prior and residual."""
+        likelihood = copy(self.likelihood)
+        assert likelihood.prior_weight is not None
+        weight = torch.full_like(likelihood.prior_weight.detach(), prior_weight)
+        likelihood._parameters = {**likelihood._parameters, "prior_weight": nn.Parameter(weight)}
+        likelihood.lm_weight = lm_weight
+        config = self.config.model_copy(update={"lm_weight": lm_weight})
+        return replace(self, likelihood=likelihood, config=config)
 
     # -- other catalogues ------------------------------------------------------------------------
 
@@ -366,7 +400,7 @@ class Ranker:
             catalogue.titles[len(self.catalogue) :],
             **title_settings(self.config, self.backbone),
         )
-        prior = None if self.prior is None else self.prior.extended(like)
+        prior = None if self.prior is None else self.prior.extended(like, catalogue)
         return self._over(catalogue, index, prior)
 
     def without_items(self, items: Sequence[int]) -> Ranker:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genrec.arrays import Floats, Items
+from genrec.arrays import Floats
 from genrec.collaborative.prior import Prior, SparsePrior
 from genrec.data.histories import Histories
 from genrec.language_model.decisions import locate_targets
@@ -57,7 +57,7 @@ class Collator:
         if self.loss != "catalogue":
             return found | {"labels": self._token_labels(sequences, parts)}
         places = [
-            (self.histories[window.row], window.stop - part.targets, window.stop)
+            (self.histories.select([window.row]), window.stop - part.targets, window.stop)
             for window, part in zip(windows, parts, strict=True)
         ]
         found["targets"] = locate_targets(self.layout.trie, items, self._sums(places))
@@ -82,7 +82,7 @@ class Collator:
             labels[row, first : length - 1] = sequences.ids[row, first + 1 : length]
         return labels
 
-    def _sums(self, places: list[tuple[Items, int, int]]) -> Floats | SparseSums | None:
+    def _sums(self, places: list[tuple[Histories, int, int]]) -> Floats | SparseSums | None:
         """Return the prior's cumulative mass at each position of the windows."""
         prior = self.prior
         if prior is None:

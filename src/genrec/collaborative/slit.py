@@ -1,0 +1,149 @@
+"""SLIT: a linear model of the next item, in closed form.
+
+Every position of every history is one row of a regression. Its input holds the earlier items, each
+with a weight that decays with its distance. Its output is the item chosen next. With the inputs S
+and the outputs T of all positions, the weights are ``B = P C`` for ``P = inverse(S'S + ridge)`` and
+``C = S'T``. Source: the item transition model of SLIST (arXiv 2103.16104), with single targets as
+in TALE (WSDM 2025).
+
+Leaving out a user changes S'S by as many ranks as the user has positions. By the Woodbury identity,
+this amounts to other weights of the user's own items. No large matrix has to be inverted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Self, cast
+
+import numpy as np
+import scipy.sparse as sp
+from scipy import linalg
+
+from genrec.arrays import Arrays, Floats, Floats32, Integers
+from genrec.collaborative.counts import extended_matrix
+from genrec.collaborative.expert import Expert, log_votes
+from genrec.collaborative.matrix import (
+    MAX_DENSE_ITEMS,
+    matrix_arrays,
+    restored_matrix,
+    strongest_in_columns,
+    training_ages,
+)
+from genrec.data.catalogue import Catalogue
+from genrec.data.dataset import Dataset
+from genrec.data.histories import Histories
+from genrec.data.splits import Holdout
+
+HALF_WIDTH = 10.0
+"""Number of steps back at which an item's weight has fallen to 1/e."""
+MAX_AGE = 60
+"""Number of earlier items that a position sees."""
+POSITIONS = 256
+"""Most positions that a user contributes, the last ones; they bound the cost of leaving one out."""
+RIDGE = 100.0
+"""Added to the diagonal of S'S."""
+FLOOR = 0.002
+"""Score that every item has; see :func:`.log_votes`."""
+
+
+class SLITExpert(Expert):
+    """SLIT as a part of the pool."""
+
+    name = "slit"
+    max_items = MAX_DENSE_ITEMS
+    terms = ("slit",)
+    inverse: Floats32 | None
+    """P, shape [items, items]; ``None`` once loaded."""
+    dense: Floats32 | None
+    """B, shape [items, items]; ``None`` once loaded."""
+    weights: sp.csr_array[Any]
+    """B with the strongest entries of each column, for inference."""
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        size = len(train.catalogue)
+        inputs, targets = _positions(train.histories.tail(POSITIONS + 1), size)
+        gram = (inputs.T @ inputs).toarray()
+        gram[np.diag_indices(size)] += RIDGE
+        self.inverse = cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
+        counts = sp.csr_array(targets.T @ inputs)
+        self.dense = np.ascontiguousarray((counts @ self.inverse).T)
+        dense = self.dense
+        self.weights = strongest_in_columns(size, lambda columns: dense[:, columns].copy())
+        return self
+
+    def scores(self, histories: Histories) -> list[Floats]:
+        recent, size = histories.tail(MAX_AGE), self.weights.shape[0]
+        row = np.repeat(np.arange(len(recent)), recent.lengths)
+        ages = np.repeat(recent.offsets[1:], recent.lengths) - 1 - np.arange(len(recent.items))
+        shape = (len(recent), size)
+        given = sp.csr_array((np.exp(-ages / HALF_WIDTH), (row, recent.items)), shape=shape)
+        return [log_votes((given @ self.weights).toarray(), FLOOR)]
+
+    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+        assert self.inverse is not None, "a loaded or extended expert has no training scores"
+        assert self.dense is not None
+        items, place = np.unique(history.items, return_inverse=True)
+        length = len(place)
+        first = max(0, length - POSITIONS - 1)
+        own = _merged(
+            _position_weights(length - first, 1, length - first), place[first:], len(items)
+        )
+        asked = _merged(_position_weights(length, start, stop), place, len(items))
+        block = self.inverse[np.ix_(items, items)].astype(np.float64)
+        projected = own @ block @ own.T
+        kept = np.linalg.solve(np.eye(len(own)) - projected, (asked @ block @ own.T).T).T
+        moved = asked + kept @ own
+        scores = moved @ self.dense[items]
+        # The user's own targets left C as well: subtract what they would add.
+        shares = moved @ block @ own.T
+        np.subtract.at(scores.T, history.items[first + 1 :], shares.T)
+        return [log_votes(scores, FLOOR)]
+
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
+        longer = copy(self)
+        longer.weights = extended_matrix(self.weights, like)
+        longer.inverse = longer.dense = None
+        return longer
+
+    def arrays(self) -> Arrays:
+        return matrix_arrays(self.weights)
+
+    def restore(self, arrays: Arrays) -> Self:
+        self.weights = restored_matrix(arrays, len(arrays["indptr"]) - 1)
+        self.inverse = self.dense = None
+        return self
+
+
+def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], sp.csr_array[Any]]:
+    """Return the regression's inputs and outputs, both of shape [interactions, items].
+
+    The row of a history's first item is empty in both.
+    """
+    items, size = histories.items, len(histories.items)
+    place = np.arange(size) - np.repeat(histories.offsets[:-1], histories.lengths)
+    rows, columns, values = [], [], []
+    for age in range(MAX_AGE):
+        target = np.flatnonzero(place > age)
+        rows.append(target)
+        columns.append(items[target - age - 1])
+        values.append(np.full(len(target), np.exp(-age / HALF_WIDTH), np.float32))
+    where = np.concatenate(rows), np.concatenate(columns)
+    shape = (size, n_items)
+    inputs = sp.csr_array((np.concatenate(values), where), shape=shape)
+    later = np.flatnonzero(place > 0)
+    ones = np.ones(len(later), np.float32)
+    return inputs, sp.csr_array((ones, (later, items[later])), shape=shape)
+
+
+def _position_weights(length: int, start: int, stop: int) -> Floats:
+    """Return the weight of each history item at each position, shape [stop - start, length]."""
+    ages = training_ages(length, start, stop)
+    return np.where((ages >= 0) & (ages < MAX_AGE), np.exp(-ages.clip(0) / HALF_WIDTH), 0.0)
+
+
+def _merged(weights: Floats, place: Integers, size: int) -> Floats:
+    """Add up the weights of repeated items, shape [positions, distinct items]."""
+    merged = np.zeros((len(weights), size))
+    np.add.at(merged.T, place, weights.T)
+    return merged
