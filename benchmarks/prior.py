@@ -37,8 +37,8 @@ def batches(
     trie: Trie, prior: CooccurrencePrior, histories: Histories
 ) -> dict[str, Callable[[], Any]]:
     """Return the work that the collator does with a prior, in dense and in sparse form."""
-    places = [(histories[row], LENGTH - TARGETS, LENGTH) for row in range(WINDOWS)]
-    items = np.concatenate([history[start:] for history, start, _ in places])
+    places = [(histories.select([row]), LENGTH - TARGETS, LENGTH) for row in range(WINDOWS)]
+    items = np.concatenate([history.items[start:] for history, start, _ in places])
 
     def dense() -> Any:
         q = np.concatenate([prior.training_probabilities(*place) for place in places])

@@ -26,7 +26,8 @@ import torch
 
 from genrec import leave_last_out, load_dataset
 from genrec.arrays import Ints
-from genrec.config import Config, parse_assignments
+from genrec.cli.options import parse_assignments
+from genrec.config import Config
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.decisions import locate_targets
 from genrec.language_model.layouts import Sequences, Supervised, TitleLayout

@@ -32,9 +32,10 @@ import torch
 from torch import nn
 
 from genrec import Dataset, leave_last_out, load_dataset
+from genrec.cli.options import parse_assignments
 from genrec.collaborative.popularity import PopularityPrior
 from genrec.collaborative.prior import Prior
-from genrec.config import Config, parse_assignments
+from genrec.config import Config
 from genrec.data.histories import Histories
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import Backbone, load_backbone
@@ -129,10 +130,8 @@ class Late:
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
 
-    def training_probabilities(
-        self, history: npt.NDArray[np.int32], start: int, stop: int
-    ) -> Values:
-        prefixes = [history[:end].tolist() for end in range(start, stop)]
+    def training_probabilities(self, history: Histories, start: int, stop: int) -> Values:
+        prefixes = [history.items[:end].tolist() for end in range(start, stop)]
         return self.prior.probabilities(Histories.from_lists(prefixes))
 
 
@@ -254,7 +253,8 @@ class Study:
             part = windows[start : start + 8]
             batch = self.batch(collate, part)
             shares = [
-                below.training_probabilities(self.whole[w.row], w.first, w.stop) for w in part
+                below.training_probabilities(self.whole.select([w.row]), w.first, w.stop)
+                for w in part
             ]
             self._measure(batch, part, np.concatenate(shares), found)
         return found

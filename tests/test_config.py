@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from genrec.config import Config, parse_assignments
+from genrec.cli.options import parse_assignments
+from genrec.config import Config
 from genrec.errors import ConfigError
 
 

@@ -25,7 +25,7 @@ import polars as pl
 import torch
 
 import genrec
-from genrec.config import parse_assignments
+from genrec.cli.options import parse_assignments
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories

@@ -364,34 +364,6 @@ def _unknown_setting(key: str, known: Collection[str]) -> str:
     return f"unknown setting {key!r}; the settings are {', '.join(known)}"
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Parse ``key=value`` strings from the command line.
-
-    Args:
-        assignments: strings such as ``"lora_rank=8"``; each value is read as YAML.
-
-    Returns:
-        The settings by key; YAML lists become tuples.
-
-    Raises:
-        ConfigError: A string has no ``=`` or no key, or its value is not valid YAML.
-    """
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for text in assignments:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"--set takes key=value, e.g. --set lora_rank=8; got {text!r}")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {key}: {value!r} is not a valid YAML value") from None
-        # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
-        settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
-    return settings
-
-
 def constructor_signature(**own: Any) -> Signature:
     """Return the signature of a constructor that takes the settings as keyword arguments.
 

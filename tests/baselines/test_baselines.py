@@ -33,11 +33,12 @@ from genrec.baselines import (
 from genrec.baselines.slim import elastic_net
 from genrec.collaborative.base import Scoring
 from genrec.collaborative.matrix import interaction_matrix, strongest
-from genrec.collaborative.sasrec import SASRec, _cut_at_random, _hold_out
+from genrec.collaborative.sasrec import SASRec
+from genrec.collaborative.sasrec_network import _cut_at_random
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import before_test, leave_last_out
+from genrec.data.splits import before_test, hold_out_last, leave_last_out
 from genrec.errors import ConfigError, GenRecError, RunError
 
 ROWS = [[0, 1, 2], [1, 2], [2, 3, 0], [3, 1], [4, 2]]  # of five users
@@ -151,7 +152,7 @@ def test_p3alpha_keeps_those_that_say_most_for_an_item(five: Dataset) -> None:
 
 
 def test_ease_is_exact_beyond_the_priors_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genrec.collaborative.ease.NEIGHBOURS", 3)
+    monkeypatch.setattr("genrec.collaborative.matrix.NEIGHBOURS", 3)
     train = make_dataset()
     x = interaction_matrix(train.histories, 30).toarray().astype(np.float64)
     inverse = np.linalg.inv(x.T @ x + 20.0 * np.eye(30))
@@ -234,9 +235,9 @@ def test_sasrec_with_a_sampled_softmax_learns_the_walk() -> None:
 
 def test_sasrec_without_validation_keeps_last_items_out() -> None:
     train = make_dataset()
-    kept, held = _hold_out(train, seed=0)
+    kept, held = hold_out_last(train, seed=0)
     assert len(held) == 4  # a tenth of 40 users
-    assert len(train.histories.items) - len(kept.items) == 4
+    assert len(train.histories.items) - len(kept.histories.items) == 4
     for user, history, target in zip(
         held.histories.user_ids, held.histories, held.targets, strict=True
     ):

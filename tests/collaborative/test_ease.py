@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from conftest import make_dataset
 from genrec.collaborative import ease
 from genrec.collaborative.matrix import interaction_matrix
-from genrec.collaborative.pool import PooledPrior, fit_pool
-from genrec.collaborative.registry import choose_prior
 from genrec.data.histories import Histories
-from genrec.errors import ConfigError
 
 
 def test_ease_solves_its_least_squares_problem() -> None:
@@ -31,24 +27,3 @@ def test_without_a_user_is_a_fit_on_the_others() -> None:
     weights = np.random.default_rng(0).random((2, len(history)))
     expected = weights @ others.toarray()[history]
     np.testing.assert_allclose(ease.leave_user_out(whole, history)(weights), expected, atol=1e-5)
-
-
-def test_a_pool_finds_the_weights_of_its_making() -> None:
-    random = np.random.default_rng(0)
-    scores = random.normal(size=(2, 4000, 12)).astype(np.float32)
-    logits = 0.5 * scores[0] + 2.0 * scores[1]
-    odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    target = np.array([random.choice(12, p=row) for row in odds])
-    weights = fit_pool(scores, target, np.ones((4000, 12), bool))
-    np.testing.assert_allclose(weights, [0.5, 2.0], atol=0.15)
-
-
-def test_too_many_items_for_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_prior("auto", 30) == "pooled"
-    assert choose_prior("auto", 10**6) == "transitions"
-    assert choose_prior("none", 30) == "none"
-    with pytest.raises(ConfigError, match=r"Unknown prior 'svd'\. Use one of auto, none, popul"):
-        choose_prior("svd", 30)
-    monkeypatch.setattr("genrec.collaborative.pool.MAX_DENSE_ITEMS", 20)
-    with pytest.raises(ConfigError, match=r"30 items are too many.*prior=transitions"):
-        PooledPrior().fit(make_dataset().histories, 30)

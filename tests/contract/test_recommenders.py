@@ -12,26 +12,14 @@ import pytest
 from alike import assert_same_lists
 from conftest import make_dataset
 from genrec import GenRec, Histories, Recommender, leave_last_out
-from genrec.baselines import BASELINES, Transitions, load_baseline, save_baseline
-from genrec.collaborative.prior import Prior
-from genrec.collaborative.sasrec import SASRecPrior, SASRecScorer
+from genrec.baselines import BASELINES, load_baseline, save_baseline
+from genrec.collaborative.sasrec_network import SASRecScorer
 from genrec.errors import ConfigError, NotFittedError, UnknownItemError
 from genrec.recommender import TopK
-
-
-class PriorRecommender(Transitions):
-    """A prior that has no recommender of its own."""
-
-    name = "prior"
-
-    def __init__(self, prior: Prior) -> None:
-        self._prior = prior
-
 
 Make = Callable[[str], Recommender]
 RECOMMENDERS: dict[str, Make] = {
     **{name: lambda backbone, make=make: make(0) for name, make in BASELINES.items()},
-    "sasrec-prior": lambda backbone: PriorRecommender(SASRecPrior()),
     "genrec": lambda backbone: GenRec(backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4),
     "genrec-no-prior": lambda backbone: GenRec(
         backbone=backbone, dtype="float32", epochs=0.5, lora_rank=4, prior="none"

@@ -324,8 +324,7 @@ def test_fit_leaves_the_settings_as_they_were_given(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What "auto" became stands beside them, so that a larger catalogue fits afterwards."""
-    monkeypatch.setattr("genrec.collaborative.registry.MAX_DENSE_ITEMS", 30)
-    monkeypatch.setattr("genrec.collaborative.pool.MAX_DENSE_ITEMS", 30)
+    monkeypatch.setattr("genrec.collaborative.registry.MAX_POOLED_ITEMS", 30)
     model = GenRec(tiny_backbone, lora_rank=4)
     given = model.config
     model.fit(make_dataset(), minutes=0.01, progress=False)

@@ -15,7 +15,7 @@ from genrec.baselines.title_search import TitleSearch
 from genrec.baselines.trend import Trend
 from genrec.collaborative.cooccurrence import Cooccurrence
 from genrec.collaborative.ease import EASE
-from genrec.collaborative.pool import Pooled
+from genrec.collaborative.pool import Pooled, PooledSASRec
 from genrec.collaborative.popularity import Popularity, RecentPopularity
 from genrec.collaborative.prior import OLD_NAMES as OLD_PRIORS
 from genrec.collaborative.transitions import Transitions
@@ -86,6 +86,7 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "cooccurrence": lambda seed: Cooccurrence(),
         "transitions": lambda seed: Transitions(),
         "pooled": lambda seed: Pooled(),
+        "pooled-sasrec": lambda seed: PooledSASRec(),
         "trend": lambda seed: Trend(),
         "sasrec": _sasrec,
         "p5-sequential": lambda seed: _p5("sequential", seed),

@@ -45,6 +45,7 @@ app.add_typer(events_app, name="events")
 for command in (
     data.prepare,
     runs.train,
+    runs.fuse,
     runs.evaluate,
     compare.compare,
     recommend.recommend,

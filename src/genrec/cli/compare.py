@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Seed, Users
+from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Seed, Users, parse_assignments
 from genrec.cli.output import numbers, print_comparison, print_json, print_progress, progress_bar
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare models on one split; report tables, intervals, slices, leak checks and costs."""
-    from genrec.config import parse_assignments
     from genrec.workflows.compare import run_comparison
     from genrec.workflows.named_models import ALL
     from genrec.workflows.plan import ComparisonConfig

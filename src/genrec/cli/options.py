@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from genrec.errors import ConfigError
 
 Dataset = Annotated[
     str,
@@ -54,3 +56,31 @@ Store = Annotated[
     str,
     typer.Option(help="SQLAlchemy URL of the event store, e.g. sqlite:///runs/mine.events.db."),
 ]
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Parse ``key=value`` strings from the command line.
+
+    Args:
+        assignments: strings such as ``"lora_rank=8"``; each value is read as YAML.
+
+    Returns:
+        The settings by key; YAML lists become tuples.
+
+    Raises:
+        ConfigError: A string has no ``=`` or no key, or its value is not valid YAML.
+    """
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set takes key=value, e.g. --set lora_rank=8; got {text!r}")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {key}: {value!r} is not a valid YAML value") from None
+        # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
+        settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return settings

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Restart, Seed, Users
+from genrec.cli.options import (
+    Dataset,
+    ExcludeSeen,
+    Json,
+    Nll,
+    Restart,
+    Seed,
+    Users,
+    parse_assignments,
+)
 from genrec.cli.output import (
     print_comparison,
     print_json,
@@ -27,7 +36,7 @@ Prior = Annotated[
     str | None,
     typer.Option(
         help="Prior that the language model corrects: auto, pooled, transitions, "
-        "cooccurrence, popularity, sasrec or none."
+        "cooccurrence, popularity or none."
     ),
 ]
 Backbone = Annotated[
@@ -45,6 +54,13 @@ Epochs = Annotated[
     float | None, typer.Option(help="Maximum number of passes over the training data.")
 ]
 Split = Annotated[str, typer.Option(help="How to split the data: leave-last-out or global-time.")]
+FuseOn = Annotated[
+    str,
+    typer.Option(
+        help="Data that the experts know in the end: train, or train+valid, which refits them "
+        "after the weights are found, for service and for numbers like published ones."
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting of the model as key=value; repeatable."),
@@ -66,7 +82,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on a data set and write a run folder."""
-    from genrec.config import parse_assignments
     from genrec.processes import is_main
     from genrec.workflows.runs import train_run
 
@@ -82,6 +97,35 @@ def train(
         return print_json({"run": str(out), **model.info})
     print_likelihood(model.info)
     print(f"{out}: trained; next: genrec evaluate {out}")
+    return None
+
+
+def fuse(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            help="Experts of the prior, separated by commas, e.g. transitions,text,sasrec; those "
+            "of the run if omitted. New ones are fitted."
+        ),
+    ] = None,
+    train_on: FuseOn = "train",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write; the run itself if omitted.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose the experts of a run's prior and fit all weights on validation users, in minutes.
+
+    The language model is not trained again.
+    """
+    from genrec.workflows.fuse import fuse_run
+
+    names = None if experts is None else [name.strip() for name in experts.split(",")]
+    model = fuse_run(run, out or run, experts=names, train_on=train_on)
+    if as_json:
+        return print_json({"run": str(out or run), **model.info})
+    print(f"{out or run}: fused; next: genrec evaluate {out or run}")
     return None
 
 

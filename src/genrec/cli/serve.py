@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Store
+from genrec.cli.options import Store, parse_assignments
 from genrec.errors import GenRecError
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def serve(
         from genrec.serving.server import serve as start
     except ImportError as error:
         raise _without_serving(error) from None
-    from genrec.config import parse_assignments
 
     start(
         run,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import ClassVar, Self
 
 import numpy as np
@@ -48,12 +49,8 @@ class Expert(ABC):
         """
 
     def refit(self, train: Dataset) -> Self:
-        """Fit again on more data, with what early stopping found before.
-
-        Returns:
-            The expert itself.
-        """
-        return self.fit(train)
+        """Return a copy that is fitted to more data, with what early stopping found before."""
+        return copy(self).fit(train)
 
     @abstractmethod
     def scores(self, histories: Histories) -> list[Floats]:

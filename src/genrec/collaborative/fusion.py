@@ -18,11 +18,11 @@ USERS, CELLS = 3000, 2**25
 """Most validation users on which weights are fitted, and most users x items."""
 CHOICE_CELLS = 2**24
 """Most users x items for comparing pools with and without an expert."""
-RIDGE, GATE_RIDGE = 1e-4, 1e-3
-"""L2 penalties on weights per standard deviation of their term.
+RIDGE, GATE_RIDGE = 0.3, 1.0
+"""L2 penalties, divided by the number of users, on weights per standard deviation of their term.
 
 The first pulls the weights towards the first term alone, the second pulls their dependence on the
-history's length towards none.
+history's length towards none. They matter where there are few users.
 """
 LEAST_GAIN = 0.001
 """An expert stays in the pool if it improves unseen validation users by more than this, in nats."""
@@ -115,7 +115,7 @@ def fit_weights(data: Examples) -> Weights:
     scale = np.array([max(float(term.std()), 1e-6) for term in data.scores[:, : min(users, 200)]])
     right = data.scores[:, np.arange(users), data.target].T
     first = np.concatenate([np.eye(terms)[0] * scale[0], np.zeros(terms)])
-    ridge = np.repeat([RIDGE, GATE_RIDGE], terms)
+    ridge = np.repeat([RIDGE, GATE_RIDGE], terms) / users
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         base, gate = flat.reshape(2, -1) / scale

@@ -59,21 +59,18 @@ def strongest(matrix: sp.csr_array[Any], count: int) -> sp.csr_array[Any]:
     return sp.csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)
 
 
-def strongest_in_columns(
-    size: int, block: Callable[[Ints], Floats32], count: int = NEIGHBOURS
-) -> sp.csr_array[Any]:
-    """Return a matrix with only the strongest entries of each column, by absolute value.
+def strongest_in_columns(size: int, block: Callable[[Ints], Floats32]) -> sp.csr_array[Any]:
+    """Return a matrix with only the :data:`NEIGHBOURS` strongest entries of each column.
 
     Args:
         size: number of rows and columns.
         block: function from column indices to these columns, shape [size, columns]; the result may
             be overwritten.
-        count: number of entries to keep per column.
     """
     blocks = []
     for start in range(0, size, COLUMN_BLOCK):
         dense = block(np.arange(start, min(start + COLUMN_BLOCK, size)))
-        if (weak := size - count) > 0:
+        if (weak := size - NEIGHBOURS) > 0:
             weaker = np.argpartition(np.abs(dense), weak, axis=0)[:weak]
             np.put_along_axis(dense, weaker, 0.0, axis=0)
         blocks.append(sp.csc_array(dense))

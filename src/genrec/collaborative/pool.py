@@ -7,6 +7,7 @@ validation targets, and depend on the length of the history.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, ClassVar, Self
@@ -30,10 +31,13 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, hold_out_last
 from genrec.errors import RunError
-from genrec.processes import log
+
+log = logging.getLogger("genrec")
 
 FLOOR = -60.0
 """Lowest logit relative to the likeliest item, so that no item is impossible."""
+LEAST_USERS = 20
+"""Fewest validation users that can decide between experts; with fewer, all of them stay."""
 
 
 class PooledPrior:
@@ -113,7 +117,7 @@ class PooledPrior:
         if data is None:
             self.weights = self._first(self.experts)
             return
-        if self.names is None:
+        if self.names is None and len(data.target) >= LEAST_USERS:
             kept, self.gains = choose(self.experts, data)
             owner = np.repeat(np.arange(len(self.experts)), [len(e.terms) for e in self.experts])
             terms = np.flatnonzero(np.isin(owner, kept)).tolist()
@@ -235,3 +239,20 @@ class Pooled(PriorRecommender):
         self.learn_from(train)
         self._prior.refit(train)
         return self
+
+
+class PooledSASRec(Pooled):
+    """The default prior with SASRec as a further expert, all weights fitted together."""
+
+    name = "pooled-sasrec"
+
+    def _fit(self, train: Dataset, valid: Holdout | None) -> None:
+        whole = train
+        if valid is None or not len(valid):
+            train, valid = hold_out_last(train)
+        self._prior.fit(train, valid)
+        (sasrec,) = make_experts(["sasrec"], len(train.catalogue))
+        experts = [*self._prior.experts, sasrec.fit(train, valid)]
+        self._prior = self._prior.fused(experts, valid)
+        if train is not whole:
+            self._prior.refit(whole)

@@ -54,7 +54,8 @@ class RecencyExpert(Expert):
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
         # In training the present is the position's own time.
-        step = self._step(history.timestamps[start - 1 : stop - 1] if start else history.timestamps)
+        times = np.append(np.nan, history.timestamps)  # nothing precedes the first position
+        step = self._step(times[start:stop])
         return [self._at(half_life, step) for half_life in (*THEN, *NOW)]
 
     def _step(self, times: Floats) -> Ints:

@@ -34,7 +34,7 @@ class SASRec(Scoring):
 
     seed: int = 0
     """Random seed."""
-    width: int = 64
+    width: int = 128
     """Dimension of embeddings and hidden states; a multiple of ``heads``."""
     heads: int = 2
     """Attention heads per layer."""
@@ -128,10 +128,6 @@ def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:
     return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), CUT_OFF).mean())
 
 
-WIDTH = 128
-"""Width of the expert's network."""
-
-
 class SASRecExpert(Expert):
     """SASRec as a part of the pool.
 
@@ -143,7 +139,7 @@ class SASRecExpert(Expert):
     terms = ("sasrec",)
 
     def __init__(self) -> None:
-        self._model = SASRec(width=WIDTH)
+        self._model = SASRec()
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         self._model.fit(train, valid)
@@ -151,8 +147,9 @@ class SASRecExpert(Expert):
         return self
 
     def refit(self, train: Dataset) -> Self:
-        self._model.refit(train)
-        return self
+        fresh = copy(self)
+        fresh._model = copy(self._model).refit(train)
+        return fresh
 
     def scores(self, histories: Histories) -> list[Floats]:
         known = [self._source[history] for history in histories]

@@ -35,7 +35,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 
-HALF_WIDTH = 10.0
+DECAY_STEPS = 10.0
 """Number of steps back at which an item's weight has fallen to 1/e."""
 MAX_AGE = 60
 """Number of earlier items that a position sees."""
@@ -77,7 +77,7 @@ class SLITExpert(Expert):
         row = np.repeat(np.arange(len(recent)), recent.lengths)
         ages = np.repeat(recent.offsets[1:], recent.lengths) - 1 - np.arange(len(recent.items))
         shape = (len(recent), size)
-        given = sp.csr_array((np.exp(-ages / HALF_WIDTH), (row, recent.items)), shape=shape)
+        given = sp.csr_array((np.exp(-ages / DECAY_STEPS), (row, recent.items)), shape=shape)
         return [log_votes((given @ self.weights).toarray(), FLOOR)]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
@@ -127,7 +127,7 @@ def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], s
         target = np.flatnonzero(place > age)
         rows.append(target)
         columns.append(items[target - age - 1])
-        values.append(np.full(len(target), np.exp(-age / HALF_WIDTH), np.float32))
+        values.append(np.full(len(target), np.exp(-age / DECAY_STEPS), np.float32))
     where = np.concatenate(rows), np.concatenate(columns)
     shape = (size, n_items)
     inputs = sp.csr_array((np.concatenate(values), where), shape=shape)
@@ -139,7 +139,7 @@ def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], s
 def _position_weights(length: int, start: int, stop: int) -> Floats:
     """Return the weight of each history item at each position, shape [stop - start, length]."""
     ages = training_ages(length, start, stop)
-    return np.where((ages >= 0) & (ages < MAX_AGE), np.exp(-ages.clip(0) / HALF_WIDTH), 0.0)
+    return np.where((ages >= 0) & (ages < MAX_AGE), np.exp(-ages.clip(0) / DECAY_STEPS), 0.0)
 
 
 def _merged(weights: Floats, place: Integers, size: int) -> Floats:

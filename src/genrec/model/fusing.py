@@ -7,7 +7,9 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
+from torch import nn
 
 from genrec.arrays import Floats, Floats32, Ints
 from genrec.collaborative.expert import Expert
@@ -18,13 +20,13 @@ from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
-from genrec.model.ranker import Ranker
+from genrec.model.ranker import SCORED_ROWS, Ranker
 from genrec.processes import log, stage
 
 USERS = 1000
 """Most validation users on which the two weights are fitted."""
-RIDGE = 1e-3
-"""L2 penalty that pulls both weights towards their values in training."""
+RIDGE = 1.0
+"""L2 penalty, divided by the number of users, that pulls both weights towards one."""
 
 
 def late_experts(config: Config) -> tuple[str, ...]:
@@ -96,28 +98,50 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
         return ranker
     sample = valid.sample(min(USERS, len(valid)), ranker.config.seed)
     with stage(f"weighing prior and language model on {len(sample)} validation users"):
-        prior_weight, lm_weight = _best(*_parts(ranker, sample))
+        prior_weight, lm_weight = _best(*_parts(ranker, sample), len(sample))
     log.info("prior_weight %.3f, lm_weight %.3f", prior_weight, lm_weight)
-    return ranker.weighted(prior_weight, lm_weight)
+    return _weighted(ranker, prior_weight, lm_weight)
 
 
+@torch.inference_mode()
 def _parts(ranker: Ranker, holdout: Holdout) -> tuple[Floats32, Floats32, Ints, Ints]:
-    """Return prior and residual logits of all choices, the starts of decisions, and the targets."""
-    found = list(ranker.decision_logits(holdout.histories, holdout.targets))
-    sizes = np.cumsum([0] + [len(prior) for prior, _, _, _ in found])
-    prior, residual = (np.concatenate([part[n] for part in found]) for n in (0, 1))
-    starts, targets = (
-        np.concatenate([part[n] + size for part, size in zip(found, sizes, strict=False)])
-        for n in (2, 3)
-    )
-    return prior, residual, starts, targets
+    """Return both parts of the logits at the targets' decisions.
+
+    Returns:
+        The prior's log mass and the residual's logit of each choice, the first choice of each
+        decision, and the right choice of each decision.
+    """
+    found, size = [], 0
+    for start in range(0, len(holdout), SCORED_ROWS):
+        rows = np.arange(start, min(start + SCORED_ROWS, len(holdout)))
+        states, located = ranker.decisions(holdout.histories.select(rows), holdout.targets[rows])
+        residual = ranker.likelihood.lm_logits(states, located.choices).cpu().numpy()
+        assert located.prior is not None
+        starts, target = located.choices.starts + size, located.target + size
+        found.append((located.prior, residual, starts, target))
+        size += len(residual)
+    prior, residual, starts, target = (np.concatenate(part) for part in zip(*found, strict=True))
+    return prior, residual, starts, target
 
 
-def _best(prior: Floats32, residual: Floats32, starts: Ints, targets: Ints) -> tuple[float, float]:
+def _weighted(ranker: Ranker, prior_weight: float, lm_weight: float) -> Ranker:
+    """Return a ranker with other weights of prior and residual."""
+    likelihood = copy(ranker.likelihood)
+    assert likelihood.prior_weight is not None
+    weight = nn.Parameter(torch.full_like(likelihood.prior_weight.detach(), prior_weight))
+    likelihood._parameters = {**likelihood._parameters, "prior_weight": weight}
+    likelihood.lm_weight = lm_weight
+    config = ranker.config.model_copy(update={"lm_weight": lm_weight})
+    return replace(ranker, likelihood=likelihood, config=config)
+
+
+def _best(
+    prior: Floats32, residual: Floats32, starts: Ints, targets: Ints, users: int
+) -> tuple[float, float]:
     """Maximise the likelihood over the two weights; the problem is concave."""
     parts = np.stack([prior, residual]).astype(np.float64)
     sizes = np.diff(np.append(starts, len(prior)))
-    right = parts[:, targets].mean(axis=1)
+    right = parts[:, targets].sum(axis=1)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         logits = weights @ parts
@@ -126,8 +150,8 @@ def _best(prior: Floats32, residual: Floats32, starts: Ints, targets: Ints) -> t
         total = np.add.reduceat(odds, starts)
         odds /= np.repeat(total, sizes)
         away = weights - 1.0
-        value = float((top + np.log(total)).mean() - weights @ right + RIDGE * away @ away)
-        return value, parts @ odds / len(starts) - right + 2 * RIDGE * away
+        value = float((top + np.log(total)).sum() - weights @ right + RIDGE * away @ away)
+        return value / users, (parts @ odds - right + 2 * RIDGE * away) / users
 
     bounds = [(0.0, None), (0.0, None)]
     found = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B", bounds=bounds).x

@@ -1,4 +1,4 @@
-"""GenRec, the estimator: it fits a ranker, recommends with it and changes its catalogue."""
+"""GenRec, the estimator: it fits a ranker and recommends with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
-
-import polars as pl
 
 from genrec.arrays import Floats, Items, Mask
 from genrec.config import Config, Settings, constructor_signature
@@ -19,6 +17,7 @@ from genrec.data.statistics import REPEATS
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
+from genrec.model.changeable import ChangeableModel
 from genrec.model.fitting import (
     mean_log_likelihood,
     train_ranker,
@@ -31,7 +30,6 @@ from genrec.model.fusing import (
     late_experts,
     with_refitted_prior,
 )
-from genrec.model.pretrained import PretrainedModel
 from genrec.model.ranker import Ranker
 from genrec.model.run_folder import checkpoint_folder, data_info
 from genrec.model.session import KeyValueStore, Session
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
-class GenRec(PretrainedModel):
+class GenRec(ChangeableModel):
     """A recommender that lets a language model generate titles of the catalogue, and only those.
 
     Any field of :class:`~genrec.Config` is a keyword argument, as in
@@ -368,64 +366,6 @@ class GenRec(PretrainedModel):
         """
         (items,) = Histories.from_lists([self.catalogue.indices(history, by=by)])
         return self.ranker.prompt_text(items)
-
-    # -- changing the catalogue ------------------------------------------------------------------
-
-    def add_items(
-        self,
-        titles: Sequence[str],
-        item_ids: Sequence[str] | None = None,
-        *,
-        metadata: pl.DataFrame | None = None,
-        like: Sequence[str | None] | None = None,
-        by: By = "either",
-    ) -> None:
-        """Add new items to the catalogue, which can be recommended at once without training.
-
-        The short forms of the other titles, which the model was trained on, do not change.
-
-        Args:
-            titles: titles of the new items.
-            item_ids: ids of the new items; the titles if ``None``.
-            metadata: one row per new item.
-            like: for each new item a known item that it resembles, or ``None``. The prior treats
-                both alike. Without a known item, the prior gives the new one average popularity and
-                no transitions from other items.
-            by: whether ``like`` holds titles, ids or either.
-
-        Raises:
-            DataError: A title or an id is empty or taken, or ``like`` has another length.
-            UnknownItemError: An entry of ``like`` is not in the catalogue, or names two items.
-        """
-        twins = [None] * len(titles) if like is None else list(like)
-        if len(twins) != len(titles):
-            raise DataError(
-                f"like has {len(twins)} entries for {len(titles)} new items; give one entry (or "
-                "None) per item."
-            )
-        known = self.catalogue
-        self._ranker = self.ranker.with_items(
-            titles,
-            titles if item_ids is None else item_ids,
-            metadata=metadata,
-            like=[None if entry is None else known.index_of(entry, by=by) for entry in twins],
-        )
-
-    def remove_items(self, entries: Sequence[str], *, by: By = "either") -> None:
-        """Stop recommending items. Histories may still contain them.
-
-        Args:
-            entries: titles or ids of the items.
-            by: whether ``entries`` holds titles, ids or either.
-
-        Raises:
-            UnknownItemError: An entry is not in the catalogue, or names two items.
-        """
-        self._ranker = self.ranker.without_items(self.catalogue.indices(entries, by=by))
-
-    def restore_items(self, entries: Sequence[str], *, by: By = "either") -> None:
-        """Recommend removed items again; arguments and errors as in :meth:`remove_items`."""
-        self._ranker = self.ranker.with_items_again(self.catalogue.indices(entries, by=by))
 
 
 def _check_data(config: Config, train: object, valid: Holdout | None) -> None:

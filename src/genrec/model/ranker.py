@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from copy import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self, cast
@@ -11,9 +10,8 @@ from typing import Self, cast
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
 
-from genrec.arrays import Floats, Floats32, Ints, Items, Mask
+from genrec.arrays import Floats, Items, Mask
 from genrec.collaborative.prior import Prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
@@ -330,10 +328,10 @@ class Ranker:
 
     @torch.inference_mode()
     def _score(self, histories: Histories, targets: Items) -> Floats:
-        states, located = self._decisions(histories, targets)
+        states, located = self.decisions(histories, targets)
         return title_log_probs(self.likelihood, states, located).cpu().double().numpy()
 
-    def _decisions(self, histories: Histories, targets: Items) -> tuple[torch.Tensor, Targets]:
+    def decisions(self, histories: Histories, targets: Items) -> tuple[torch.Tensor, Targets]:
         """Return the hidden state at each decision of the targets, and the decisions."""
         self._check_offered(targets)
         parts = [
@@ -343,33 +341,6 @@ class Ranker:
         states = self.likelihood.decision_states(self.layout.sequences(parts))
         sums = self._cumulative_prior(histories)
         return states, locate_targets(self.index.trie, targets, sums)
-
-    @torch.inference_mode()
-    def decision_logits(
-        self, histories: Histories, targets: Items
-    ) -> Iterator[tuple[Floats32, Floats32, Ints, Ints]]:
-        """Yield both parts of the logits at the targets' decisions, for some rows at a time.
-
-        Yields:
-            The prior's log mass and the residual's logit of each choice, the first choice of each
-            decision, and the right choice of each decision.
-        """
-        for start in range(0, len(histories), SCORED_ROWS):
-            rows = np.arange(start, min(start + SCORED_ROWS, len(histories)))
-            states, located = self._decisions(histories.select(rows), targets[rows])
-            residual = self.likelihood.lm_logits(states, located.choices).cpu().numpy()
-            assert located.prior is not None
-            yield located.prior, residual, located.choices.starts, located.target
-
-    def weighted(self, prior_weight: float, lm_weight: float) -> Ranker:
-        """Return a ranker with other weights of prior and residual."""
-        likelihood = copy(self.likelihood)
-        assert likelihood.prior_weight is not None
-        weight = torch.full_like(likelihood.prior_weight.detach(), prior_weight)
-        likelihood._parameters = {**likelihood._parameters, "prior_weight": nn.Parameter(weight)}
-        likelihood.lm_weight = lm_weight
-        config = self.config.model_copy(update={"lm_weight": lm_weight})
-        return replace(self, likelihood=likelihood, config=config)
 
     # -- other catalogues ------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ class FitContext:
     folder: Path
 
 
+RESOLVED = ("prior", "experts", "lm_weight", "context_layers", "dtype")
+"""Settings that a fitted run holds in the form that ``auto`` took."""
+
+
 @runtime_checkable
 class Refittable(Recommender, Protocol):
     """A recommender with early stopping that can then be refitted on the validation items too."""
@@ -116,9 +120,24 @@ class ModelSpec:
         if self.name in FORMS:
             return _form(self.name, task, seed)
         model = _baseline(self.name, task, seed)
-        if task.valid is None and isinstance(model, Refittable):  # early stopping comes first
-            return model.fit(task.split.train, task.split.valid).refit(task.fitted)
+        if task.valid is None:
+            return fit_on(model, task.split, task.fitted)
         return model.fit(task.fitted, task.valid)
+
+
+def fit_on(model: Recommender, split: Split, whole: Dataset | None) -> Recommender:
+    """Fit a model on the training data, or on ``whole`` with settings found on validation.
+
+    Args:
+        model: an unfitted model.
+        split: training data and validation targets.
+        whole: the data that the model knows in the end; the training data if ``None``.
+    """
+    if whole is None:
+        return model.fit(split.train, split.valid)
+    if isinstance(model, Refittable):
+        return model.fit(split.train, split.valid).refit(whole)
+    return model.fit(whole)
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -193,7 +212,7 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
     if not (folder / "genrec.json").is_file():
         return None
     kept = GenRec.from_pretrained(folder)
-    resolved = {key: getattr(kept.config, key) for key in ("prior", "dtype")}
+    resolved = {key: getattr(kept.config, key) for key in RESOLVED}
     same = wanted.config.model_copy(update={"minutes": task.minutes, **resolved})
     fitted = kept.info["data"].get("fitted", "train") == task.fitted.provenance.train_on
     return kept if kept.config == same and fitted and _trained_on(kept, task) else None

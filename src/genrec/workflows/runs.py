@@ -17,7 +17,7 @@ from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.loading import load_dataset
 from genrec.data.split_files import split_dataset
-from genrec.data.splits import Holdout, Split
+from genrec.data.splits import Holdout, Split, before_test
 from genrec.doctor import diagnose
 from genrec.errors import DataError, GenRecError, RunError
 from genrec.evaluation.evaluate import Progress, evaluate
@@ -30,6 +30,7 @@ from genrec.model.model_card import export_card, model_card
 from genrec.model.run_folder import TRAINING_LOG, check_folder
 from genrec.processes import is_main, log, stage
 from genrec.report import write_report
+from genrec.workflows.named_models import fit_on
 
 CUTOFFS = (5, 10)
 
@@ -205,7 +206,8 @@ def evaluate_run(
         say(f"note: {finding.check}: {finding.text}")
     how: dict[str, Any] = {"seed": seed, "nll": nll, "exclude_seen": exclude}
     with stage("fitting the baselines and evaluating them"):
-        evaluations = evaluate_baselines(split, test, **how)
+        whole = model.info["data"].get("fitted") == "train+valid"
+        evaluations = evaluate_baselines(split, test, whole=whole, **how)
     with stage(f"evaluating {model.name} on {len(test)} users"):
         evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
     measured = _users_measured(folder, model.name)
@@ -230,10 +232,20 @@ def _metrics_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def evaluate_baselines(
-    split: Split, test: Holdout, seed: int, *, exclude_seen: bool = True, nll: bool = False
+    split: Split,
+    test: Holdout,
+    seed: int,
+    *,
+    whole: bool = False,
+    exclude_seen: bool = True,
+    nll: bool = False,
 ) -> list[Evaluation]:
-    """Fit the counting baselines on the training data and evaluate them on ``test``."""
-    fitted = (each.fit(split.train) for each in baselines(len(split.train.catalogue)))
+    """Fit the counting baselines and evaluate them on ``test``.
+
+    They know the training data, or with ``whole`` everything before the test targets.
+    """
+    data = before_test(split) if whole else None
+    fitted = (fit_on(each, split, data) for each in baselines(len(split.train.catalogue)))
     how: dict[str, Any] = {"seed": seed, "exclude_seen": exclude_seen, "nll": nll}
     return [evaluate(each, test, CUTOFFS, **how) for each in fitted]
 

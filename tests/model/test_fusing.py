@@ -1,0 +1,145 @@
+"""Late fusion: weights fitted on validation users, experts that join after training, refits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import make_dataset
+from genrec import GenRec
+from genrec.collaborative.pool import PooledPrior
+from genrec.collaborative.sasrec import SASRec
+from genrec.data.dataset import Dataset
+from genrec.data.splits import Split, before_test, leave_last_out
+from genrec.errors import ConfigError, DataError, RunError
+from genrec.model.fusing import fit_lm_weight
+from genrec.workflows.fuse import fuse_run
+from genrec.workflows.runs import evaluate_run, train_run
+
+SMALL = {"dtype": "float32", "lora_rank": 4, "epochs": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SASRec, "most_epochs", 2)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return leave_last_out(make_dataset(users=60))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_backbone: str, split: Split) -> GenRec:
+    experts = ("transitions", "text", "popularity")
+    settings = {**SMALL, "experts": experts, "epochs": 2.0, "learning_rate": 1e-2}
+    return GenRec(tiny_backbone, **settings).fit(split.train, split.valid, progress=False)
+
+
+def test_the_weights_are_the_best_on_validation_users(model: GenRec, split: Split) -> None:
+    ranker = model.ranker
+    assert ranker.config.experts == ("transitions", "text", "popularity")
+    weight = float(ranker.likelihood.prior_weight.detach())  # type: ignore[union-attr]
+    factor = ranker.config.lm_weight
+    assert isinstance(factor, float)
+    assert ranker.likelihood.lm_weight == factor
+
+    def loss(prior_weight: float, lm_weight: float) -> float:
+        fixed = fit_lm_weight(ranker, split.valid, ranker.config)
+        assert fixed is ranker  # a number stays
+        likelihood = ranker.likelihood.over(ranker.layout)
+        likelihood.lm_weight = lm_weight
+        likelihood.prior_weight.data.fill_(prior_weight)  # type: ignore[union-attr]
+        found = replace(ranker, likelihood=likelihood)
+        nll = -found.log_likelihood(split.valid.histories, split.valid.targets).mean()
+        likelihood.prior_weight.data.fill_(weight)  # type: ignore[union-attr]
+        away = (prior_weight - 1) ** 2 + (lm_weight - 1) ** 2
+        return float(nll) + away / len(split.valid)
+
+    best = loss(weight, factor)
+    for step in (0.05, -0.05):
+        assert best < loss(weight + step, factor)
+        if factor + step >= 0:
+            assert best < loss(weight, factor + step)
+
+
+def test_a_number_is_kept_as_the_weight(tiny_backbone: str, split: Split) -> None:
+    fixed = GenRec(tiny_backbone, **SMALL, lm_weight=0.5).fit(
+        split.train, split.valid, progress=False
+    )
+    assert fixed.ranker.likelihood.lm_weight == 0.5
+
+
+def test_an_expert_that_cannot_forget_joins_after_training(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    names = ("transitions", "text", "sasrec")
+    model = GenRec(tiny_backbone, **SMALL, experts=names)
+    model.fit(split.train, split.valid, progress=False)
+    prior = model.ranker.prior
+    assert isinstance(prior, PooledPrior)
+    assert [expert.name for expert in prior.experts] == list(names)
+    model.save_pretrained(tmp_path / "run")
+    loaded = GenRec.from_pretrained(tmp_path / "run")
+    expected = model.log_likelihood(split.test.histories, split.test.targets)
+    found = loaded.log_likelihood(split.test.histories, split.test.targets)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert loaded.ranker.config.experts == names
+
+
+def test_nothing_to_train_beside_is_refused(tiny_backbone: str, split: Split) -> None:
+    with pytest.raises(ConfigError, match=r"experts=sasrec would show.*add at least one expert"):
+        GenRec(tiny_backbone, **SMALL, experts="sasrec").build(split.train)
+
+
+def test_fuse_changes_experts_without_training(model: GenRec, split: Split) -> None:
+    adapter = model.ranker.backbone
+    fused = GenRec(config=model.config)
+    fused._adopt(model.ranker, model.info)
+    fused.fuse(split.train, split.valid, experts=["transitions", "ease"])
+    prior = fused.ranker.prior
+    assert isinstance(prior, PooledPrior)
+    assert [expert.name for expert in prior.experts] == ["transitions", "ease"]
+    assert fused.ranker.backbone is adapter
+    assert model.ranker.config.experts == ("transitions", "text", "popularity")
+
+
+def test_fuse_needs_a_pool(tiny_backbone: str, split: Split) -> None:
+    model = GenRec(tiny_backbone, dtype="float32", prior="popularity").build(split.train)
+    with pytest.raises(ConfigError, match=r"prior=popularity; train it with prior=pooled"):
+        model.fuse(split.train, split.valid, experts=["text"])
+
+
+def test_a_refit_keeps_the_weights(model: GenRec, split: Split) -> None:
+    served = GenRec(config=model.config)
+    served._adopt(model.ranker, model.info)
+    served.refit_prior(before_test(split))
+    old, new = model.ranker.prior, served.ranker.prior
+    assert isinstance(old, PooledPrior)
+    assert isinstance(new, PooledPrior)
+    np.testing.assert_array_equal(new.weights.base, old.weights.base)
+    assert new.item_counts.sum() == old.item_counts.sum() + len(split.valid)
+    assert served.info["data"]["fitted"] == "train+valid"
+    assert model.info["data"].get("fitted", "train") == "train"
+    other = make_dataset(items=20)
+    with pytest.raises(DataError, match="another catalogue"):
+        served.refit_prior(Dataset("other", other.catalogue, other.histories))
+
+
+def test_a_run_is_fused_and_refitted_once(
+    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(users=60).save(tmp_path / "data")
+    settings = {**SMALL, "backbone": tiny_backbone, "experts": ("transitions",)}
+    train_run(str(tmp_path / "data"), tmp_path / "run", settings)
+    out = tmp_path / "served"
+    model = fuse_run(tmp_path / "run", out, experts=["transitions", "text"], train_on="train+valid")
+    assert model.ranker.config.experts == ("transitions", "text")
+    assert {each.name for each in evaluate_run(out)} >= {"pooled", "genrec"}
+    with pytest.raises(RunError, match="has learned from the validation targets already"):
+        fuse_run(out, out)
+    with pytest.raises(ConfigError, match=r"train_on is 'all'"):
+        fuse_run(tmp_path / "run", out, train_on="all")
