@@ -114,6 +114,23 @@ def test_recommend_takes_filters_and_gives_reasons(
     assert "strongest effects" in out
 
 
+def test_fuse_names_the_experts_and_writes_another_run(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fused"
+    experts = ["--experts", "transitions, text", "--train-on", "train+valid"]
+    code, printed, _ = run(capsys, "fuse", trained, *experts, "--out", out, "--json")
+    assert code == 0
+    assert json.loads(printed)["data"]["fitted"] == "train+valid"
+    code, printed, _ = run(capsys, "recommend", out, "--user", "3", "-k", 2)
+    assert code == 0
+    code, _, err = run(capsys, "fuse", trained, "--experts", "svd", "--out", tmp_path / "x")
+    assert (code, "Unknown expert 'svd'" in err) == (2, True)
+    assert not (tmp_path / "x").exists()
+    code, _, err = run(capsys, "fuse", out)
+    assert (code, "fuse the run that it was made from" in err) == (2, True)
+
+
 def test_recommend_for_a_user_of_the_data_set(
     capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
