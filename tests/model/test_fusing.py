@@ -95,6 +95,12 @@ def test_nothing_to_train_beside_is_refused(tiny_backbone: str, split: Split) ->
         GenRec(tiny_backbone, **SMALL, experts="sasrec").build(split.train)
 
 
+def test_what_joins_late_needs_validation_users(tiny_backbone: str, split: Split) -> None:
+    model = GenRec(tiny_backbone, **SMALL, experts="transitions,sasrec")
+    with pytest.raises(ConfigError, match=r"sasrec joins .* call fit\(train, valid=…\)"):
+        model.fit(split.train)
+
+
 def test_fuse_changes_experts_without_training(model: GenRec, split: Split) -> None:
     adapter = model.ranker.backbone
     fused = GenRec(config=model.config)

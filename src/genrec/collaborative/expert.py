@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -89,6 +89,35 @@ class Expert(ABC):
         Returns:
             The expert itself.
         """
+
+
+class PriorExpert(Expert):
+    """An expert whose state is a prior of counts; a subclass gives the scores.
+
+    Attributes:
+        prior: the prior, unfitted until :meth:`fit`.
+    """
+
+    prior: Any
+
+    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
+        self.prior.fit(train.histories, len(train.catalogue))
+        return self
+
+    def refit(self, train: Dataset) -> Self:
+        return type(self)().fit(train)
+
+    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
+        longer = copy(self)
+        longer.prior = self.prior.extended(like)
+        return longer
+
+    def arrays(self) -> Arrays:
+        return cast(Arrays, self.prior.arrays())
+
+    def restore(self, arrays: Arrays) -> Self:
+        self.prior.restore(arrays)
+        return self
 
 
 def log_votes(scores: Floats, floor: float) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import PriorRecommender, Scores, Scoring, check_setting
 from genrec.collaborative.counts import ages, extended_counts, item_counts, smoothed_popularity
-from genrec.collaborative.expert import Expert
+from genrec.collaborative.expert import PriorExpert
 from genrec.collaborative.sparse import SparseDistributions
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
@@ -104,7 +104,7 @@ class RecentPopularity(Scoring):
         return self
 
 
-class PopularityExpert(Expert):
+class PopularityExpert(PriorExpert):
     """Popularity as a part of the pool, where its weight is mostly negative.
 
     The other experts contain popularity already, some of them too much of it.
@@ -112,27 +112,14 @@ class PopularityExpert(Expert):
 
     name = "popularity"
     terms = ("popularity",)
-    counts: Floats
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self.counts = item_counts(train.histories, len(train.catalogue))
-        return self
+    def __init__(self) -> None:
+        self.prior = PopularityPrior()
 
     def scores(self, histories: Histories) -> list[Floats]:
-        return [np.log(smoothed_popularity(self.counts))[None]]
+        return [np.log(smoothed_popularity(self.prior.counts))[None]]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
-        others = self.counts - np.bincount(history.items, minlength=len(self.counts))
+        counts = self.prior.counts
+        others = counts - np.bincount(history.items, minlength=len(counts))
         return [np.log(smoothed_popularity(others))[None]]
-
-    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
-        longer = copy(self)
-        longer.counts = extended_counts(self.counts, like)
-        return longer
-
-    def arrays(self) -> Arrays:
-        return {"counts": self.counts}
-
-    def restore(self, arrays: Arrays) -> Self:
-        self.counts = arrays["counts"]
-        return self

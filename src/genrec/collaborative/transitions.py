@@ -9,14 +9,13 @@ dense arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import minimize
 
-from genrec.arrays import Arrays, Floats, Ints, Items
+from genrec.arrays import Floats, Ints, Items
 from genrec.collaborative.base import PriorRecommender
 from genrec.collaborative.cooccurrence import (
     FIXED_WEIGHTS,
@@ -27,11 +26,8 @@ from genrec.collaborative.cooccurrence import (
     TransitionWeights,
     gap_pairs,
 )
-from genrec.collaborative.expert import Expert
-from genrec.data.catalogue import Catalogue
-from genrec.data.dataset import Dataset
+from genrec.collaborative.expert import PriorExpert
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout
 
 FIT_POSITIONS = 20_000
 """Training positions for fitting the weights: the last ones of randomly drawn users."""
@@ -191,30 +187,17 @@ class Transitions(PriorRecommender):
         self._prior = TransitionPrior()
 
 
-class TransitionExpert(Expert):
+class TransitionExpert(PriorExpert):
     """Transitions as a part of the pool."""
 
     name = "transitions"
     terms = ("transitions",)
 
-    def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self.prior = TransitionPrior().fit(train.histories, len(train.catalogue))
-        return self
+    def __init__(self) -> None:
+        self.prior = TransitionPrior()
 
     def scores(self, histories: Histories) -> list[Floats]:
         return [np.log(self.prior.all_votes(histories))]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
         return [np.log(self.prior.training_votes(history.items, start, stop))]
-
-    def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
-        longer = copy(self)
-        longer.prior = self.prior.extended(like)
-        return longer
-
-    def arrays(self) -> Arrays:
-        return self.prior.arrays()
-
-    def restore(self, arrays: Arrays) -> Self:
-        self.prior = TransitionPrior().restore(arrays)
-        return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,11 +30,27 @@ RIDGE = 1.0
 """L2 penalty, divided by the number of users, that pulls both weights towards one."""
 
 
-def late_experts(config: Config) -> tuple[str, ...]:
-    """Return all configured experts if some of them join the prior after training."""
+def late_experts(config: Config) -> list[str]:
+    """Return the configured experts that join the prior after training."""
     names = () if config.experts == "auto" else config.experts
-    late = any(not EXPERTS[name]().leaves_user_out for name in names)
-    return names if late else ()
+    return [name for name in names if name in EXPERTS and not EXPERTS[name]().leaves_user_out]
+
+
+def fused_after_training(
+    ranker: Ranker, config: Config, train: Dataset, valid: Holdout | None
+) -> Ranker:
+    """Return a trained ranker with its late experts, if any, and all weights fitted.
+
+    Args:
+        ranker: the ranker after training.
+        config: the settings as they were given.
+        train: the training data.
+        valid: validation users; late experts need them.
+    """
+    if not late_experts(config):
+        return fit_lm_weight(ranker, valid, config)
+    assert valid is not None
+    return add_experts(ranker, config.experts, train, valid, config.lm_weight)
 
 
 def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:
@@ -55,7 +72,13 @@ def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:
     return replace(ranker, prior=prior)
 
 
-def add_experts(ranker: Ranker, names: Sequence[str], train: Dataset, valid: Holdout) -> Ranker:
+def add_experts(
+    ranker: Ranker,
+    names: Sequence[str],
+    train: Dataset,
+    valid: Holdout,
+    lm_weight: float | Literal["auto"] = "auto",
+) -> Ranker:
     """Return a ranker with these experts in its pool and all weights fitted again.
 
     Args:
@@ -63,6 +86,7 @@ def add_experts(ranker: Ranker, names: Sequence[str], train: Dataset, valid: Hol
         names: the experts by name; those that the pool has already stay as they are.
         train: the training data.
         valid: validation users.
+        lm_weight: a number to keep as the weight of the residual, instead of fitting it.
 
     Raises:
         ConfigError: The prior is no pool, or a name is unknown.
@@ -83,7 +107,7 @@ def add_experts(ranker: Ranker, names: Sequence[str], train: Dataset, valid: Hol
     with stage("fitting the weights of the experts"):
         prior = ranker.prior.fused(experts, valid)
     chosen = tuple(expert.name for expert in experts)
-    config = ranker.config.model_copy(update={"experts": chosen, "lm_weight": "auto"})
+    config = ranker.config.model_copy(update={"experts": chosen, "lm_weight": lm_weight})
     return fit_lm_weight(replace(ranker, prior=prior, config=config), valid, config)
 
 

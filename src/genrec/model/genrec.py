@@ -12,7 +12,7 @@ from genrec.config import Config, Settings, constructor_signature
 from genrec.data.catalogue import By
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout, hold_out_last
+from genrec.data.splits import Holdout
 from genrec.data.statistics import REPEATS
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.adapters import make_trainable
@@ -26,7 +26,7 @@ from genrec.model.fitting import (
 )
 from genrec.model.fusing import (
     add_experts,
-    fit_lm_weight,
+    fused_after_training,
     late_experts,
     with_refitted_prior,
 )
@@ -132,10 +132,7 @@ class GenRec(ChangeableModel):
             with checkpoint_folder(output) as checkpoints:
                 self.training = train_ranker(ranker, train, valid, checkpoints, progress)
             ranker.backbone.merge_for_inference()
-            ranker = fit_lm_weight(replace(ranker), valid, config)
-            if late_experts(config):
-                holdout = valid or hold_out_last(train, seed=config.seed)[1]
-                ranker = add_experts(ranker, late_experts(config), train, holdout)
+            ranker = fused_after_training(replace(ranker), config, train, valid)
         self._adopt(ranker, data_info(train))
         self.info["training"] = training_info(self.training)
         self.info["valid_log_likelihood"] = [before, mean_log_likelihood(self.ranker, valid)]
@@ -371,9 +368,16 @@ class GenRec(ChangeableModel):
 def _check_data(config: Config, train: object, valid: Holdout | None) -> None:
     if not isinstance(train, Dataset):
         raise DataError(f"fit needs a data set such as split.train, got {type(train).__name__}.")
-    if config.patience is not None and (valid is None or not len(valid)):
+    if valid is not None and len(valid):
+        return
+    if config.patience is not None:
         raise ConfigError(
             "patience (early stopping) needs validation users; call fit(train, valid=…)."
+        )
+    if late := late_experts(config):
+        raise ConfigError(
+            f"{', '.join(late)} joins the prior after training, and the weights then need "
+            "validation users; call fit(train, valid=…)."
         )
 
 

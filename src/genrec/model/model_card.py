@@ -95,7 +95,7 @@ def _facts(info: Mapping[str, Any], config: Config, catalogue: Catalogue) -> str
 
 This model recommends the next item by generating its title with {config.backbone}. It chooses
 exactly among the {len(catalogue)} titles of its catalogue (recipe {config.recipe}, prior
-{config.prior}).
+{_prior(config)}).
 
 - Data: {data["name"]}, split {data.get("split")}, ties {data.get("tie_rule")}, fingerprint
   `{data["fingerprint"][:16]}`
@@ -104,6 +104,12 @@ exactly among the {len(catalogue)} titles of its catalogue (recipe {config.recip
 - Versions: {versions}
 - Written: {datetime.now(UTC):%Y-%m-%d}
 """
+
+
+def _prior(config: Config) -> str:
+    if config.prior != "pooled" or config.experts == "auto":
+        return config.prior
+    return f"{config.prior}: {', '.join(config.experts)}"
 
 
 def _kept(training: Mapping[str, Any]) -> str:
