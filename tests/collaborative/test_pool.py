@@ -177,9 +177,17 @@ def test_the_pool_of_an_older_version_is_refused(tmp_path: Path) -> None:
         load_prior(tmp_path / "prior.npz")
 
 
+def test_experts_that_cannot_use_the_data_are_refused() -> None:
+    train, valid = split_of(make_dataset())  # its timestamps are positions
+    with pytest.raises(ConfigError, match=r"experts=recency can say nothing.*such as transitions"):
+        PooledPrior(["recency"]).fit(train, valid)
+
+
 def test_auto_is_the_pool_up_to_a_limit() -> None:
     assert choose_prior("auto", 30) == "pooled"
     assert choose_prior("auto", 10**6) == "transitions"
     assert choose_prior("none", 30) == "none"
     with pytest.raises(ConfigError, match=r"Unknown prior 'svd'\. Use one of auto, none, popul"):
         choose_prior("svd", 30)
+    with pytest.raises(ConfigError, match=r"SASRec is no prior of its own.*experts=.*sasrec"):
+        choose_prior("sasrec", 30)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -101,9 +101,9 @@ def examples(experts: Sequence[Expert], valid: Holdout) -> Examples | None:
     return Examples(scores, valid.targets[rows].astype(np.int64), unseen, histories.lengths)
 
 
-def term_scores(experts: Sequence[Expert], histories: Histories) -> list[Floats]:
-    """Return the scores of all experts' terms, in order."""
-    return [term for expert in experts for term in expert.scores(histories)]
+def term_scores(experts: Sequence[Expert], histories: Histories) -> Iterator[Floats]:
+    """Yield the scores of all experts' terms, in order, one expert at a time."""
+    return (term for expert in experts for term in expert.scores(histories))
 
 
 def fit_weights(data: Examples) -> Weights:
@@ -132,7 +132,9 @@ def fit_weights(data: Examples) -> Weights:
         away = flat - first
         return value + float(ridge @ away**2), np.concatenate(parts) + 2 * ridge * away
 
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+    found = minimize(
+        loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-7}
+    ).x
     base, gate = found.reshape(2, -1) / scale
     return Weights(base, gate, length)
 

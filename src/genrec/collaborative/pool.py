@@ -8,7 +8,7 @@ validation targets, and depend on the length of the history.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, ClassVar, Self
 
@@ -30,7 +30,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, hold_out_last
-from genrec.errors import RunError
+from genrec.errors import ConfigError, RunError
 
 log = logging.getLogger("genrec")
 
@@ -79,7 +79,8 @@ class PooledPrior:
             The prior itself.
 
         Raises:
-            ConfigError: A name is unknown, or the catalogue is too large for an expert.
+            ConfigError: A name is unknown, the catalogue is too large for an expert, or no expert
+                can use the data.
         """
         size = len(train.catalogue)
         experts = auto_experts(size) if self.names is None else make_experts(self.names, size)
@@ -89,6 +90,11 @@ class PooledPrior:
         self._count(whole)
         experts = [expert.fit(train, valid) for expert in experts]
         self.experts = [expert for expert in experts if expert.terms]
+        if not self.experts:
+            raise ConfigError(
+                f"experts={','.join(self.names or ())} can say nothing about {train.name}, whose "
+                "timestamps are no common time; add another expert, such as transitions."
+            )
         self._weigh(valid)
         if train is not whole:
             self.refit(whole)
@@ -151,9 +157,9 @@ class PooledPrior:
 
     def training_probabilities(self, history: Histories, start: int, stop: int) -> Floats:
         seen = seen_before(history.items, start, stop, len(self.counts))
-        terms = [
+        terms = (
             term for expert in self.experts for term in expert.training_scores(history, start, stop)
-        ]
+        )
         weights = self.weights.of(np.arange(start, stop))
         return pooled(weights, terms, seen, self.repeat_rate)
 
@@ -192,7 +198,7 @@ class PooledPrior:
         return self
 
 
-def pooled(weights: Floats, terms: Sequence[Floats], seen: Mask, repeat_rate: float) -> Floats:
+def pooled(weights: Floats, terms: Iterable[Floats], seen: Mask, repeat_rate: float) -> Floats:
     """Return the pool's distribution, with items of the history scaled by the repeat rate.
 
     Args:

@@ -44,6 +44,11 @@ def choose_prior(kind: str, n_items: int) -> str:
     kind = OLD_NAMES.get(kind, kind)
     if kind in PRIORS or kind == "none":
         return kind
+    if kind == "sasrec":
+        raise ConfigError(
+            "SASRec is no prior of its own; let it join the pooled one with experts=transitions,"
+            "ease,slit,text,recency,popularity,sasrec."
+        )
     if kind != "auto":
         raise ConfigError(f"Unknown prior {kind!r}. Use one of auto, none, {', '.join(PRIORS)}.")
     return "pooled" if n_items <= MAX_POOLED_ITEMS else "transitions"

@@ -32,8 +32,8 @@ class ChangeableModel(PretrainedModel):
             item_ids: ids of the new items; the titles if ``None``.
             metadata: one row per new item.
             like: for each new item a known item that it resembles, or ``None``. The prior treats
-                both alike. Without a known item, the prior gives the new one average popularity and
-                no transitions from other items.
+                both alike, except for its text. Without a known item, the prior gives the new one
+                average popularity and no transitions from other items.
             by: whether ``like`` holds titles, ids or either.
 
         Raises:
