@@ -48,8 +48,8 @@ class Bar:
 CHARTS = (
     Chart("overview-ml-100k", "index", 0, 1, "ML-100K, NDCG@10", part=1),
     Chart("overview-toys", "index", 0, 3, "Amazon Toys, NDCG@10", part=1),
-    Chart("time-ml-1m", "index", 1, 2, "ML-1M by global time, NDCG@10", part=1),
-    Chart("time-beauty", "index", 1, 3, "Amazon Beauty by global time, NDCG@10", part=1),
+    Chart("time-ml-1m", "index", 2, 2, "ML-1M by global time, NDCG@10", part=1),
+    Chart("time-beauty", "index", 2, 3, "Amazon Beauty by global time, NDCG@10", part=1),
     *(
         Chart(f"{name}-{short}", page, 0, column, title)
         for name, page in (

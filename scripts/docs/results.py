@@ -1,11 +1,12 @@
 """Collect the results of comparisons into docs/results/NAME.json.
 
-    python scripts/docs/results.py NAME FOLDER [FOLDER ...]
+    python scripts/docs/results.py NAME FOLDER COMMAND [FOLDER COMMAND ...]
 
-Each folder is one that `genrec compare` wrote. For each model the file holds the metrics with 95 %
-intervals, the number of test users, the data that the model was fitted on, the seconds it took to
-fit, and the difference in NDCG@10 to the comparison's reference, paired over users. Needs the
-standard library only.
+Each folder is one that `genrec compare` wrote, and the command after it is the one that wrote it.
+For each model the file holds the metrics with 95 % intervals, the number of test users, the data
+that the model was fitted on, the seconds it took to fit, the difference in NDCG@10 to the
+comparison's reference, paired over users, and NDCG@10 of users whose target nobody chose in
+training. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -32,30 +33,32 @@ def entry(found: dict[str, Any], comparison: dict[str, Any]) -> dict[str, Any]:
     if found.get("fit_seconds") is not None:
         kept["fit_seconds"] = round(found["fit_seconds"])
     if (difference := found["reference_minus_this"].get("NDCG@10")) is not None:
-        kept[f"{comparison['reference']} minus this, NDCG@10"] = difference
+        name = f"NDCG@10 of {comparison['reference']} minus this"
+        kept[name] = [round(value, 4) for value in difference]
     cold = [each for each in found["slices"] if each["name"] == "cold"]
     if cold:
         kept["cold"] = {"users": cold[0]["users"], "NDCG@10": cold[0]["NDCG@10"]}
     return kept
 
 
-def collect(folders: list[Path]) -> dict[str, Any]:
-    """Return the models of all comparisons by split, fit and name."""
+def collect(comparisons: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return the models of each (folder, command), with the split and the data fitted on."""
     collected: dict[str, Any] = {}
-    for folder in folders:
-        comparison = json.loads((folder / "comparison.json").read_text())
-        for name, found in comparison["models"].items():
-            one = entry(found, comparison)
-            part = collected.setdefault(f"{comparison['split']}, fit on {one['fit']}", {})
-            part[name] = one
+    for folder, command in comparisons:
+        comparison = json.loads((Path(folder) / "comparison.json").read_text())
+        models = {name: entry(found, comparison) for name, found in comparison["models"].items()}
+        first = next(iter(models.values()))
+        key = f"{comparison['split']}, fit on {first['fit']}, {first['users']} users"
+        collected[key] = {"command": command, "models": models}
     return collected
 
 
 def main() -> None:
-    """Write the file for the name and the folders on the command line."""
-    name, *folders = sys.argv[1:]
+    """Write the file for the name, folders and commands on the command line."""
+    name, *rest = sys.argv[1:]
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(collect([Path(folder) for folder in folders]), indent=2) + "\n")
+    found = collect(list(zip(rest[::2], rest[1::2], strict=True)))
+    path.write_text(json.dumps(found, indent=2) + "\n")
     print(path)
 
 

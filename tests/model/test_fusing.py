@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from genrec.data.splits import Split, before_test, leave_last_out
 from genrec.errors import ConfigError, DataError, RunError
 from genrec.model.fusing import fit_lm_weight
 from genrec.workflows.fuse import fuse_run
+from genrec.workflows.named_models import model_spec
 from genrec.workflows.runs import evaluate_run, train_run
 
 SMALL = {"dtype": "float32", "lora_rank": 4, "epochs": 0.5}
@@ -145,6 +147,11 @@ def test_a_run_is_fused_and_refitted_once(
     model = fuse_run(tmp_path / "run", out, experts=["transitions", "text"], train_on="train+valid")
     assert model.ranker.config.experts == ("transitions", "text")
     assert {each.name for each in evaluate_run(out)} >= {"pooled", "genrec"}
+    facts = json.loads((out / "genrec.json").read_text())["prior"]
+    assert list(facts["weights"]) == ["transitions", "titles", "metadata"]
+    before = model_spec(str(tmp_path / "run")).identity(None, 0)
+    fuse_run(tmp_path / "run", tmp_path / "run", experts=["transitions", "popularity"])
+    assert model_spec(str(tmp_path / "run")).identity(None, 0) != before
     with pytest.raises(RunError, match="has learned from the validation targets already"):
         fuse_run(out, out)
     with pytest.raises(ConfigError, match=r"train_on is 'all'"):

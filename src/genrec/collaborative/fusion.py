@@ -133,7 +133,7 @@ def fit_weights(data: Examples) -> Weights:
         return value + float(ridge @ away**2), np.concatenate(parts) + 2 * ridge * away
 
     found = minimize(
-        loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-7}
+        loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-6}
     ).x
     base, gate = found.reshape(2, -1) / scale
     return Weights(base, gate, length)

@@ -133,6 +133,13 @@ class PooledPrior:
             log.info("%s", self.choice())
         self.weights = fit_weights(data)
 
+    def facts(self) -> dict[str, Any]:
+        """Return the weight of each term at average length, and the gain of each judged expert."""
+        terms = [term for expert in self.experts for term in expert.terms]
+        base = self.weights.base.round(4).tolist()
+        gains = {name: round(gain, 4) for name, gain in self.gains.items()}
+        return {"weights": dict(zip(terms, base, strict=True)), "gains": gains}
+
     def choice(self) -> str:
         """Return which experts ``"auto"`` chose and what each is worth, as one line."""
         kept = {expert.name for expert in self.experts}

@@ -28,7 +28,7 @@ NOW = (0.02, 0.1)
 """Half-lives of counts at the end of the log."""
 STEPS = 1000
 """Number of intervals of the grid."""
-FLOOR = 0.02
+FLOOR = 0.3
 """Added to each count."""
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from genrec._version import __version__
 from genrec.assets.known import lasting_name
+from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.registry import load_prior, save_prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
@@ -171,6 +172,7 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     if ranker.prior is not None:
         save_prior(ranker.prior, folder / "prior.npz")
         save_file(ranker.likelihood.head(), folder / "head.safetensors")
+        info["prior"] = _prior_facts(ranker)
     info |= {
         "format": FORMAT,
         "versions": versions(),
@@ -180,6 +182,19 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     }
     write_text(folder / "README.md", model_card(info, config, ranker.catalogue))
     (folder / "genrec.json").write_text(json.dumps(info, indent=2))
+
+
+def _prior_facts(ranker: Ranker) -> dict[str, Any]:
+    """Return what ``genrec.json`` records of a prior: its parts and their weights."""
+    weight = ranker.likelihood.prior_weight
+    facts: dict[str, Any] = {
+        "kind": ranker.config.prior,
+        "prior_weight": None if weight is None else round(float(weight.detach()), 4),
+        "lm_weight": round(ranker.likelihood.lm_weight, 4),
+    }
+    if isinstance(ranker.prior, PooledPrior):
+        facts |= ranker.prior.facts()
+    return facts
 
 
 def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str | None) -> Ranker:

@@ -96,8 +96,7 @@ class ModelSpec:
     def identity(self, task: FitContext, seed: int) -> dict[str, Any]:
         """Return what the results depend on besides data, split and users, as JSON values."""
         if self.run is not None:
-            state = (self.run / "genrec.json").read_bytes()
-            return {"run": str(self.run), "state": zlib.crc32(state)}
+            return {"run": str(self.run), "state": _state(self.run)}
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**FORMS[self.name], **task.settings}}
@@ -175,6 +174,15 @@ def note(model: Recommender) -> str:
         return ", ".join([*parts, "not trained"])
     parts.append(f"{training['targets']:,} targets in {training['seconds'] / 60:.0f} min")
     return ", ".join(parts)
+
+
+def _state(run: Path) -> int:
+    """Return a checksum of the files in which `genrec fuse` changes a run."""
+    state = 0
+    for name in ("genrec.json", "config.yaml", "prior.npz", "head.safetensors"):
+        if (run / name).is_file():
+            state = zlib.crc32((run / name).read_bytes(), state)
+    return state
 
 
 def _baseline(name: str, task: FitContext, seed: int) -> Recommender:
