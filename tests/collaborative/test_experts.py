@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,11 +23,6 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 from genrec.files import read_arrays, write_arrays
-
-
-@pytest.fixture(autouse=True)
-def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SASRec, "most_epochs", 2)
 
 
 def timed(rows: list[list[int]], times: list[list[float]]) -> Histories:
@@ -186,6 +182,53 @@ def test_the_first_position_of_a_history_knows_no_item(name: str) -> None:
         assert term.shape[1] == 30
         assert term.shape[0] in (1, 3)
         assert np.isfinite(term).all()
+
+
+def test_recency_does_not_show_the_targets_of_the_logs_last_moment() -> None:
+    """Neither to the first position of a history nor to one at the time of its target."""
+    data = with_times()
+    times = data.histories.timestamps.copy()
+    last = data.histories.offsets[-2]
+    times[last:] = times.max()  # the last user's items all share the log's last moment
+    history = replace(data.histories, timestamps=times).select([39])
+    with_user = replace(data, histories=replace(data.histories, timestamps=times))
+    others = replace(with_user, histories=with_user.histories.select(range(39)))
+    end = replace(
+        others.histories, timestamps=np.append(others.histories.timestamps[:-1], times[-1])
+    )
+    expected = RecencyExpert().fit(replace(others, histories=end))
+    stop = len(history.items)
+    found = RecencyExpert().fit(with_user).training_scores(history, 0, stop)
+    for mine, theirs in zip(found, expected.training_scores(history, 0, stop), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-3)  # one target counts 1, which is 1.4
+
+
+def test_recency_takes_a_list_of_titles_for_the_present_also_where_times_begin_at_0() -> None:
+    data = with_times()
+    histories = replace(data.histories, timestamps=data.histories.timestamps * 10)
+    expert = RecencyExpert().fit(replace(data, histories=histories))
+    titles = Histories.from_lists([[1, 2, 3]])
+    late = replace(titles, timestamps=np.full(3, histories.timestamps.max()))
+    for without, last in zip(expert.scores(titles), expert.scores(late), strict=True):
+        np.testing.assert_array_equal(without, last)
+
+
+def test_slit_counts_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SLITExpert().fit(make_dataset())
+    monkeypatch.setattr(slit, "BLOCK", 7)
+    parts = SLITExpert().fit(make_dataset())
+    np.testing.assert_allclose(parts.weights.toarray(), whole.weights.toarray(), atol=1e-6)
+
+
+def test_a_refit_of_sasrec_takes_the_epochs_that_early_stopping_found() -> None:
+    data = make_dataset()
+    expert: Any = EXPERTS["sasrec"]().fit(data)
+    catalogue = data.catalogue.extended(["New"], ["n1"])
+    loaded: Any = EXPERTS["sasrec"]().restore(expert.extended([None], catalogue).arrays())
+    assert loaded._model._sasrec.epochs == expert._model._sasrec.epochs < SASRec.most_epochs
+    again: Any = loaded.refit(replace(data, catalogue=catalogue))
+    assert again._source.tolist() == list(range(31))
+    assert loaded._source.tolist() == [*range(30), -1]
 
 
 def test_recency_has_no_terms_without_real_times() -> None:

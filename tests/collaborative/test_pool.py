@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.special import logsumexp
 
@@ -21,7 +22,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, hold_out_last, leave_last_out
-from genrec.errors import ConfigError, RunError
+from genrec.errors import ConfigError, DataError, RunError
 
 
 def made(weights: Floats, items: int = 12, seed: int = 0) -> Examples:
@@ -135,6 +136,15 @@ def test_the_weights_follow_validation_and_stay_in_a_refit() -> None:
     np.testing.assert_array_equal(whole.weights.base, before.base)
     assert whole.item_counts.sum() == len(data.histories.items)
     assert prior.item_counts.sum() == len(train.histories.items)
+
+
+def test_a_refit_needs_what_the_experts_used() -> None:
+    train, valid = split_of(make_dataset())
+    prior = PooledPrior(["transitions", "text"]).fit(train, valid)
+    bare = replace(train.catalogue, metadata=pl.DataFrame())
+    with pytest.raises(DataError, match=r"text had titles, metadata and would have titles"):
+        prior.refit(replace(train, catalogue=bare))
+    assert [len(expert.terms) for expert in prior.experts] == [1, 2]
 
 
 def test_without_validation_some_users_are_held_out_only_for_the_weights() -> None:

@@ -12,7 +12,6 @@ import pytest
 from conftest import make_dataset
 from genrec import GenRec
 from genrec.collaborative.pool import PooledPrior
-from genrec.collaborative.sasrec import SASRec
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Split, before_test, leave_last_out
 from genrec.errors import ConfigError, DataError, RunError
@@ -22,11 +21,6 @@ from genrec.workflows.named_models import model_spec
 from genrec.workflows.runs import evaluate_run, train_run
 
 SMALL = {"dtype": "float32", "lora_rank": 4, "epochs": 0.5}
-
-
-@pytest.fixture(autouse=True)
-def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SASRec, "most_epochs", 2)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +89,27 @@ def test_an_expert_that_cannot_forget_joins_after_training(
 def test_nothing_to_train_beside_is_refused(tiny_backbone: str, split: Split) -> None:
     with pytest.raises(ConfigError, match=r"experts=sasrec would show.*add at least one expert"):
         GenRec(tiny_backbone, **SMALL, experts="sasrec").build(split.train)
+
+
+@pytest.mark.parametrize("experts", ["transitions,sasrec", "text", "svd"])
+def test_experts_need_the_pool_before_anything_is_trained(
+    tiny_backbone: str, split: Split, experts: str
+) -> None:
+    model = GenRec(tiny_backbone, **SMALL, prior="transitions", experts=experts)
+    with pytest.raises(ConfigError, match=r"parts of the pooled prior, but the prior is trans"):
+        model.fit(split.train, split.valid)
+    assert model.training is None
+
+
+def test_fuse_needs_the_same_catalogue_and_usable_targets(model: GenRec, split: Split) -> None:
+    grown = GenRec(config=model.config)
+    grown._adopt(model.ranker, dict(model.info))
+    grown.add_items(["Something New"])
+    with pytest.raises(DataError, match="another catalogue"):
+        grown.fuse(split.train, split.valid, experts=["text"])
+    seen = replace(split.valid, targets=np.array([row[0] for row in split.valid.histories]))
+    with pytest.raises(DataError, match="no weights can be fitted"):
+        model.fuse(split.train, seen)
 
 
 def test_what_joins_late_needs_validation_users(tiny_backbone: str, split: Split) -> None:

@@ -85,11 +85,21 @@ class Examples:
         return Examples(scores, self.target[rows], self.unseen[rows], self.lengths[rows])
 
 
+def _with_new_target(valid: Holdout) -> Ints:
+    """Return the rows whose target is not in the history."""
+    new = [t not in h for h, t in zip(valid.histories, valid.targets, strict=True)]
+    return np.flatnonzero(new)
+
+
+def has_new_targets(valid: Holdout) -> bool:
+    """Return whether weights can be fitted on these validation users."""
+    return len(_with_new_target(valid)) > 0
+
+
 def examples(experts: Sequence[Expert], valid: Holdout) -> Examples | None:
     """Score validation users whose target is new to them; ``None`` if there are none."""
     n_items = len(valid.catalogue)
-    new = [t not in h for h, t in zip(valid.histories, valid.targets, strict=True)]
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(new))
+    rows = np.random.default_rng(0).permutation(_with_new_target(valid))
     rows = np.sort(rows[: max(1, min(USERS, CELLS // n_items))])
     if not len(rows):
         return None
@@ -181,7 +191,8 @@ def choose(experts: Sequence[Expert], data: Examples) -> tuple[list[int], dict[s
         The numbers of the chosen experts, and the gain of each judged expert in nats per item.
     """
     users = min(len(data.target), max(2, CHOICE_CELLS // data.scores.shape[2]))
-    data = data.take(np.arange(users))
+    drawn = np.sort(np.random.default_rng(0).permutation(len(data.target))[:users])
+    data = data.take(drawn)
     owner = np.repeat(np.arange(len(experts)), [len(expert.terms) for expert in experts])
     kept: list[int] = list(range(len(experts)))
     said: dict[str, float] = {}

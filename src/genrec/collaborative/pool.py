@@ -30,7 +30,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, hold_out_last
-from genrec.errors import ConfigError, RunError
+from genrec.errors import ConfigError, DataError, RunError
 
 log = logging.getLogger("genrec")
 
@@ -105,9 +105,20 @@ class PooledPrior:
 
         Returns:
             The prior itself.
+
+        Raises:
+            DataError: The data lack metadata or times that an expert used before.
         """
+        fresh = [expert.refit(train) for expert in self.experts]
+        for old, new in zip(self.experts, fresh, strict=True):
+            if old.terms != new.terms:
+                raise DataError(
+                    f"{train.name}: the expert {old.name} had {', '.join(old.terms)} and would "
+                    f"have {', '.join(new.terms) or 'nothing'} with these data, so its weights no "
+                    "longer fit; give data with the same columns, or train again."
+                )
         self._count(train)
-        self.experts = [expert.refit(train) for expert in self.experts]
+        self.experts = fresh
         return self
 
     def fused(self, experts: Sequence[Expert], valid: Holdout) -> Self:

@@ -14,7 +14,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from genrec.arrays import Arrays, Floats, Floats32, Ints
+from genrec.arrays import Arrays, Floats, Floats32, Ints, Mask
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.data.catalogue import Catalogue
@@ -46,22 +46,24 @@ class RecencyExpert(Expert):
         return self._set(np.arange(size), size)
 
     def scores(self, histories: Histories) -> list[Floats]:
-        ends = histories.offsets[1:][histories.lengths > 0] - 1
-        last = np.full(len(histories), np.nan)  # the present, without a history
-        last[histories.lengths > 0] = histories.timestamps[ends]
+        known = _have_times(histories)
+        last = np.full(len(histories), np.nan)  # the present
+        last[known] = histories.timestamps[histories.offsets[1:][known] - 1]
         step = self._step(last)
         return [self._at(h, step) for h in THEN] + [self._at(h, np.array([STEPS])) for h in NOW]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
         # In training the present is the position's own time.
-        times = np.append(np.nan, history.timestamps)  # nothing precedes the first position
-        step = self._step(times[start:stop])
+        # The last item's time, and for the first position its own: counts hold earlier times only.
+        times = np.append(history.timestamps[:1], history.timestamps)
+        # The end of the log would count everything that shares its last moment, targets included.
+        step = np.minimum(self._step(times[start:stop]), STEPS - 1)
         return [self._at(half_life, step) for half_life in (*THEN, *NOW)]
 
     def _step(self, times: Floats) -> Ints:
         """Return the last point of the grid that is not after each time.
 
-        A time outside of the log, such as that of a history without times, means the present.
+        A time outside of the log, or none (NaN), means the present.
         """
         first, last = self._times.min(), self._times.max()
         inside = (times >= first) & (times <= last)
@@ -119,3 +121,12 @@ class RecencyExpert(Expert):
     def restore(self, arrays: Arrays) -> Self:
         self._items, self._times = arrays["items"], arrays["times"]
         return self._set(arrays["source"], int(arrays["size"]))
+
+
+def _have_times(histories: Histories) -> Mask:
+    """Return which rows have times: not those that count 0, 1, 2 …, as lists of titles do."""
+    lengths = histories.lengths
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
+    row = np.repeat(np.arange(len(histories)), lengths)
+    differs = np.bincount(row, histories.timestamps != place, minlength=len(histories))
+    return differs > 0

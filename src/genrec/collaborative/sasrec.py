@@ -99,10 +99,13 @@ class SASRec(Scoring):
         return self._sasrec.scores(histories)
 
     def arrays(self) -> Arrays:
-        return self._sasrec.arrays()
+        return {**self._sasrec.arrays(), "epochs": np.array(self._sasrec.epochs)}
 
     def restore(self, arrays: Arrays) -> Self:
-        self._sasrec = self._unfitted(len(arrays["items.weight"]) - 1).restore(arrays)
+        weights = {name: value for name, value in arrays.items() if name != "epochs"}
+        self._sasrec = self._unfitted(len(arrays["items.weight"]) - 1).restore(weights)
+        if "epochs" in arrays:  # files from before the pool of experts lack it
+            self._sasrec.epochs = int(arrays["epochs"])
         return self
 
     def _unfitted(self, n_items: int) -> SASRecScorer:
@@ -149,6 +152,7 @@ class SASRecExpert(Expert):
     def refit(self, train: Dataset) -> Self:
         fresh = copy(self)
         fresh._model = copy(self._model).refit(train)
+        fresh._source = np.arange(len(train.catalogue))
         return fresh
 
     def scores(self, histories: Histories) -> list[Floats]:

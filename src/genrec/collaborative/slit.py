@@ -12,7 +12,7 @@ this amounts to other weights of the user's own items. No large matrix has to be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any, Self, cast
 
@@ -43,6 +43,8 @@ POSITIONS = 256
 """Most positions that a user contributes, the last ones; they bound the cost of leaving one out."""
 RIDGE = 100.0
 """Added to the diagonal of S'S."""
+BLOCK = 200_000
+"""Interactions whose regression rows are held in memory at once, about half a gigabyte."""
 FLOOR = 0.002
 """Score that every item has; see :func:`.log_votes`."""
 
@@ -62,12 +64,16 @@ class SLITExpert(Expert):
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         size = len(train.catalogue)
-        inputs, targets = _positions(train.histories.tail(POSITIONS + 1), size)
-        gram = (inputs.T @ inputs).toarray()
+        gram = np.zeros((size, size), np.float32)
+        counts = sp.csr_array((size, size), dtype=np.float32)
+        for block in _blocks(train.histories.tail(POSITIONS + 1)):
+            inputs, targets = _positions(block, size)
+            products = (inputs.T @ inputs).tocoo()
+            gram[products.coords] += products.data
+            counts = counts + targets.T @ inputs
         gram[np.diag_indices(size)] += RIDGE
         self.inverse = cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
-        counts = sp.csr_array(targets.T @ inputs)
-        self.dense = np.ascontiguousarray((counts @ self.inverse).T)
+        self.dense = np.ascontiguousarray((sp.csr_array(counts) @ self.inverse).T)
         dense = self.dense
         self.weights = strongest_in_columns(size, lambda columns: dense[:, columns].copy())
         return self
@@ -113,6 +119,13 @@ class SLITExpert(Expert):
         self.weights = restored_matrix(arrays, len(arrays["indptr"]) - 1)
         self.inverse = self.dense = None
         return self
+
+
+def _blocks(histories: Histories) -> Iterator[Histories]:
+    """Yield the users in groups of about :data:`BLOCK` interactions, to bound the memory."""
+    group = histories.offsets[:-1] // BLOCK
+    for number in np.unique(group):
+        yield histories.select(np.flatnonzero(group == number))
 
 
 def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], sp.csr_array[Any]]:

@@ -56,7 +56,7 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     init_processes(cpu=device.type == "cpu")
     dtype = broadcast_from_main(_training_dtype(config, device))
     lm_weight = 1.0 if config.lm_weight == "auto" else config.lm_weight
-    experts = training_experts(config, len(train.catalogue)) if kind == "pooled" else None
+    experts = training_experts(config, kind, len(train.catalogue))
     config = config.model_copy(update={"prior": kind, "dtype": dtype, "lm_weight": lm_weight})
     with stage(f"loading the backbone {config.backbone}"):
         backbone = load_backbone(
@@ -87,15 +87,25 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
 
 
-def training_experts(config: Config, n_items: int) -> list[str] | None:
+def training_experts(config: Config, kind: str, n_items: int) -> list[str] | None:
     """Return the configured experts that can leave a user out, ``None`` for ``"auto"``.
 
+    Args:
+        config: the settings.
+        kind: the prior that was chosen.
+        n_items: size of the catalogue.
+
     Raises:
-        ConfigError: A name is unknown, the catalogue is too large for an expert, or none of the
-            experts can leave a user out.
+        ConfigError: The prior is no pool, a name is unknown, the catalogue is too large for an
+            expert, or none of the experts can leave a user out.
     """
     if config.experts == "auto":
         return None
+    if kind != "pooled":
+        raise ConfigError(
+            f"experts={','.join(config.experts)} are parts of the pooled prior, but the prior is "
+            f"{kind}; set prior=pooled or leave experts out."
+        )
     experts = make_experts(config.experts, n_items)
     names = [expert.name for expert in experts if expert.leaves_user_out]
     if not names:

@@ -15,6 +15,7 @@ from torch import nn
 from genrec.arrays import Floats, Floats32, Ints
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.experts import EXPERTS, make_experts
+from genrec.collaborative.fusion import has_new_targets
 from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.registry import fit_prior
 from genrec.config import Config
@@ -59,10 +60,7 @@ def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:
     Raises:
         DataError: The data have another catalogue.
     """
-    if train.catalogue.item_ids != ranker.catalogue.item_ids:
-        raise DataError(
-            f"{train.name} has another catalogue than the model; train a model on these data."
-        )
+    _check_catalogue(ranker, train)
     prior = ranker.prior
     with stage(f"fitting the prior to {len(train.histories.items):,} interactions"):
         if isinstance(prior, PooledPrior):
@@ -70,6 +68,13 @@ def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:
         else:
             prior = fit_prior(ranker.config.prior, train)
     return replace(ranker, prior=prior)
+
+
+def _check_catalogue(ranker: Ranker, train: Dataset) -> None:
+    if train.catalogue.item_ids != ranker.catalogue.item_ids:
+        raise DataError(
+            f"{train.name} has another catalogue than the model; train a model on these data."
+        )
 
 
 def add_experts(
@@ -90,11 +95,18 @@ def add_experts(
 
     Raises:
         ConfigError: The prior is no pool, or a name is unknown.
+        DataError: The data have another catalogue, or no validation target can be used.
     """
     if not isinstance(ranker.prior, PooledPrior):
         raise ConfigError(
             f"experts join a pooled prior, but this model has prior={ranker.config.prior}; train "
             "it with prior=pooled."
+        )
+    _check_catalogue(ranker, train)
+    if not has_new_targets(valid):
+        raise DataError(
+            "no validation user has a target that is new to them, so no weights can be fitted; "
+            "give other validation users."
         )
     known = {expert.name: expert for expert in ranker.prior.experts}
     experts: list[Expert] = []

@@ -60,7 +60,7 @@ class FitContext:
 
 
 RESOLVED = ("prior", "experts", "lm_weight", "context_layers", "dtype")
-"""Settings that a fitted run holds in the form that ``auto`` took."""
+"""Settings whose value ``auto`` stands for another one in a fitted run."""
 
 
 @runtime_checkable
@@ -220,7 +220,8 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
     if not (folder / "genrec.json").is_file():
         return None
     kept = GenRec.from_pretrained(folder)
-    resolved = {key: getattr(kept.config, key) for key in RESOLVED}
+    auto = [key for key in RESOLVED if getattr(wanted.config, key) == "auto"]
+    resolved = {key: getattr(kept.config, key) for key in auto}
     same = wanted.config.model_copy(update={"minutes": task.minutes, **resolved})
     fitted = kept.info["data"].get("fitted", "train") == task.fitted.provenance.train_on
     return kept if kept.config == same and fitted and _trained_on(kept, task) else None
