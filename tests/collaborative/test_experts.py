@@ -186,21 +186,11 @@ def test_the_first_position_of_a_history_knows_no_item(name: str) -> None:
 
 def test_recency_does_not_show_the_targets_of_the_logs_last_moment() -> None:
     """Neither to the first position of a history nor to one at the time of its target."""
-    data = with_times()
-    times = data.histories.timestamps.copy()
-    last = data.histories.offsets[-2]
-    times[last:] = times.max()  # the last user's items all share the log's last moment
-    history = replace(data.histories, timestamps=times).select([39])
-    with_user = replace(data, histories=replace(data.histories, timestamps=times))
-    others = replace(with_user, histories=with_user.histories.select(range(39)))
-    end = replace(
-        others.histories, timestamps=np.append(others.histories.timestamps[:-1], times[-1])
-    )
-    expected = RecencyExpert().fit(replace(others, histories=end))
-    stop = len(history.items)
-    found = RecencyExpert().fit(with_user).training_scores(history, 0, stop)
-    for mine, theirs in zip(found, expected.training_scores(history, 0, stop), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-3)  # one target counts 1, which is 1.4
+    histories = timed([[0, 1], [2, 3, 4]], [[0, 995], [1000, 1000, 1000]])
+    expert = RecencyExpert().fit(replace(with_histories([]), histories=histories))
+    for term in expert.training_scores(histories.select([1]), 0, 3):
+        np.testing.assert_allclose(np.exp(term[:, [2, 3, 4]]), recency.FLOOR, rtol=1e-6)
+        assert (np.exp(term[:, 1]) > recency.FLOOR).all()
 
 
 def test_recency_takes_a_list_of_titles_for_the_present_also_where_times_begin_at_0() -> None:
