@@ -114,6 +114,17 @@ def test_recommend_takes_filters_and_gives_reasons(
     assert "strongest effects" in out
 
 
+def test_train_notes_settings_without_effect(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    data = trained.parent / "walks"
+    backbone = json.loads((trained / "genrec.json").read_text())["backbone"]["name"]
+    command = ["train", data, "--out", tmp_path / "run", "--backbone", backbone, "--epochs", 0.1]
+    code, _, err = run(capsys, *command, *TINY, "--set", "eval_steps=5")
+    assert code == 0
+    assert "eval_steps has no effect without early stopping" in err
+
+
 def test_fuse_names_the_experts_and_writes_another_run(
     capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
 ) -> None:

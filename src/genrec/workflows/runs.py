@@ -63,6 +63,12 @@ def train_run(
     """
     check_folder(out)
     model = GenRec(config=Config.create(**settings))
+    unused = sorted({"eval_steps", "eval_users"} & settings.keys())
+    if unused and model.config.patience is None and is_main():
+        log.warning(
+            "note: %s has no effect without early stopping; set patience, e.g. --set patience=4",
+            " and ".join(unused),
+        )
     parts = split_dataset(load_dataset(dataset), split)
     if restart and is_main():
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
