@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.arrays import Floats, Items, Mask
+from genrec.arrays import Floats, Ints, Items, Mask
 from genrec.data.histories import Histories, common_clock
 
 
@@ -67,6 +67,14 @@ def extended_counts(counts: Floats, like: Sequence[int | None]) -> Floats:
     """
     mean = float(counts.mean())
     return np.append(counts, [mean if item is None else counts[item] for item in like])
+
+
+def extended_source(source: Ints, like: Sequence[int | None]) -> Ints:
+    """Return the column that holds each item's scores, with entries for further items.
+
+    A new item gets the column of the item it is ``like``, or for ``None`` the last column (-1).
+    """
+    return np.append(source, [-1 if item is None else source[item] for item in like])
 
 
 def extended_matrix(matrix: sp.csr_array[Any], like: Sequence[int | None]) -> sp.csr_array[Any]:

@@ -28,7 +28,7 @@ class Expert(ABC):
         leaves_user_out: whether :meth:`training_scores` exist. An expert without them would reveal
             the targets in training. It joins the pool after the language model is trained.
         max_items: largest catalogue that the expert can handle; ``None`` for any.
-        terms: names of the terms.
+        terms: names of the terms; none if the data have nothing that the expert could use.
     """
 
     name: ClassVar[str]
@@ -101,11 +101,8 @@ class PriorExpert(Expert):
     prior: Any
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self.prior.fit(train.histories, len(train.catalogue))
+        self.prior = type(self.prior)().fit(train.histories, len(train.catalogue))
         return self
-
-    def refit(self, train: Dataset) -> Self:
-        return type(self)().fit(train)
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         longer = copy(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -77,6 +77,11 @@ class Examples:
     unseen: Mask
     lengths: Ints
 
+    @property
+    def of_targets(self) -> Floats32:
+        """The scores of each user's target, shape [users, terms]."""
+        return self.scores[:, np.arange(len(self.target)), self.target].T
+
     def take(self, rows: Ints, terms: Sequence[int] | None = None) -> Examples:
         """Return some users, and some terms if given."""
         scores = (
@@ -123,21 +128,16 @@ def fit_weights(data: Examples) -> Weights:
     terms, users = data.scores.shape[:2]
     x = Weights(np.zeros(terms), np.zeros(terms), length).features(data.lengths)
     scale = np.array([max(float(term.std()), 1e-6) for term in data.scores[:, : min(users, 200)]])
-    right = data.scores[:, np.arange(users), data.target].T
+    right = data.of_targets
     first = np.concatenate([np.eye(terms)[0] * scale[0], np.zeros(terms)])
     ridge = np.repeat([RIDGE, GATE_RIDGE], terms) / users
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         base, gate = flat.reshape(2, -1) / scale
         by_row = (base + x[:, None] * gate).astype(np.float32)
-        logits = np.einsum("ut,tui->ui", by_row, data.scores)
-        logits[~data.unseen] = -np.inf
-        top = logits.max(axis=1)
-        np.exp(logits - top[:, None], out=logits)
-        total = logits.sum(axis=1)
-        logits /= total[:, None]
-        value = float(np.mean(top + np.log(total) - (by_row * right).sum(axis=1)))
-        slope = np.einsum("ui,tui->ut", logits, data.scores) - right
+        shares, log_total = _softmax(data, by_row)
+        value = float(np.mean(log_total - (by_row * right).sum(axis=1)))
+        slope = np.einsum("ui,tui->ut", shares, data.scores) - right
         parts = slope.mean(axis=0) / scale, (x[:, None] * slope).mean(axis=0) / scale
         away = flat - first
         return value + float(ridge @ away**2), np.concatenate(parts) + 2 * ridge * away
@@ -152,11 +152,20 @@ def fit_weights(data: Examples) -> Weights:
 def pool_nll(data: Examples, weights: Weights) -> Floats:
     """Return the negative log-likelihood of each user's target among unseen items, in nats."""
     by_row = weights.of(data.lengths).astype(np.float32)
-    logits = np.einsum("ut,tui->ui", by_row, data.scores)
+    _, log_total = _softmax(data, by_row)
+    nll = log_total - (by_row * data.of_targets).sum(axis=1)
+    return np.asarray(nll, np.float64)
+
+
+def _softmax(data: Examples, weights: Floats32) -> tuple[Floats32, Floats32]:
+    """Return each user's distribution over unseen items, and the logarithm of its normaliser."""
+    logits = np.einsum("ut,tui->ui", weights, data.scores)
     logits[~data.unseen] = -np.inf
     top = logits.max(axis=1)
-    total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-    return cast(Floats, (total - logits[np.arange(len(total)), data.target]).astype(np.float64))
+    np.exp(logits - top[:, None], out=logits)
+    total = logits.sum(axis=1)
+    logits /= total[:, None]
+    return logits, top + np.log(total)
 
 
 def gains(experts: Sequence[Expert], data: Examples) -> dict[str, float]:
@@ -165,19 +174,26 @@ def gains(experts: Sequence[Expert], data: Examples) -> dict[str, float]:
     The weights are fitted on one half of the users and judged on the other, both ways. The first
     expert is not judged, because the others build on it.
     """
-    owner = np.repeat(np.arange(len(experts)), [len(expert.terms) for expert in experts])
-    whole = _crossed_nll(data, np.arange(len(owner)))
+    numbers = range(len(experts))
+    whole = _crossed_nll(data, terms_of(experts, numbers))
     return {
-        expert.name: _crossed_nll(data, np.flatnonzero(owner != number)) - whole
+        expert.name: _crossed_nll(data, terms_of(experts, [n for n in numbers if n != number]))
+        - whole
         for number, expert in enumerate(experts)
         if number
     }
 
 
-def _crossed_nll(data: Examples, terms: Ints) -> float:
+def terms_of(experts: Sequence[Expert], numbers: Collection[int]) -> list[int]:
+    """Return the numbers of the terms that belong to some of the experts."""
+    owner = [number for number, expert in enumerate(experts) for _ in expert.terms]
+    return [term for term, number in enumerate(owner) if number in numbers]
+
+
+def _crossed_nll(data: Examples, terms: list[int]) -> float:
     """Return the mean NLL of users by weights that were fitted on the other half of them."""
     half = np.arange(len(data.target)) % 2
-    parts = [data.take(np.flatnonzero(half == number), terms.tolist()) for number in (0, 1)]
+    parts = [data.take(np.flatnonzero(half == number), terms) for number in (0, 1)]
     found = [pool_nll(parts[1 - n], fit_weights(parts[n])) for n in (0, 1)]
     return float(np.concatenate(found).mean())
 
@@ -193,12 +209,10 @@ def choose(experts: Sequence[Expert], data: Examples) -> tuple[list[int], dict[s
     users = min(len(data.target), max(2, CHOICE_CELLS // data.scores.shape[2]))
     drawn = np.sort(np.random.default_rng(0).permutation(len(data.target))[:users])
     data = data.take(drawn)
-    owner = np.repeat(np.arange(len(experts)), [len(expert.terms) for expert in experts])
     kept: list[int] = list(range(len(experts)))
     said: dict[str, float] = {}
     while True:
-        terms = np.flatnonzero(np.isin(owner, kept)).tolist()
-        part = data.take(np.arange(users), terms)
+        part = data.take(np.arange(users), terms_of(experts, kept))
         found = gains([experts[number] for number in kept], part)
         said |= found
         weak = {name: gain for name, gain in found.items() if gain < LEAST_GAIN}

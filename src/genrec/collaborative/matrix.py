@@ -78,10 +78,10 @@ def strongest_in_columns(size: int, block: Callable[[Ints], Floats32]) -> sp.csr
 
 
 def matrix_arrays(matrix: sp.csr_array[Any], prefix: str = "", suffix: str = "") -> Arrays:
-    """Return the arrays of a sparse square matrix, for a file.
+    """Return the arrays of a sparse matrix, for a file.
 
     Args:
-        matrix: shape [items, items].
+        matrix: any sparse matrix in row order.
         prefix: beginning of the arrays' names.
         suffix: end of the arrays' names.
     """

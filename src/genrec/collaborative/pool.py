@@ -25,11 +25,18 @@ from genrec.collaborative.counts import (
 )
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.experts import auto_experts, make_experts
-from genrec.collaborative.fusion import Weights, choose, examples, fit_weights, term_scores
+from genrec.collaborative.fusion import (
+    Weights,
+    choose,
+    examples,
+    fit_weights,
+    term_scores,
+    terms_of,
+)
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout, hold_out_last
+from genrec.data.splits import Holdout, with_targets
 from genrec.errors import ConfigError, DataError, RunError
 
 log = logging.getLogger("genrec")
@@ -85,8 +92,7 @@ class PooledPrior:
         size = len(train.catalogue)
         experts = auto_experts(size) if self.names is None else make_experts(self.names, size)
         whole = train
-        if valid is None or not len(valid):
-            train, valid = hold_out_last(train)
+        train, valid = with_targets(train, valid)
         self._count(whole)
         experts = [expert.fit(train, valid) for expert in experts]
         self.experts = [expert for expert in experts if expert.terms]
@@ -136,10 +142,8 @@ class PooledPrior:
             return
         if self.names is None and len(data.target) >= LEAST_USERS:
             kept, self.gains = choose(self.experts, data)
-            owner = np.repeat(np.arange(len(self.experts)), [len(e.terms) for e in self.experts])
-            terms = np.flatnonzero(np.isin(owner, kept)).tolist()
             if len(kept) < len(self.experts):
-                data = data.take(np.arange(len(data.target)), terms)
+                data = data.take(np.arange(len(data.target)), terms_of(self.experts, kept))
             self.experts = [self.experts[number] for number in kept]
             log.info("%s", self.choice())
         self.weights = fit_weights(data)
@@ -272,8 +276,7 @@ class PooledSASRec(Pooled):
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         whole = train
-        if valid is None or not len(valid):
-            train, valid = hold_out_last(train)
+        train, valid = with_targets(train, valid)
         self._prior.fit(train, valid)
         (sasrec,) = make_experts(["sasrec"], len(train.catalogue))
         experts = [*self._prior.experts, sasrec.fit(train, valid)]

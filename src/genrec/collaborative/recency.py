@@ -10,11 +10,13 @@ pool's weights decide between them on validation users.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Self, cast
 
 import numpy as np
 
 from genrec.arrays import Arrays, Floats, Floats32, Ints, Mask
+from genrec.collaborative.counts import extended_source
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.data.catalogue import Catalogue
@@ -53,8 +55,8 @@ class RecencyExpert(Expert):
         return [self._at(h, step) for h in THEN] + [self._at(h, np.array([STEPS])) for h in NOW]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
-        # In training the present is the position's own time.
-        # The last item's time, and for the first position its own: counts hold earlier times only.
+        # In training the present is the time of a position's last item, and for the first position
+        # that of its own item. Counts hold earlier times only.
         times = np.append(history.timestamps[:1], history.timestamps)
         # The end of the log would count everything that shares its last moment, targets included.
         step = np.minimum(self._step(times[start:stop]), STEPS - 1)
@@ -107,11 +109,8 @@ class RecencyExpert(Expert):
         return table
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
-        longer = type(self)()
-        longer._items, longer._times, longer._size = self._items, self._times, self._size
-        longer.terms, longer._tables = self.terms, self._tables
-        twins = [self._size if item is None else self._source[item] for item in like]
-        longer._source = np.append(self._source, np.array(twins, np.int64))
+        longer = copy(self)
+        longer._source = extended_source(self._source, like)
         return longer
 
     def arrays(self) -> Arrays:

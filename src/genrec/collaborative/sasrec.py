@@ -9,16 +9,18 @@ from functools import partial
 from typing import Self, cast
 
 import numpy as np
+from scipy.special import log_softmax
 
 from genrec import metrics
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import Scores, Scoring, check_setting
+from genrec.collaborative.counts import extended_source
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.sasrec_network import SASRecConfig, SASRecScorer
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
-from genrec.data.splits import Holdout, hold_out_last
+from genrec.data.splits import Holdout, with_targets
 from genrec.errors import ConfigError
 from genrec.recommender import top_k
 
@@ -74,8 +76,7 @@ class SASRec(Scoring):
 
         Without ``valid``, the last items of a tenth of the users are held out of training for that.
         """
-        if valid is None or not len(valid):
-            train, valid = hold_out_last(train, seed=self.seed)
+        train, valid = with_targets(train, valid, self.seed)
         holdout = valid.sample(self.eval_users, self.seed) if len(valid) else None
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
         self._sasrec = self._unfitted(len(train.catalogue))
@@ -115,7 +116,6 @@ class SASRec(Scoring):
             layers=self.layers,
             dropout=self.dropout,
             length=self.length,
-            every_window=True,
             negatives=self.negatives if n_items > self.full_softmax else 0,
             batch=self.batch,
             rate=self.rate,
@@ -158,17 +158,14 @@ class SASRecExpert(Expert):
     def scores(self, histories: Histories) -> list[Floats]:
         known = [self._source[history] for history in histories]
         rows = Histories.from_lists([items[items >= 0].tolist() for items in known])
-        logits = np.asarray(self._model.scores(rows), np.float64)
-        top = logits.max(axis=1, keepdims=True)
-        logits -= top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        scores = log_softmax(np.asarray(self._model.scores(rows), np.float64), axis=1)
         # A new item that is like no other gets the mean score.
-        with_mean = np.append(logits, logits.mean(axis=1, keepdims=True), axis=1)
+        with_mean = np.append(scores, scores.mean(axis=1, keepdims=True), axis=1)
         return [cast(Floats, with_mean[:, self._source])]
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         longer = copy(self)
-        twins: list[int] = [-1 if item is None else int(self._source[item]) for item in like]
-        longer._source = np.append(self._source, np.array(twins, np.int64))
+        longer._source = extended_source(self._source, like)
         return longer
 
     def arrays(self) -> Arrays:

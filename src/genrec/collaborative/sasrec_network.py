@@ -18,10 +18,6 @@ from torch import nn
 from genrec.arrays import Arrays, Floats, Ints, Items
 from genrec.data.histories import Histories
 
-MOST_EPOCHS = 80
-"""Most training epochs of the prior's models."""
-
-
 LENGTH_GROUPS = 4
 """Number of parts, by length, into which a step's sequences are divided."""
 
@@ -32,39 +28,35 @@ SCORED = 128
 
 @dataclass(frozen=True)
 class SASRecConfig:
-    """Size and training settings of the transformer; the defaults are those of the prior."""
+    """Size and training settings of the transformer; :class:`.SASRec` has the defaults."""
 
-    width: int = 64
+    width: int
     """Dimension of embeddings and hidden states."""
-    heads: int = 2
-    layers: int = 2
-    dropout: float = 0.3
-    length: int = 50
+    heads: int
+    layers: int
+    dropout: float
+    length: int
     """Number of most recent items that the model reads."""
-    every_window: bool = False
-    """Train on all of a long history, cut at random places, instead of on its end alone.
-
-    The cuts change each epoch.
-    """
-    negatives: int = 0
+    negatives: int
     """Items sampled for each step's softmax; 0 uses all items."""
-    batch: int = 128
+    batch: int
     """Sequences per step."""
-    rate: float = 1e-3
+    rate: float
     """Learning rate of AdamW."""
-    weight_decay: float = 0.0
-    patience: int = 6
+    weight_decay: float
+    patience: int
     """Epochs without a lower loss after which training stops."""
-    seed: int = 0
+    seed: int
 
 
 class SASRecScorer:
-    """Scores all items after a history with logits; see :class:`.Scorer`."""
+    """Scores all items after a history with logits."""
 
-    epochs: int = MOST_EPOCHS
+    epochs: int = 80
+    """Most training epochs; early stopping replaces it by the best epoch's number."""
 
-    def __init__(self, config: SASRecConfig | None = None) -> None:
-        self.config = config or SASRecConfig()
+    def __init__(self, config: SASRecConfig) -> None:
+        self.config = config
 
     def fit(
         self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
@@ -123,11 +115,7 @@ class SASRecScorer:
 
         Each sequence has one item more than the model reads, as its last target.
         """
-        most = self.config.length + 1
-        if not self.config.every_window:
-            lengths = np.minimum(histories.lengths, most)
-            return histories.offsets[1:] - lengths, lengths
-        return _cut_at_random(histories, most)
+        return _cut_at_random(histories, self.config.length + 1)
 
     def _parts(self, rows: Ints, lengths: Ints) -> list[tuple[Ints, float]]:
         """Divide a step's sequences into parts of similar length.
@@ -137,8 +125,6 @@ class SASRecScorer:
         Returns:
             The rows of each part and its share of the step's targets.
         """
-        if not self.config.every_window:
-            return [(rows, 1.0)]
         targets = lengths[rows].clip(2) - 1
         order = np.argsort(targets, kind="stable")
         parts = np.array_split(order, LENGTH_GROUPS)

@@ -12,6 +12,7 @@ this amounts to other weights of the user's own items. No large matrix has to be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any, Self, cast
@@ -22,9 +23,10 @@ from scipy import linalg
 
 from genrec.arrays import Arrays, Floats, Floats32, Integers
 from genrec.collaborative.counts import extended_matrix
-from genrec.collaborative.expert import Expert, log_votes
+from genrec.collaborative.expert import Expert, decayed_weights, log_votes
 from genrec.collaborative.matrix import (
     MAX_DENSE_ITEMS,
+    decayed_matrix,
     matrix_arrays,
     restored_matrix,
     strongest_in_columns,
@@ -37,6 +39,8 @@ from genrec.data.splits import Holdout
 
 DECAY_STEPS = 10.0
 """Number of steps back at which an item's weight has fallen to 1/e."""
+DECAY = math.exp(-1 / DECAY_STEPS)
+"""Factor of an item's weight per step back in the history."""
 MAX_AGE = 60
 """Number of earlier items that a position sees."""
 POSITIONS = 256
@@ -79,11 +83,7 @@ class SLITExpert(Expert):
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
-        recent, size = histories.tail(MAX_AGE), self.weights.shape[0]
-        row = np.repeat(np.arange(len(recent)), recent.lengths)
-        ages = np.repeat(recent.offsets[1:], recent.lengths) - 1 - np.arange(len(recent.items))
-        shape = (len(recent), size)
-        given = sp.csr_array((np.exp(-ages / DECAY_STEPS), (row, recent.items)), shape=shape)
+        given = decayed_matrix(histories.tail(MAX_AGE), self.weights.shape[0], DECAY)
         return [log_votes((given @ self.weights).toarray(), FLOOR)]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
@@ -140,7 +140,7 @@ def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], s
         target = np.flatnonzero(place > age)
         rows.append(target)
         columns.append(items[target - age - 1])
-        values.append(np.full(len(target), np.exp(-age / DECAY_STEPS), np.float32))
+        values.append(np.full(len(target), DECAY**age, np.float32))
     where = np.concatenate(rows), np.concatenate(columns)
     shape = (size, n_items)
     inputs = sp.csr_array((np.concatenate(values), where), shape=shape)
@@ -152,7 +152,7 @@ def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], s
 def _position_weights(length: int, start: int, stop: int) -> Floats:
     """Return the weight of each history item at each position, shape [stop - start, length]."""
     ages = training_ages(length, start, stop)
-    return np.where((ages >= 0) & (ages < MAX_AGE), np.exp(-ages.clip(0) / DECAY_STEPS), 0.0)
+    return np.where(ages < MAX_AGE, decayed_weights(ages, DECAY), 0.0)
 
 
 def _merged(weights: Floats, place: Integers, size: int) -> Floats:

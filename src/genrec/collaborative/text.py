@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
-from genrec.collaborative.matrix import CSR_PARTS, decayed_matrix, training_ages
+from genrec.collaborative.matrix import CSR_PARTS, decayed_matrix, matrix_arrays, training_ages
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -84,9 +84,12 @@ class TextVectors:
 
     def arrays(self, prefix: str) -> Arrays:
         """Return the state as arrays whose names begin with a prefix."""
-        parts = {f"{prefix}.{part}": getattr(self.vectors, part) for part in CSR_PARTS}
         words = np.frombuffer(json.dumps(self.words).encode(), np.uint8)
-        return {**parts, f"{prefix}.words": words, f"{prefix}.idf": self.idf}
+        return {
+            **matrix_arrays(self.vectors, f"{prefix}."),
+            f"{prefix}.words": words,
+            f"{prefix}.idf": self.idf,
+        }
 
     def restore(self, arrays: Arrays, prefix: str) -> Self:
         """Load the arrays that :meth:`arrays` returned."""

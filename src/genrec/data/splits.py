@@ -216,6 +216,19 @@ def hold_out_last(train: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Da
     return replace(train, histories=before), holdout
 
 
+def with_targets(train: Dataset, valid: Holdout | None, seed: int = 0) -> tuple[Dataset, Holdout]:
+    """Return training data and validation targets, which are held out if there are none.
+
+    Args:
+        train: the training data.
+        valid: validation targets, or ``None``.
+        seed: seed of :func:`hold_out_last`.
+    """
+    if valid is not None and len(valid):
+        return train, valid
+    return hold_out_last(train, seed=seed)
+
+
 def before_test(split: Split) -> Dataset:
     """Return everything before the test targets, to fit a model whose settings are final.
 
