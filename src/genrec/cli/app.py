@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli import compare, data, recommend, runs, serve
+from genrec.cli import compare, data, recommend, runs, serve, study
 from genrec.cli.options import Json
 from genrec.cli.output import announce, print_json
 from genrec.errors import GenRecError
@@ -48,6 +48,7 @@ for command in (
     runs.fuse,
     runs.evaluate,
     compare.compare,
+    study.study,
     recommend.recommend,
     runs.demo,
     runs.export,

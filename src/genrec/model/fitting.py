@@ -211,6 +211,7 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "targets": result.targets,
         "processes": result.processes,
+        "parameters": result.parameters,
         "log": [{"step": entry["step"], "loss": entry["loss"]} for entry in result.log],
         **({"evaluations": steps, "best_step": result.best_step} if steps else {}),
     }

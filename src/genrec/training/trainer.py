@@ -158,6 +158,11 @@ class LikelihoodTrainer(Trainer):
         self._likelihood.load_state_dict(load_file(folder / TRAINABLE), strict=False)
 
     @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights in training."""
+        return [each for each in self._likelihood.parameters() if each.requires_grad]
+
+    @property
     def _likelihood(self) -> CatalogueLikelihood:
         return cast(CatalogueLikelihood, self.model)
 
@@ -174,6 +179,7 @@ class TrainingResult:
         seconds: training time, including earlier, interrupted runs.
         targets: number of supervised items.
         processes: number of processes.
+        parameters: number of trained weights.
     """
 
     log: list[dict[str, float]]
@@ -183,6 +189,7 @@ class TrainingResult:
     seconds: float
     targets: int
     processes: int
+    parameters: int
 
 
 def train(
@@ -302,6 +309,7 @@ def _result(trainer: LikelihoodTrainer) -> TrainingResult:
         seconds=trainer.budget.elapsed(),
         targets=trainer.targets_seen,
         processes=process_count(),
+        parameters=sum(each.numel() for each in trainer.trained),
     )
 
 

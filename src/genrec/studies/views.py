@@ -1,0 +1,98 @@
+"""Views: changes of a split that a study needs, by name.
+
+A view is written ``name=value``, such as ``titles=permuted`` or ``users=0.25``. It changes titles,
+histories or the number of training users, but never which targets are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from genrec.arrays import Mask
+from genrec.data.catalogue import Catalogue
+from genrec.data.histories import Histories, offsets_of
+from genrec.data.splits import Split
+from genrec.studies.data import LIKED, known_ratings
+from genrec.studies.other_titles import TITLES
+
+
+def apply_views(split: Split, views: Sequence[str], seed: int) -> Split:
+    """Return a split after all changes, in their order.
+
+    Args:
+        split: the split.
+        views: the changes, each ``name=value``.
+        seed: seed of random changes.
+
+    Raises:
+        DataError: The data lack what a view needs, such as ratings.
+    """
+    for view in views:
+        name, _, value = view.partition("=")
+        split = VIEWS[name](split, value, seed)
+    return split
+
+
+def _titles(split: Split, form: str, seed: int) -> Split:
+    """Give all items other titles."""
+    known = split.train.catalogue
+    catalogue = Catalogue(known.item_ids, TITLES[form](split.train, seed), known.metadata)
+    return _over(split, catalogue)
+
+
+def _over(split: Split, catalogue: Catalogue) -> Split:
+    train = replace(split.train, catalogue=catalogue)
+    valid, test = (replace(each, catalogue=catalogue) for each in (split.valid, split.test))
+    return replace(split, train=train, valid=valid, test=test)
+
+
+def _users(split: Split, share: str, seed: int) -> Split:
+    """Keep a share of the training users; held-out targets stay."""
+    histories = split.train.histories
+    count = max(1, round(float(share) * len(histories)))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(histories))[:count])
+    return replace(split, train=replace(split.train, histories=histories.select(rows)))
+
+
+def _history(split: Split, kind: str, seed: int) -> Split:
+    """Change histories: ``liked`` keeps liked items, ``shuffled`` mixes the ratings."""
+    change = {"liked": _liked, "shuffled": _shuffled}[kind]
+    name = split.train.name
+    train = replace(split.train, histories=change(split.train.histories, name, seed))
+    valid = replace(split.valid, histories=change(split.valid.histories, name, seed + 1))
+    return replace(split, train=train, valid=valid)
+
+
+def _liked(histories: Histories, name: str, seed: int) -> Histories:
+    return filtered(histories, known_ratings(histories, name) >= LIKED)
+
+
+def _shuffled(histories: Histories, name: str, seed: int) -> Histories:
+    ratings = np.random.default_rng(seed).permutation(known_ratings(histories, name))
+    return replace(histories, ratings=ratings)
+
+
+def filtered(histories: Histories, keep: Mask) -> Histories:
+    """Return histories with some of their items, bool [n]."""
+    running = offsets_of(keep)
+    lengths = running[histories.offsets[1:]] - running[histories.offsets[:-1]]
+    ratings = None if histories.ratings is None else histories.ratings[keep]
+    return Histories(
+        histories.items[keep],
+        offsets_of(lengths),
+        histories.user_ids,
+        histories.timestamps[keep],
+        ratings,
+    )
+
+
+View = Callable[[Split, str, int], Split]
+VIEWS: Mapping[str, View] = {
+    "titles": _titles,
+    "users": _users,
+    "history": _history,
+}
+"""The views by name."""
