@@ -21,19 +21,19 @@ import json
 import resource
 import subprocess
 import sys
-import time
+from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from genrec import GenRec, leave_last_out, load_dataset
 from genrec.config import Config
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.model.fitting import untrained_ranker
+from genrec.studies.bounds import clock, count_flops, machine_rates, passes
 from genrec.training.batches import Collator
 from genrec.training.order import ByLength
 from genrec.training.windows import training_windows
@@ -122,12 +122,21 @@ def single_batches(settings: Config, train: Any, batches: int) -> dict[str, floa
         collating = clock() - started
         items, padded = inputs.pop("titles"), inputs["sequences"].ids.numel()
         tokens = int(inputs["sequences"].lengths.sum())
-        flops = count_flops(likelihood, inputs) * tokens / padded
+        flops = count_flops(partial(passes, likelihood, inputs)) * tokens / padded
         started = clock()
         passes(likelihood, inputs)
         taken = clock() - started
         rate = flops / taken / 1e9
-        rows.append((items, tokens, padded, collating / taken, flops, rate / matmul_peak(dtype)))
+        rows.append(
+            (
+                items,
+                tokens,
+                padded,
+                collating / taken,
+                flops,
+                rate * 1e9 / machine_rates(dtype).flops,
+            )
+        )
     items, tokens, padded, collating, flops, share = np.array(rows).T
     return {
         "tokens_per_item": float(tokens.sum() / items.sum()),
@@ -136,42 +145,6 @@ def single_batches(settings: Config, train: Any, batches: int) -> dict[str, floa
         "collating_over_passes": median(collating),
         "matmul_peak_share": median(share),
     }
-
-
-def passes(likelihood: torch.nn.Module, inputs: dict[str, Any]) -> None:
-    """Run the forward and backward pass of a batch, as in training."""
-    device = choose_device()
-    moved = {k: v.to(device) if torch.is_tensor(v) else v for k, v in inputs.items()}
-    likelihood(**moved)["loss"].backward()
-
-
-def count_flops(likelihood: torch.nn.Module, inputs: dict[str, Any]) -> int:
-    """Return the floating-point operations of the forward and backward pass of a batch."""
-    with FlopCounterMode(display=False, custom_mapping={PACKED: packed_flops}) as counter:
-        passes(likelihood, inputs)
-    return int(counter.get_total_flops())
-
-
-def packed_flops(inputs: Any, weight: Any, *_: Any, **__: Any) -> int:
-    return 2 * int(np.prod(inputs)) * int(weight[0])
-
-
-def matmul_peak(dtype: torch.dtype) -> float:
-    """Return the best rate of a square matrix product on the device, in GFLOP/s."""
-    device, best = choose_device(), 0.0
-    for size in (1024, 2048):
-        matrix = torch.randn(size, size, device=device).to(dtype)
-        for _ in range(5):
-            started = clock()
-            matrix @ matrix
-            best = max(best, 2 * size**3 / (clock() - started) / 1e9)
-    return best
-
-
-def clock() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_config_is_frozen_and_round_trips() -> None:
         ),
         (
             {"context_layers": 4, "prior": "none", "loss": "all-tokens"},
-            r"^a loss other than catalogue [^;]*; set context_layers=null$",
+            r"^a loss other than catalogue, [^;]*; set context_layers=null$",
         ),
     ],
 )

@@ -43,10 +43,14 @@ PAPER_SETTINGS: dict[str, Any] = {
 
 
 def _split_names(value: Any) -> Any:
-    """Turn ``"a,b"`` into a tuple; ``"auto"`` stays."""
-    if not isinstance(value, str) or value == "auto":
+    """Turn ``"a,b"`` into a tuple; ``"auto"`` and ``"none"`` stay."""
+    if not isinstance(value, str) or value in ("auto", "none"):
         return value
     return tuple(name.strip() for name in value.split(","))
+
+
+Template = Literal["list", "plain", "numbered", "instruction", "one-instruction", "chat"]
+RatingValues = Literal["none", "auto"] | tuple[float, ...]
 
 
 class Settings(TypedDict, total=False):
@@ -58,7 +62,10 @@ class Settings(TypedDict, total=False):
     fsdp: bool
     layers: int | None
     context_layers: int | Literal["auto"] | None
-    template: Literal["list", "instruction"]
+    template: Template
+    history_order: Literal["oldest-first", "newest-first"]
+    separator: Literal["newline", "semicolon", "bar"]
+    ratings: RatingValues
     titles: Literal["short", "display"]
     title_tokens: int
     history_length: int
@@ -99,11 +106,7 @@ class Settings(TypedDict, total=False):
 
 
 class Config(BaseModel):
-    """All settings of a model: its parts, its prompts and its training.
-
-    Build a configuration with :meth:`create`, which reports invalid values as
-    :class:`~genrec.errors.ConfigError`.
-    """
+    """All settings of a model; :meth:`create` reports invalid values as ConfigError."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -139,9 +142,22 @@ class Config(BaseModel):
         "tokens of the history, as in the paper; auto: 6, at most half of the layers",
     )
 
-    template: Literal["list", "instruction"] = Field(
+    template: Template = Field(
         "list",
-        description="form of the prompt: a list of titles, or the instructions of the paper",
+        description="form of the prompt: list (a line of text, then titles), plain (titles alone), "
+        "numbered (list), instruction (that of the paper in ten wordings), one-instruction (in one "
+        "wording) or chat (the backbone's format)",
+    )
+    history_order: Literal["oldest-first", "newest-first"] = Field(
+        "oldest-first", description="order of the titles in a prompt"
+    )
+    separator: Literal["newline", "semicolon", "bar"] = Field(
+        "newline", description="what closes each title in a prompt; no title may contain it"
+    )
+    ratings: Annotated[RatingValues, BeforeValidator(_split_names)] = Field(
+        "none",
+        description="the user's ratings that a prompt says after each title; auto: those of the "
+        "training data; 1,2,3,4,5: the nearest of these; two numbers stand for disliked and liked",
     )
     titles: Literal["short", "display"] = Field(
         "short", description="form of the titles in prompts and in generated text"
@@ -283,8 +299,8 @@ class Config(BaseModel):
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether the loss or the decoding needs every token of a title in every layer."""
-        return (self.loss, self.decoding) != ("catalogue", "exact")
+        """Whether loss, decoding or template need every token of a title in every layer."""
+        return (self.loss, self.decoding) != ("catalogue", "exact") or self.template == "numbered"
 
     def with_budget(self, *, minutes: float | None, epochs: float | None) -> Config:
         """Return a copy with another training budget.
@@ -317,9 +333,11 @@ class Config(BaseModel):
                 raise ValueError("context_layers must be at least 1, auto or null")
             if self.reads_tokens:
                 raise ValueError(
-                    "a loss other than catalogue and decoding=beam need every token of the "
-                    "history; set context_layers=null"
+                    "a loss other than catalogue, decoding=beam and template=numbered need every "
+                    "token of the history; set context_layers=null"
                 )
+        if self.loss != "catalogue" and (self.ratings != "none" or self.template == "numbered"):
+            raise ValueError("ratings and template=numbered need loss=catalogue")
         if self.loss_temperature != "adaptive" and self.loss_temperature <= 0:
             raise ValueError("loss_temperature must be a positive number or adaptive")
         if self.loss_temperature != 1.0 and self.loss != "catalogue":
@@ -327,10 +345,7 @@ class Config(BaseModel):
         if self.tuning == "full" and self.dtype not in ("auto", "float32"):
             raise ValueError("tuning=full needs dtype=float32 or dtype=auto")
         if self.fsdp and (self.tuning, self.quantization) != ("lora", "none"):
-            raise ValueError(
-                "fsdp shards only weights that LoRA leaves frozen; set tuning=lora and "
-                "quantization=none"
-            )
+            raise ValueError("fsdp needs frozen weights; set tuning=lora and quantization=none")
         if self.quantization != "none" and self.tuning == "full":
             raise ValueError("quantized weights cannot be trained; set tuning=lora")
         return self

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from genrec.config import Config
 from genrec.errors import BackboneError
 from genrec.language_model.prompts import (
     INSTRUCTIONS,
@@ -24,9 +25,12 @@ def tokenizer(tiny_backbone: str) -> Any:
     return AutoTokenizer.from_pretrained(tiny_backbone)
 
 
-def make(tokenizer: Any, titles: list[str], template: str, max_tokens: int) -> Prompts:
-    tokens = tokenize_titles(tokenizer, titles, end_token(tokenizer))
-    return build_prompts(tokenizer, tokens, template=template, max_tokens=max_tokens)
+def make(
+    tokenizer: Any, titles: list[str], template: str, max_tokens: int, **settings: Any
+) -> Prompts:
+    config = Config.create(template=template, max_tokens=max_tokens, **settings)
+    end = end_token(tokenizer, config.separator)
+    return build_prompts(tokenizer, tokenize_titles(tokenizer, titles, end), config)
 
 
 def items(*indices: int) -> np.ndarray:
@@ -94,3 +98,74 @@ def test_titles_that_do_not_fit_go_in_steps_too(tokenizer: Any) -> None:
         assert len(shown) > 0
         assert len(prompts.encode(shown)) <= 90
         assert (n - len(shown)) % 5 == 0 or len(shown) < 5
+
+
+INSTRUCTION = f"### Instruction:\n{INSTRUCTIONS[0]}\n\n### Input:\n"
+FORMS: list[tuple[dict[str, Any], str]] = [
+    ({"template": "plain"}, "\nRed Moon (1995)\nNight, Storm\n"),
+    (
+        {"template": "numbered", "context_layers": None},
+        f"{LIST_PREFIX}1. Red Moon (1995)\n2. Night, Storm\n3. ",
+    ),
+    (
+        {"template": "list", "history_order": "newest-first"},
+        f"{LIST_PREFIX}Night, Storm\nRed Moon (1995)\n",
+    ),
+    (
+        {"template": "list", "separator": "semicolon"},
+        f"{LIST_PREFIX}Red Moon (1995);Night, Storm;",
+    ),
+    (
+        {"template": "list", "ratings": (1.0, 2.5, 5.0)},
+        f"{LIST_PREFIX}Red Moon (1995)\n(rated 2.5)\nNight, Storm\n(not rated)\n",
+    ),
+    (
+        {"template": "list", "ratings": (5.0, 1.0), "history_order": "newest-first"},
+        f"{LIST_PREFIX}Night, Storm\n(not rated)\nRed Moon (1995)\n(disliked)\n",
+    ),
+    (
+        {"template": "one-instruction"},
+        INSTRUCTION + "Red Moon (1995)\nNight, Storm\n\n### Response:\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), FORMS)
+def test_every_form_reads_as_text(tokenizer: Any, settings: dict[str, Any], text: str) -> None:
+    prompts = make(tokenizer, TITLES, max_tokens=400, **settings)
+    levels = prompts.levels(np.array([2.2, np.nan], np.float32), 2)
+    tokens = prompts.encode(items(0, 3), levels)
+    assert tokenizer.decode(tokens) == text
+    for item, (first, last) in zip((0, 3), prompts.spans(items(0, 3), levels), strict=True):
+        assert tokenizer.decode(tokens[first:last]).removeprefix("1. ").removeprefix("2. ") in text
+        assert prompts.titles[item].tolist()[0] in tokens[first:last]
+    assert prompts.every_position == (
+        settings["template"] != "one-instruction" and "history_order" not in settings
+    )
+
+
+def test_a_chat_format_is_the_backbones_own(tokenizer: Any, tiny_backbone: str) -> None:
+    with pytest.raises(BackboneError, match="no chat format"):
+        make(tokenizer, TITLES, "chat", 400)
+    chatty = AutoTokenizer.from_pretrained(tiny_backbone)
+    chatty.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}<bot>"
+    )
+    prompts = make(chatty, TITLES, "chat", 400)
+    assert chatty.decode(prompts.encode(items(3))) == (
+        f"<user>{INSTRUCTIONS[0]}\nNight, Storm\n</user><bot>"
+    )
+
+
+def test_titles_with_the_separator_are_refused(tokenizer: Any) -> None:
+    with pytest.raises(BackboneError, match=r"'Sun; Moon' contains .* Set separator=newline"):
+        make(tokenizer, ["Sun; Moon"], "list", 300, separator="semicolon")
+
+
+def test_ratings_go_to_the_nearest_value(tokenizer: Any) -> None:
+    prompts = make(tokenizer, TITLES, "list", 300, ratings=(1, 3, 5))
+    assert prompts.levels(np.array([0, 1.9, 2.1, 9, np.nan], np.float32), 5).tolist() == [
+        *(1, 1, 2, 3, 0)
+    ]
+    assert prompts.levels(None, 2).tolist() == [0, 0]
+    assert make(tokenizer, TITLES, "list", 300).levels(None, 2) is None

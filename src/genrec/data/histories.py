@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask
+from genrec.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +33,32 @@ class Histories:
     reviews: pl.Series | None = None
 
     @classmethod
-    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Histories:
+    def from_lists(
+        cls,
+        rows: Sequence[Sequence[int]],
+        ratings: Sequence[Sequence[float | None]] | None = None,
+    ) -> Histories:
         """Build histories of the users "0", "1", … with the timestamps 0, 1, … in each row.
 
         Args:
             rows: item indices of each user, oldest first.
+            ratings: rating of each item, ``None`` where unknown, if there are any.
+
+        Raises:
+            DataError: ``ratings`` has another shape than ``rows``.
         """
+        if ratings is not None and list(map(len, ratings)) != list(map(len, rows)):
+            raise DataError("give one rating per item of a history, None where it is unknown")
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         offsets = offsets_of(lengths)
         items = np.array([item for row in rows for item in row], dtype=np.int32)
         steps = np.arange(len(items)) - np.repeat(offsets[:-1], lengths)
-        return cls(items, offsets, [str(row) for row in range(len(rows))], steps.astype(np.float64))
+        users = [str(row) for row in range(len(rows))]
+        flat = None
+        if ratings is not None:
+            known = [np.nan if each is None else each for row in ratings for each in row]
+            flat = np.array(known, np.float32)
+        return cls(items, offsets, users, steps.astype(np.float64), flat)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,6 +68,12 @@ class Histories:
 
     def __iter__(self) -> Iterator[Items]:
         return (self[row] for row in range(len(self)))
+
+    def ratings_of(self, row: int) -> Floats32 | None:
+        """Return the ratings of a row, NaN where unknown; ``None`` if there are no ratings."""
+        if self.ratings is None:
+            return None
+        return self.ratings[self.offsets[:-1][row] : self.offsets[1:][row]]
 
     @property
     def lengths(self) -> Ints:

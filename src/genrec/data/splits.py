@@ -242,6 +242,9 @@ def before_test(split: Split) -> Dataset:
         np.append(test.offsets, test.offsets[-1] + others.offsets[1:]),
         [*test.user_ids, *others.user_ids],
         np.append(test.timestamps, others.timestamps),
+        None
+        if test.ratings is None or others.ratings is None
+        else np.append(test.ratings, others.ratings),
     )
     provenance = replace(split.train.provenance, train_on="train+valid")
     return Dataset(split.train.name, split.train.catalogue, histories, provenance)

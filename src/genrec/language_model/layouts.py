@@ -82,11 +82,13 @@ class Supervised:
         items: the items, oldest first.
         targets: number of targets.
         variant: index of the template's prefix.
+        levels: level of each item's rating (see :class:`genrec.language_model.prompts.Ratings`).
     """
 
     items: Items
     targets: int
     variant: int = 0
+    levels: Ints | None = None
 
 
 class Layout(ABC):
@@ -188,9 +190,13 @@ class TokenLayout(Layout):
     def sequences(self, parts: Sequence[Supervised]) -> Sequences:
         titles, rows, row, position = self.trie.titles, [], [], []
         for number, part in enumerate(parts):
-            before, targets = np.split(part.items, [len(part.items) - part.targets])
-            tokens = self.prompts.encode(before, variant=part.variant)
-            for item in targets:
+            first, levels = len(part.items) - part.targets, part.levels
+            said = None if levels is None else levels[:first]
+            tokens = self.prompts.encode(part.items[:first], said, variant=part.variant)
+            for place, item in enumerate(part.items[first:], first):
+                if place > first:  # what stands between the title before and this one
+                    level = 0 if levels is None else int(levels[place - 1])
+                    tokens += self.prompts.after(place - 1, level)
                 _, places = self.path(item)
                 row += [number] * len(places)
                 position += (len(tokens) + places).tolist()
@@ -219,11 +225,13 @@ class TitleLayout(Layout):
     sees_path = False
 
     def __init__(self, trie: Trie, states: TitleStates) -> None:
+        ratings = states.prompts.ratings
         prompts = replace(
             states.prompts,
-            titles=TitleTokens(states.end_rows.astype(np.int32), np.arange(len(trie.titles) + 1)),
+            titles=_single(states.end_rows),
             prefixes=[states.prefix_rows.tolist()],
             suffix=states.suffix_rows.tolist(),
+            ratings=ratings and replace(ratings, tokens=_single(states.rating_rows)),
         )
         super().__init__(states.split.backbone, trie, prompts)
         self.states, self._node_rows = states, states.node_rows(trie)
@@ -246,18 +254,19 @@ class TitleLayout(Layout):
         """Lay out all histories in one row, behind one prefix that all of them see."""
         prefix, suffix = self.prompts.prefixes[0], self.prompts.suffix
         predictors, end = [], len(prefix)
+        step = 1 if self.prompts.ratings is None else 2  # positions of one item of a history
         blocks = [_block(prefix, -1, np.arange(end), context=True)]
         for number, part in enumerate(parts):
             before = len(part.items) - part.targets
-            context = np.append(self.states.first_end + part.items[:-1], suffix).astype(np.int64)
+            context = self._context(part)
             target, child = self.trie.paths(part.items[before:])
             node = self.trie.child_parent[child]
             inner = np.flatnonzero(np.append(False, target[1:] == target[:-1]))
             # The first target is predicted by what precedes the history if it has no context.
-            predictor = end + before + len(suffix) - 1 + target
+            predictor = end + step * (before + target) + len(suffix) - 1
             predictor[predictor < end] = len(prefix) - 1
             predictor[inner] = end + len(context) + np.arange(len(inner))
-            seen = len(prefix) + before + len(suffix) + target[inner]
+            seen = len(prefix) + step * (before + target[inner]) + len(suffix)
             places = len(prefix) + np.arange(len(context))
             blocks.append(_block(context, number, places, context=True))
             blocks.append(_block(self._node_rows[node[inner]], number, seen, context=False))
@@ -269,8 +278,22 @@ class TitleLayout(Layout):
         visible = (same & earlier) | np.eye(len(ids), dtype=bool)
         return Sequences.one_row(ids, place, visible, np.concatenate(predictors))
 
+    def _context(self, part: Supervised) -> Ints:
+        """Return the rows that a target sees: titles, their ratings, and the suffix."""
+        rows = self.states.first_end + part.items[:-1].astype(np.int64)
+        if self.prompts.ratings is not None:
+            levels = part.levels if part.levels is not None else np.zeros(len(part.items), np.int64)
+            rows = np.stack([rows, self.states.rating_rows[levels[:-1]]], axis=1)
+        rows = rows[::-1] if self.prompts.newest_first else rows
+        return np.append(rows.ravel(), np.array(self.prompts.suffix, np.int64))
+
     def _run(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
         return self.states.split.upper(self.states(ids.cpu().numpy()), **inputs)
+
+
+def _single(rows: Ints) -> TitleTokens:
+    """Return rows as titles of one position each."""
+    return TitleTokens(rows.astype(np.int32), np.arange(len(rows) + 1))
 
 
 def _block(ids: ArrayLike, owner: int, places: Ints, *, context: bool) -> Block:

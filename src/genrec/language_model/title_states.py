@@ -38,9 +38,9 @@ LAZY_ITEMS = 100_000
 class TitleStates:
     """The table of title states.
 
-    Rows are, in this order: the tokens of the template's prefix, those of its suffix, the end of
-    each title, and each node of the trie over all titles. The rows of a prompt therefore keep their
-    numbers when items are added.
+    Rows are, in this order: the tokens of the template's prefix, those of its suffix, what is said
+    of each rating, the end of each title, and each node of the trie over all titles. The rows of a
+    prompt therefore keep their numbers when items are added.
 
     Attributes:
         split: the backbone's two parts.
@@ -61,17 +61,20 @@ class TitleStates:
         self.split, self.prompts, self.trie = split, prompts, trie
         weight = split.backbone.output_weight
         items, nodes, suffix = len(prompts.titles), len(trie.depth), len(prompts.suffix)
-        self.first_end = len(prompts.prefixes[0]) + suffix
+        said = TitleTokens.from_lists([]) if prompts.ratings is None else prompts.ratings.tokens
+        self.first_rating = len(prompts.prefixes[0]) + suffix
+        self.first_end = self.first_rating + len(said)
         self.first_node = self.first_end + items
         # The operating system provides memory only for rows that are written.
         self.table = torch.zeros(self.first_node + nodes, weight.shape[1], dtype=weight.dtype)
         self.known: Mask = np.zeros(len(self.table), bool)
         node_title = trie.items[trie.child_low[trie.child_offsets[:-1]]]
-        self._sequences = prompts.titles + TitleTokens.from_lists([prompts.suffix])
+        self._sequences = prompts.titles + TitleTokens.from_lists([prompts.suffix]) + said
         self._sequence = np.concatenate(
             [
                 np.full(len(prompts.prefixes[0]), -1),
                 np.full(suffix, items),
+                items + 1 + np.arange(len(said)),
                 np.arange(items),
                 node_title,
             ]
@@ -80,6 +83,7 @@ class TitleStates:
             [
                 np.arange(len(prompts.prefixes[0])),
                 np.arange(suffix),
+                said.lengths - 1,
                 prompts.titles.lengths - 1,
                 np.maximum(trie.depth - 1, 0),  # the root's row is never used
             ]
@@ -93,7 +97,12 @@ class TitleStates:
     @property
     def suffix_rows(self) -> Ints:
         """Rows of the template's suffix."""
-        return np.arange(len(self.prompts.prefixes[0]), self.first_end)
+        return np.arange(len(self.prompts.prefixes[0]), self.first_rating)
+
+    @property
+    def rating_rows(self) -> Ints:
+        """Row of what is said of each rating, an unknown one first; none if nothing is said."""
+        return np.arange(self.first_rating, self.first_end)
 
     @property
     def end_rows(self) -> Ints:
@@ -191,6 +200,8 @@ class TitleStates:
         digest = hashlib.sha256(repr((*facts, prompts.prefixes[0], prompts.suffix)).encode())
         digest.update(prompts.titles.tokens.tobytes())
         digest.update(prompts.titles.offsets.tobytes())
+        if prompts.ratings is not None:
+            digest.update(prompts.ratings.tokens.tokens.tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from genrec.arrays import Ints, Ints32
 from genrec.data.display_titles import numbered
+from genrec.errors import BackboneError
 
 LONG = 4
 """Multiple of the limit from which on a title is never used whole, even if its beginning is not
@@ -62,10 +63,19 @@ class TitleTokens:
 
 
 def tokenize_titles(tokenizer: Any, titles: Sequence[str], end: int) -> TitleTokens:
-    """Tokenise titles and close each with the token ``end``."""
+    """Tokenise titles and close each with the token ``end``.
+
+    Raises:
+        BackboneError: A title contains ``end``.
+    """
     if not titles:
         return TitleTokens.from_lists([])
     encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
+    for title, tokens in zip(titles, encoded, strict=True):
+        if end in tokens:
+            raise BackboneError(
+                f"The title {title!r} contains the mark that closes titles. Set separator=newline."
+            )
     return TitleTokens.from_lists([*tokens, end] for tokens in encoded)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
+MAX_RATINGS = 20
+"""Most different ratings that prompts say without a choice by the user."""
 REPORTED_ROWS = 40
 """Users between two reports on a measurement of the likelihood."""
 
@@ -51,17 +53,15 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         ConfigError: The settings do not fit the backbone or the data.
     """
     quiet_transformers()
-    kind = choose_prior(config.prior, len(train.catalogue))
     device = choose_device()
     init_processes(cpu=device.type == "cpu")
-    dtype = broadcast_from_main(_training_dtype(config, device))
-    lm_weight = 1.0 if config.lm_weight == "auto" else config.lm_weight
+    kind = choose_prior(config.prior, len(train.catalogue))
     experts = training_experts(config, kind, len(train.catalogue))
-    config = config.model_copy(update={"prior": kind, "dtype": dtype, "lm_weight": lm_weight})
+    config = _resolved(config, train, kind, device)
     with stage(f"loading the backbone {config.backbone}"):
         backbone = load_backbone(
             config.backbone,
-            dtype=dtype,
+            dtype=config.dtype,
             layers=config.layers,
             quantization=config.quantization,
             device=torch.device("cpu") if config.fsdp else device,
@@ -85,6 +85,17 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
+
+
+def _resolved(config: Config, train: Dataset, prior: str, device: torch.device) -> Config:
+    """Return the settings with what ``auto`` stands for on this device and these data."""
+    found = {
+        "prior": prior,
+        "dtype": broadcast_from_main(_training_dtype(config, device)),
+        "lm_weight": 1.0 if config.lm_weight == "auto" else config.lm_weight,
+        "ratings": rating_values(config, train),
+    }
+    return config.model_copy(update=found)
 
 
 def training_experts(config: Config, kind: str, n_items: int) -> list[str] | None:
@@ -114,6 +125,28 @@ def training_experts(config: Config, kind: str, n_items: int) -> list[str] | Non
             "training; add at least one expert that can leave a user out, such as transitions."
         )
     return names
+
+
+def rating_values(config: Config, train: Dataset) -> Literal["none"] | tuple[float, ...]:
+    """Return the ratings that prompts say, for ``ratings="auto"`` those of the training data.
+
+    Raises:
+        ConfigError: Prompts shall say ratings, but the data have none, or too many different ones.
+    """
+    if config.ratings == "none":
+        return "none"
+    known = train.histories.ratings
+    values = np.unique(known[~np.isnan(known)]).tolist() if known is not None else []
+    if not values:
+        raise ConfigError(f"{train.name} has no ratings; set ratings=none.")
+    if config.ratings != "auto":
+        return config.ratings
+    if len(values) > MAX_RATINGS:
+        raise ConfigError(
+            f"{train.name} has {len(values)} different ratings, and ratings=auto takes at most "
+            f"{MAX_RATINGS}; name some that the others are rounded to, e.g. ratings=1,2,3,4,5."
+        )
+    return tuple(values)
 
 
 def _training_dtype(config: Config, device: torch.device) -> str:

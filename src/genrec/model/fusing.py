@@ -37,6 +37,28 @@ def late_experts(config: Config) -> list[str]:
     return [name for name in names if name in EXPERTS and not EXPERTS[name]().leaves_user_out]
 
 
+def check_data(config: Config, train: object, valid: Holdout | None) -> None:
+    """Refuse data that cannot be fitted, or that lack the validation users that settings need.
+
+    Raises:
+        ConfigError: A setting needs validation users.
+        DataError: ``train`` is no data set.
+    """
+    if not isinstance(train, Dataset):
+        raise DataError(f"fit needs a data set such as split.train, got {type(train).__name__}.")
+    if valid is not None and len(valid):
+        return
+    if config.patience is not None:
+        raise ConfigError(
+            "patience (early stopping) needs validation users; call fit(train, valid=…)."
+        )
+    if late := late_experts(config):
+        raise ConfigError(
+            f"{', '.join(late)} joins the prior after training, and the weights then need "
+            "validation users; call fit(train, valid=…)."
+        )
+
+
 def fused_after_training(
     ranker: Ranker, config: Config, train: Dataset, valid: Holdout | None
 ) -> Ranker:

@@ -14,7 +14,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.data.statistics import REPEATS
-from genrec.errors import ConfigError, DataError
+from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
 from genrec.model.changeable import ChangeableModel
@@ -26,8 +26,8 @@ from genrec.model.fitting import (
 )
 from genrec.model.fusing import (
     add_experts,
+    check_data,
     fused_after_training,
-    late_experts,
     with_refitted_prior,
 )
 from genrec.model.ranker import Ranker
@@ -123,7 +123,7 @@ class GenRec(ChangeableModel):
             DataError: ``train`` is no data set.
         """
         config = self.config.with_budget(minutes=minutes, epochs=epochs)
-        _check_data(config, train, valid)
+        check_data(config, train, valid)
         with isolated_random(config.seed):
             ranker = untrained_ranker(config, train, valid)
             before = mean_log_likelihood(ranker, valid)
@@ -226,6 +226,7 @@ class GenRec(ChangeableModel):
         history: Sequence[str],
         k: int = 10,
         *,
+        ratings: Sequence[float | None] | None = None,
         by: By = "either",
         exclude_seen: bool | None = None,
         candidates: Mask | None = None,
@@ -237,6 +238,8 @@ class GenRec(ChangeableModel):
         Args:
             history: titles or item ids, oldest first.
             k: number of recommendations; there are fewer if fewer candidates are left.
+            ratings: the user's rating of each history item, ``None`` where unknown; they count if
+                the model was trained with ``ratings``.
             by: whether ``history`` holds titles (``"title"``), ids (``"id"``) or ``"either"``.
             exclude_seen: leave out the items of the history; :attr:`excludes_seen` if ``None``.
             candidates: mask of the items that may be recommended, bool [items]; see
@@ -254,9 +257,8 @@ class GenRec(ChangeableModel):
             DataError: ``candidates`` has another shape.
             NotFittedError: The model is neither fitted nor loaded.
         """
-        items = self.catalogue.indices(history, by=by)
         top = self.recommend_batch(
-            Histories.from_lists([items]),
+            self._histories(history, ratings, by),
             k,
             exclude_seen=self.excludes_seen if exclude_seen is None else exclude_seen,
             candidates=candidates,
@@ -264,6 +266,12 @@ class GenRec(ChangeableModel):
             width=width,
         )
         return recommendations(self.catalogue, top.items[0], top.scores[0])
+
+    def _histories(
+        self, history: Sequence[str], ratings: Sequence[float | None] | None, by: By
+    ) -> Histories:
+        items = self.catalogue.indices(history, by=by)
+        return Histories.from_lists([items], None if ratings is None else [ratings])
 
     def recommend_batch(
         self,
@@ -309,13 +317,20 @@ class GenRec(ChangeableModel):
         """
         return self.ranker.log_likelihood(histories, targets)
 
-    def session(self, history: Sequence[str] = (), *, by: By = "either") -> Session:
+    def session(
+        self,
+        history: Sequence[str] = (),
+        *,
+        ratings: Sequence[float | None] | None = None,
+        by: By = "either",
+    ) -> Session:
         """Open a session: a history that grows item by item and caches its keys and values.
 
         Each new item costs only the computation of its own title.
 
         Args:
             history: titles or item ids, oldest first.
+            ratings: the user's rating of each history item, ``None`` where unknown.
             by: whether ``history`` holds titles, ids or either.
 
         Raises:
@@ -330,18 +345,23 @@ class GenRec(ChangeableModel):
         if self._store is None:
             self._store = KeyValueStore(self.session_bytes)
         items = self.catalogue.indices(history, by=by)
-        return Session(
-            ranker, self._store, lambda: self.ranker, items, excludes_seen=self.excludes_seen
-        )
+        seen = self.excludes_seen
+        return Session(ranker, self._store, lambda: self.ranker, items, ratings, excludes_seen=seen)
 
     def explain(
-        self, history: Sequence[str], entries: Sequence[str], *, by: By = "either"
+        self,
+        history: Sequence[str],
+        entries: Sequence[str],
+        *,
+        ratings: Sequence[float | None] | None = None,
+        by: By = "either",
     ) -> list[list[Influence]]:
         """Compute how each history item changes the log-probability of some items.
 
         Args:
             history: titles or item ids, oldest first.
             entries: titles or ids of the items to explain.
+            ratings: the user's rating of each history item, ``None`` where unknown.
             by: whether both hold titles, ids or either.
 
         Returns:
@@ -352,33 +372,25 @@ class GenRec(ChangeableModel):
             UnknownItemError: An entry is not in the catalogue, or names two items.
         """
         known = self.catalogue
-        return self.ranker.influences(known.indices(history, by=by), known.indices(entries, by=by))
+        items, targets = known.indices(history, by=by), known.indices(entries, by=by)
+        return self.ranker.influences(items, targets, ratings=ratings)
 
-    def prompt_text(self, history: Sequence[str], *, by: By = "either") -> str:
+    def prompt_text(
+        self,
+        history: Sequence[str],
+        *,
+        ratings: Sequence[float | None] | None = None,
+        by: By = "either",
+    ) -> str:
         """Return the prompt of a history, as the language model reads it.
 
         Args:
             history: titles or item ids, oldest first.
+            ratings: the user's rating of each history item, ``None`` where unknown.
             by: whether ``history`` holds titles, ids or either.
         """
-        (items,) = Histories.from_lists([self.catalogue.indices(history, by=by)])
-        return self.ranker.prompt_text(items)
-
-
-def _check_data(config: Config, train: object, valid: Holdout | None) -> None:
-    if not isinstance(train, Dataset):
-        raise DataError(f"fit needs a data set such as split.train, got {type(train).__name__}.")
-    if valid is not None and len(valid):
-        return
-    if config.patience is not None:
-        raise ConfigError(
-            "patience (early stopping) needs validation users; call fit(train, valid=…)."
-        )
-    if late := late_experts(config):
-        raise ConfigError(
-            f"{', '.join(late)} joins the prior after training, and the weights then need "
-            "validation users; call fit(train, valid=…)."
-        )
+        one = self._histories(history, ratings, by)
+        return self.ranker.prompt_text(one[0], one.ratings_of(0))
 
 
 # help() and editors then show every setting with its default instead of **settings.

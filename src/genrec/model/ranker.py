@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from genrec.arrays import Floats, Items, Mask
+from genrec.arrays import Floats, Floats32, Ints, Items, Mask
 from genrec.collaborative.prior import Prior
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
@@ -25,6 +25,7 @@ from genrec.language_model.prior_mass import cumulative_mass
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import TitleStates
+from genrec.model.candidates import candidate_mask
 from genrec.model.reading import make_layout, make_prompts, title_settings
 from genrec.processes import one_blas_thread
 from genrec.recommender import Influence, TopK
@@ -179,8 +180,9 @@ class Ranker:
             raise ConfigError(f"k must be at least 1, got {k}.")
         if options is not None and options.beam is not None and options.beam < 1:
             raise ConfigError(f"width must be at least 1, got {options.beam}.")
-        candidates = self._candidates(histories, exclude_seen, candidates)
-        prompts = [self.prompt(history) for history in histories]
+        candidates = candidate_mask(histories, len(self.catalogue), exclude_seen, candidates)
+        rows = range(len(histories))
+        prompts = [self.prompt(histories[row], histories.ratings_of(row)) for row in rows]
         if self.config.decoding == "beam":
             return self._decode_beams(prompts, k, candidates)
         return search(
@@ -194,14 +196,25 @@ class Ranker:
             options=options,
         )
 
-    def prompt(self, history: Items) -> list[int]:
-        """Return the ids of the prompt's positions (see :mod:`genrec.language_model.layouts`)."""
-        return self.layout.prompts.encode(self.recent(history))
+    def prompt(self, history: Items, ratings: Floats32 | None = None) -> list[int]:
+        """Return the ids of the prompt's positions (see :mod:`genrec.language_model.layouts`).
 
-    def prompt_text(self, history: Items) -> str:
-        """Return the prompt for a history as text."""
-        tokens = self.prompts.encode(self.recent(history))
+        Args:
+            history: item indices, oldest first.
+            ratings: the rating of each item, NaN where unknown, if the prompt says ratings.
+        """
+        return self.layout.prompts.encode(*self._shown(history, ratings))
+
+    def prompt_text(self, history: Items, ratings: Floats32 | None = None) -> str:
+        """Return the prompt for a history as text; see :meth:`prompt`."""
+        tokens = self.prompts.encode(*self._shown(history, ratings))
         return str(self.backbone.tokenizer.decode(tokens))
+
+    def _shown(self, history: Items, ratings: Floats32 | None) -> tuple[Items, Ints | None]:
+        """Return the items in the prompt of a history, and the levels of their ratings."""
+        items = self.recent(history)
+        said = None if ratings is None else ratings[len(history) - len(items) :]
+        return items, self.layout.prompts.levels(said, len(items))
 
     def recent(self, history: Items) -> Items:
         """Return the most recent items of a history, those that fit into the prompt."""
@@ -217,7 +230,7 @@ class Ranker:
         Raises:
             DataError: A target was removed from the catalogue.
         """
-        sizes = self.layout.prompts.titles.lengths
+        sizes = self.layout.prompts.item_tokens
         lengths = [sizes[self.recent(row)].sum() for row in histories]
         order = np.argsort(lengths, kind="stable")  # rows of like length need little padding
         found = np.empty(len(histories))
@@ -227,7 +240,11 @@ class Ranker:
         return found
 
     def influences(
-        self, items: Sequence[int], targets: Sequence[int], known: KeyValues | None = None
+        self,
+        items: Sequence[int],
+        targets: Sequence[int],
+        known: KeyValues | None = None,
+        ratings: Sequence[float | None] | None = None,
     ) -> list[list[Influence]]:
         """Compute how each history item changes the log-probability of some targets.
 
@@ -239,6 +256,7 @@ class Ranker:
             items: the history as item indices, oldest first.
             targets: indices of the items to explain.
             known: cached keys and values of the history's prompt, or ``None``.
+            ratings: the user's rating of each history item, ``None`` where unknown.
 
         Returns:
             For each target, the effects in nats, strongest first. Items that are too old to be in
@@ -251,8 +269,8 @@ class Ranker:
         if not len(wanted):
             return []
         self._check_offered(wanted)
-        shown = self.recent(np.array(items, np.int32))
-        effects = self._effects(list(items), shown, wanted, known)
+        history = Histories.from_lists([items], None if ratings is None else [ratings])
+        shown, effects = self.recent(history[0]), self._effects(history, wanted, known)
         ids, titles = self.catalogue.item_ids, self.catalogue.titles
         return [
             [
@@ -262,19 +280,16 @@ class Ranker:
             for effect in effects.T
         ]
 
-    def _effects(
-        self, items: list[int], shown: Items, wanted: Items, known: KeyValues | None
-    ) -> Floats:
+    def _effects(self, history: Histories, wanted: Items, known: KeyValues | None) -> Floats:
         """Return the effect of each item in the prompt on each target, [shown, wanted]."""
-        prompts = self.layout.prompts
-        ends = len(prompts.prefixes[0]) + np.cumsum([0, *prompts.titles.lengths[shown]])
-        spans = [(0, 0), *zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
-        older = len(items) - len(shown)
-        rows = [items] + [
-            [*items[:place], *items[place + 1 :]] for place in range(older, len(items))
-        ]
+        prompts, items = self.layout.prompts, history[0].tolist()
+        shown, levels = self._shown(history[0], history.ratings_of(0))
+        spans = [(0, 0), *prompts.spans(shown, levels)]
+        places = range(len(items) - len(shown), len(items))
+        rows = [items, *([*items[:place], *items[place + 1 :]] for place in places)]
         sums = self._cumulative_prior(Histories.from_lists(rows))
-        read = read_prompt(self.likelihood, prompts.encode(shown), known or self._template)
+        ids = prompts.encode(shown, levels)
+        read = read_prompt(self.likelihood, ids, known or self._template)
         log_probs = hidden_log_probs(self.likelihood, read, spans, wanted, sums)
         return cast(Floats, log_probs[0] - log_probs[1:])
 
@@ -282,23 +297,6 @@ class Ranker:
     def _template(self) -> KeyValues:
         """Keys and values of the beginning that all prompts share."""
         return read_prompt(self.likelihood, self.layout.prompts.prefixes[0])
-
-    def _candidates(
-        self, histories: Histories, exclude_seen: bool, candidates: Mask | None
-    ) -> Mask | None:
-        size = len(self.catalogue)
-        shapes = ((size,), (len(histories), size))
-        if candidates is not None and candidates.shape not in shapes:
-            raise DataError(
-                f"candidates has shape {candidates.shape}, but the catalogue holds {size} items; "
-                "make the mask with catalogue.mask(…)."
-            )
-        if candidates is not None:
-            candidates = np.broadcast_to(candidates, (len(histories), size))
-        if not exclude_seen:
-            return candidates
-        unseen = ~histories.seen(size)
-        return unseen if candidates is None else unseen & candidates
 
     def _cumulative_prior(self, histories: Histories) -> Floats | None:
         q = self._prior_probabilities(histories)
@@ -334,10 +332,12 @@ class Ranker:
     def decisions(self, histories: Histories, targets: Items) -> tuple[torch.Tensor, Targets]:
         """Return the hidden state at each decision of the targets, and the decisions."""
         self._check_offered(targets)
-        parts = [
-            Supervised(np.append(self.recent(history), target), 1)
-            for history, target in zip(histories, targets, strict=True)
-        ]
+        parts = []
+        for row, target in enumerate(targets):
+            items, levels = self._shown(histories[row], histories.ratings_of(row))
+            if levels is not None:
+                levels = np.append(levels, 0)  # the target's rating is not known
+            parts.append(Supervised(np.append(items, target), 1, levels=levels))
         states = self.likelihood.decision_states(self.layout.sequences(parts))
         sums = self._cumulative_prior(histories)
         return states, locate_targets(self.index.trie, targets, sums)

@@ -31,9 +31,7 @@ def context_layers(config: Config, layers: int) -> int | None:
 
 def make_prompts(config: Config, backbone: Backbone, index: TitleIndex) -> Prompts:
     """Return the template and the title tokens of a catalogue."""
-    return build_prompts(
-        backbone.tokenizer, index.titles, template=config.template, max_tokens=config.max_tokens
-    )
+    return build_prompts(backbone.tokenizer, index.titles, config)
 
 
 def make_layout(
@@ -59,5 +57,5 @@ def make_states(config: Config, backbone: Backbone, index: TitleIndex) -> TitleS
 
 def title_settings(config: Config, backbone: Backbone) -> dict[str, Any]:
     """Return the arguments of :meth:`TitleIndex.build` that shorten and terminate titles."""
-    end = end_token(backbone.tokenizer)
+    end = end_token(backbone.tokenizer, config.separator)
     return {"form": config.titles, "limit": config.title_tokens, "end": end}

@@ -44,6 +44,7 @@ class Session:
         store: KeyValueStore,
         latest: Callable[[], Ranker],
         items: Sequence[int] = (),
+        ratings: Sequence[float | None] | None = None,
         *,
         excludes_seen: bool = True,
     ) -> None:
@@ -54,11 +55,13 @@ class Session:
             store: the cache of keys and values.
             latest: returns the model's current ranker, whose catalogue may have changed.
             items: item indices of the history, oldest first.
+            ratings: the user's rating of each item, ``None`` where unknown.
             excludes_seen: whether lists leave out the history, unless a call says otherwise.
         """
         self._excludes_seen = excludes_seen
         self._current, self._store, self._latest = ranker, store, latest
         self._key, self._items = next(_numbers), list(items)
+        self._ratings: list[float | None] = list(ratings or [None] * len(self._items))
 
     @property
     def _ranker(self) -> Ranker:
@@ -72,17 +75,19 @@ class Session:
         """Titles of the history, oldest first."""
         return [self._ranker.catalogue.titles[item] for item in self._items]
 
-    def add(self, entry: str, *, by: By = "either") -> None:
+    def add(self, entry: str, *, rating: float | None = None, by: By = "either") -> None:
         """Append an item to the history.
 
         Args:
             entry: title or id of the item.
+            rating: the user's rating, if known; it counts if the model was trained with ratings.
             by: whether ``entry`` is a title, an id or either.
 
         Raises:
             UnknownItemError: The item is not in the catalogue, or ``entry`` names two items.
         """
         self._items.append(self._ranker.catalogue.index_of(entry, by=by))
+        self._ratings.append(rating)
 
     def remove(self, entry: str, *, by: By = "either") -> None:
         """Remove the latest occurrence of an item from the history.
@@ -99,7 +104,8 @@ class Session:
             raise UnknownItemError(
                 f"{entry!r} is not in this session's history, so it cannot be removed."
             )
-        del self._items[len(self._items) - 1 - self._items[::-1].index(item)]
+        place = len(self._items) - 1 - self._items[::-1].index(item)
+        del self._items[place], self._ratings[place]
 
     def recommend(
         self, k: int = 10, *, exclude_seen: bool | None = None, candidates: Mask | None = None
@@ -107,7 +113,7 @@ class Session:
         """Recommend the k most probable next items; see :meth:`genrec.GenRec.recommend`."""
         ranker = self._ranker
         found = ranker.search(
-            Histories.from_lists([self._items]),
+            Histories.from_lists([self._items], [self._ratings]),
             k,
             exclude_seen=self._excludes_seen if exclude_seen is None else exclude_seen,
             candidates=candidates,
@@ -131,7 +137,8 @@ class Session:
         """
         ranker = self._ranker
         target = ranker.catalogue.index_of(entry, by=by)
-        return ranker.influences(self._items, [target], self._store.get(self._key))[0]
+        known = self._store.get(self._key)
+        return ranker.influences(self._items, [target], known, self._ratings)[0]
 
     def close(self) -> None:
         """Remove the keys and values of this session from the cache now."""

@@ -283,7 +283,9 @@ class Engine:
         ranker, size = loaded.model.ranker, len(loaded.catalogue)
         known = [self._known(loaded, query.history) for query in queries]
         found = ranker.search(
-            Histories.from_lists([query.history for query in queries]),
+            Histories.from_lists(
+                [query.history for query in queries], [query.rated for query in queries]
+            ),
             max(query.k for query in queries),
             exclude_seen=False,
             candidates=np.stack([allowed_items(query, size) for query in queries]),
@@ -304,7 +306,8 @@ class Engine:
     def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
         """Add reasons to the first recommendations; runs in the model's thread."""
         listed = found.listed[: self.config.max_explained]
-        because = loaded.model.ranker.influences(query.history, listed, found.read)
+        ranker = loaded.model.ranker
+        because = ranker.influences(query.history, listed, found.read, query.rated)
         return replace(found.answer, because=because)
 
     def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:

@@ -23,6 +23,8 @@ class Query:
         candidates: mask of the items that pass the filters, bool [items] (see
             :func:`genrec.serving.filters.filter_mask`), or ``None``.
         explain: whether reasons are wanted.
+        ratings: the user's rating of each history item, ``None`` where unknown; ``None`` if there
+            are none.
     """
 
     history: tuple[int, ...]
@@ -32,6 +34,12 @@ class Query:
     block: tuple[int, ...] = ()
     candidates: Mask | None = None
     explain: bool = False
+    ratings: tuple[float | None, ...] | None = None
+
+    @property
+    def rated(self) -> tuple[float | None, ...]:
+        """The rating of each history item, ``None`` where unknown."""
+        return self.ratings or (None,) * len(self.history)
 
 
 @dataclass(frozen=True)

@@ -148,11 +148,15 @@ async def recommend_user(
         lambda store: store.history(user_id, config.max_history, without=config.disliked),
     )
     catalogue = (await engine_of(request).current()).catalogue
-    ids = [each.item_id for each in events]
-    unknown = [item_id for item_id in dict.fromkeys(ids) if not catalogue.holds(item_id)]
+    ids = dict.fromkeys(each.item_id for each in events)
+    unknown = [item_id for item_id in ids if not catalogue.holds(item_id)]
     if unknown:
         engine_of(request).telemetry.unknown.inc(len(unknown))
-    history = [{"item_id": item_id} for item_id in ids if item_id not in unknown]
+    history = [
+        {"item_id": each.item_id, "rating": each.rating}
+        for each in events
+        if each.item_id not in unknown
+    ]
     body = {"history": history, "k": k, "exclude_seen": exclude_seen, "explain": explain}
     return await _recommend(RecommendRequest.model_validate(body), request, unknown)
 
@@ -187,6 +191,7 @@ def _query(body: RecommendRequest, model: GenRec) -> queries.Query:
         block=_indices(catalogue, body.block),
         candidates=filter_mask(catalogue, filters) if filters else None,
         explain=body.explain,
+        ratings=tuple(getattr(each, "rating", None) for each in body.history),
     )
 
 

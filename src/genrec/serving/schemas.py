@@ -28,6 +28,17 @@ class ItemRef(_Body):
         return self
 
 
+class RatedItem(ItemRef):
+    """An item of a history and, if known, how the user rated it."""
+
+    rating: float | None = Field(
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="the user's rating; it counts if the run was trained with ratings",
+    )
+
+
 AnyItem = Annotated[
     Entry | ItemRef,
     Field(
@@ -63,7 +74,10 @@ class Filter(_Body):
 class RecommendRequest(_Body):
     """A request for recommendations."""
 
-    history: list[AnyItem] = Field(description="items by id or title, oldest first")
+    history: list[Entry | RatedItem] = Field(
+        description='items, oldest first: {"item_id": …} or {"title": …}, each with an optional '
+        '"rating", or strings that are a title or an id'
+    )
     k: int = Field(10, ge=1, description="number of recommendations")
     exclude_seen: bool | None = Field(
         None,

@@ -18,11 +18,14 @@ from genrec.config import Config
 from genrec.data.loading import load_dataset
 from genrec.data.splits import Split
 from genrec.evaluation.evaluate import evaluate
+from genrec.model.fitting import untrained_ranker
 from genrec.model.genrec import GenRec
 from genrec.model.ranker import Ranker
 from genrec.recommender import Recommender
+from genrec.studies.bounds import machine_rates, request_bound, target_bound
 from genrec.studies.data import HeldOut, drawn, hold_out_positions
-from genrec.studies.study import Arm, StudyConfig
+from genrec.studies.random_backbone import random_backbone
+from genrec.studies.study import Arm, Study, StudyConfig
 from genrec.studies.views import apply_views
 from genrec.training.windows import training_windows
 
@@ -56,19 +59,19 @@ def study_split(config: StudyConfig, *, liked: bool) -> Split:
     return hold_out_positions(load_dataset(config.dataset), config.positions, liked=liked)
 
 
-def measure_arm(arm: Arm, config: StudyConfig, seed: int, *, liked: bool = False) -> Measured:
+def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measured:
     """Train an arm and measure it on its held-out targets.
 
     Args:
         arm: the variant.
+        study: its study.
         config: the settings of the study.
         seed: seed of training and of random changes of the data.
-        liked: whether only liked items are targets.
 
     Raises:
         GenRecError: The arm does not fit the data, the backbone or the settings.
     """
-    split = apply_views(study_split(config, liked=liked), arm.views, seed)
+    split = apply_views(study_split(config, liked=study.liked), arm.views, seed)
     held = drawn(split.valid, max(1, round(arm.users * min(config.users, len(split.valid)))))
     started, values, texts = time.perf_counter(), dict[str, float](), dict[str, str]()
     if arm.model in BASELINES:
@@ -79,6 +82,8 @@ def measure_arm(arm: Arm, config: StudyConfig, seed: int, *, liked: bool = False
         model = _fitted(arm, config, split, seed, values)
         texts["prompt"] = model.ranker.prompt_text(held.holdout.histories[0])
         values |= _request(model, held)
+        if study.bounds:
+            values |= _bounds(arm, model, split, held, values)
     found = evaluate(model, held.holdout, K, bootstrap=0, nll=True)
     values["list_ms"] = 1000 * found.seconds / found.users
     values["seconds"] = time.perf_counter() - started
@@ -94,6 +99,9 @@ def _fitted(
 ) -> GenRec:
     """Return the trained model of an arm, or the untrained one; note its costs in ``values``."""
     settings = {**arm.settings, **config.settings, "seed": seed}
+    if arm.random_weights:
+        chosen = Config.create(**settings).backbone
+        settings["backbone"] = random_backbone(chosen, seed)
     model = GenRec(config=Config.create(**settings))
     started = time.perf_counter()
     with peak_memory(values, "build"):
@@ -142,6 +150,25 @@ def _request(model: GenRec, held: HeldOut) -> dict[str, float]:
         "positions": float(np.mean(prompts)),
         "prompt_tokens": float(np.mean(tokens)),
         "title_tokens": float(ranker.prompts.titles.lengths.mean()),
+    }
+
+
+def _bounds(
+    arm: Arm, model: GenRec, split: Split, held: HeldOut, values: dict[str, float]
+) -> dict[str, float]:
+    """Return the lower bounds of a request and of training, and the measured times in them."""
+    ranker = model.ranker
+    rates = machine_rates(ranker.backbone.output_weight.dtype)
+    one = held.holdout.histories.select([0])
+    request = 1000 * request_bound(ranker, one, K, rates)
+    untrained = untrained_ranker(model.config, split.train)
+    target = target_bound(untrained, split, rates)
+    return {
+        "matmul_gflops": rates.flops / 1e9,
+        "memory_gb_per_second": rates.bytes / 1e9,
+        "bound_ms": request,
+        "request_ratio": values["request_ms"] / request,
+        "train_ratio": 1 / (target * values["targets_per_second"]),
     }
 
 

@@ -172,13 +172,12 @@ def _protocol(result: StudyResult) -> list[str]:
     return [
         f"Each arm is trained on {targets:,} targets, unless the table says otherwise.",
         "All arms are trained with the same seeds and measured on the same held-out targets.",
-        f"Held-out are the last {positions} positions of each user before the test item, if the "
-        + "history is long enough. The test items are used for nothing.",
+        f"The last {positions} positions of each user before the test item are held out.",
+        "The test items are used for nothing.",
         "A target competes with all items of the catalogue that are not in the history.",
         "NLL is -log p(target | history) in nats; lower is better.",
         "NDCG@10 = 1 / log2(rank + 1) up to rank 10. All values are means over targets.",
         f"Intervals are {LEVEL:.0%} bootstrap intervals over users.",
-        "A gain is paired by target with the first arm of the group; positive is better, also for "
-        + "NLL.",
+        "A gain is paired with the first arm of the group, target by target. Positive is better.",
         "Peak memory is that of the process of the arm, libraries included.",
     ]

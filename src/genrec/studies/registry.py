@@ -6,12 +6,19 @@ import difflib
 from collections.abc import Mapping
 
 from genrec.errors import ConfigError
-from genrec.studies.questions import lora, size, titles
+from genrec.studies.questions import (
+    backbones,
+    lora,
+    prompts,
+    resources,
+    signals,
+    size,
+    titles,
+)
 from genrec.studies.study import Study
 
-STUDIES: Mapping[str, Study] = {
-    study.name: study for study in (titles.STUDY, lora.STUDY, size.STUDY)
-}
+_QUESTIONS = (prompts, titles, lora, backbones, signals, size, resources)
+STUDIES: Mapping[str, Study] = {each.STUDY.name: each.STUDY for each in _QUESTIONS}
 """All studies, in the order of the documentation."""
 
 

@@ -36,7 +36,7 @@ NO_TIME = "no time left in the budget"
 FIRST_GUESS = 60.0
 """Seconds that an arm is expected to take before any was measured."""
 
-Measure = Callable[[Arm, StudyConfig, int, bool], Measured]
+Measure = Callable[[Arm, Study, StudyConfig, int], Measured]
 Say = Callable[[str], None]
 
 
@@ -107,20 +107,14 @@ def run_study(
     (out / ARMS).mkdir(parents=True, exist_ok=True)
     jobs = _jobs(arms, config, split.train.provenance.whole, out)
     measured, skipped = _measured(
-        jobs, config, study.liked, None if minutes is None else 60 * minutes, say, measure
+        jobs, study, config, None if minutes is None else 60 * minutes, say, measure
     )
     entries = summarise(arms, measured, target_counts(split))
     if not entries:
         reasons = "; ".join(f"{arm}: {reason}" for arm, reason in skipped.items())
         raise ConfigError(f"No arm of the study {name} was measured. {reasons}")
-    facts = {
-        "data": _data_facts(split, config, study),
-        "config": {**asdict(config), "settings": dict(config.settings)},
-        "environment": diagnose().to_json(),
-        "level": LEVEL,
-    }
-    shown = examples(split, measured, arms)
-    result = StudyResult(study, entries, skipped, facts, shown)
+    facts = _facts(split, config, study)
+    result = StudyResult(study, entries, skipped, facts, examples(split, measured, arms))
     write_text(out / STUDY, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_study(out, result)
     return result
@@ -158,8 +152,8 @@ def _file(name: str) -> str:
 
 def _measured(
     jobs: Sequence[Job],
+    study: Study,
     config: StudyConfig,
-    liked: bool,
     seconds: float | None,
     say: Say,
     measure: Measure | None,
@@ -185,7 +179,7 @@ def _measured(
                 continue
             say(f"{number}/{len(jobs)} {name} …")
             try:
-                found = (measure or _in_own_process)(job.arm, config, job.seed, liked)
+                found = (measure or _in_own_process)(job.arm, study, config, job.seed)
             except (GenRecError, BrokenProcessPool) as error:
                 skipped[name] = str(error) or "the process ended, perhaps for lack of memory"
                 say(f"{number}/{len(jobs)} {name} did not run: {skipped[name]}")
@@ -210,15 +204,15 @@ def _expected(arm: Arm, jobs: Sequence[Job], measured: Mapping[str, Sequence[Mea
     return float(np.max(like or every or [FIRST_GUESS]))
 
 
-def _in_own_process(arm: Arm, config: StudyConfig, seed: int, liked: bool) -> Measured:
+def _in_own_process(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measured:
     """Measure an arm in a new process, whose peak memory is the arm's own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_quietly, arm, config, seed, liked).result()
+        return pool.submit(_by_name, arm, study.name, config, seed).result()
 
 
-def _quietly(arm: Arm, config: StudyConfig, seed: int, liked: bool) -> Measured:
-    return measure_arm(arm, config, seed, liked=liked)
+def _by_name(arm: Arm, study: str, config: StudyConfig, seed: int) -> Measured:
+    return measure_arm(arm, study_named(study), config, seed)
 
 
 def _line(found: Measured) -> str:
@@ -234,9 +228,9 @@ def target_counts(split: Split) -> Ints:
     return counts[split.valid.targets].astype(np.int64)
 
 
-def _data_facts(split: Split, config: StudyConfig, study: Study) -> dict[str, Any]:
+def _facts(split: Split, config: StudyConfig, study: Study) -> dict[str, Any]:
     train = split.train
-    return {
+    data = {
         "dataset": train.name,
         "fingerprint": train.provenance.whole,
         "users": len(train.histories),
@@ -244,6 +238,12 @@ def _data_facts(split: Split, config: StudyConfig, study: Study) -> dict[str, An
         "positions": split.info.facts["positions"],
         "training_interactions": len(train.histories.items),
         "held_out_targets": min(config.users, len(split.valid)),
-        "ties": train.provenance.preparation.get("ties"),
+        **train.provenance.summary("ties"),
         **({} if study.facts is None else study.facts(split)),
+    }
+    return {
+        "data": data,
+        "config": {**asdict(config), "settings": dict(config.settings)},
+        "environment": diagnose().to_json(),
+        "level": LEVEL,
     }

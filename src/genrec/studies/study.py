@@ -20,6 +20,7 @@ class Arm:
         settings: settings of GenRec.
         views: changes of the data; see :mod:`genrec.studies.views`.
         model: ``"genrec"``, or the name of a baseline.
+        random_weights: whether the backbone starts from random weights.
         effort: training targets as a share of the study's; 0 leaves the model untrained.
         users: share of the study's held-out targets on which the arm is measured.
         x: position of the arm in plots, such as its LoRA rank.
@@ -30,6 +31,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     model: str = "genrec"
+    random_weights: bool = False
     effort: float = 1.0
     users: float = 1.0
     x: float | None = None
@@ -97,6 +99,7 @@ class Study:
         plots: what the report shows.
         defaults: settings of :class:`StudyConfig` that differ from its own defaults.
         facts: computes facts about the data that no model is needed for.
+        bounds: whether lower bounds of the times are computed.
         liked: whether only items that their user liked are held-out targets.
         measures: measured values in the table of the report besides accuracy.
     """
@@ -108,5 +111,6 @@ class Study:
     plots: tuple[Plot, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     facts: Callable[[Split], Mapping[str, Any]] | None = None
+    bounds: bool = False
     liked: bool = False
     measures: tuple[str, ...] = ("train_seconds", "request_ms")

@@ -17,6 +17,7 @@ from genrec.data.histories import Histories, offsets_of
 from genrec.data.splits import Split
 from genrec.studies.data import LIKED, known_ratings
 from genrec.studies.other_titles import TITLES
+from genrec.studies.synthetic import synthetic_split
 
 
 def apply_views(split: Split, views: Sequence[str], seed: int) -> Split:
@@ -89,10 +90,16 @@ def filtered(histories: Histories, keep: Mask) -> Histories:
     )
 
 
+def _synthetic(split: Split, items: str, seed: int) -> Split:
+    """Replace the data by synthetic ones with some number of items."""
+    return synthetic_split(split, int(items), seed)
+
+
 View = Callable[[Split, str, int], Split]
 VIEWS: Mapping[str, View] = {
     "titles": _titles,
     "users": _users,
+    "synthetic": _synthetic,
     "history": _history,
 }
 """The views by name."""

@@ -67,11 +67,16 @@ class Collator:
         """Return a window's items, as many of the latest as fit."""
         history = self.histories[window.row]
         items = self.prompts.fitting(history[window.start : window.stop])
+        ratings = self.histories.ratings_of(window.row)
+        said = None if ratings is None else ratings[window.stop - len(items) : window.stop]
+        levels = self.prompts.levels(said, len(items))
         if self.prompts.every_position:
-            return Supervised(items, min(len(items), window.stop - window.first))
+            targets = min(len(items), window.stop - window.first)
+            return Supervised(items, targets, levels=levels)
         # The seed is the window's, so that a resumed run draws the same as an uninterrupted one.
         draw = np.random.default_rng((self.seed, window.row, window.stop))
-        return Supervised(items, 1, int(draw.integers(len(self.prompts.prefixes))))
+        variant = int(draw.integers(len(self.prompts.prefixes)))
+        return Supervised(items, 1, variant, levels)
 
     def _token_labels(self, sequences: Sequences, parts: list[Supervised]) -> torch.Tensor:
         """Return the next token at each position, -100 where none is learned."""

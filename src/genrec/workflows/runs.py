@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,8 +159,13 @@ def run_dataset(model: GenRec, folder: Path) -> Dataset:
     return data
 
 
-def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
+def user_history(
+    model: GenRec, folder: Path, user: str
+) -> tuple[list[str], list[float | None] | None]:
     """Return the item ids in the history of a user of the run's data set, oldest first.
+
+    Returns:
+        The ids, and the rating of each, ``None`` if the data have none.
 
     Raises:
         DataError: The data set has no such user.
@@ -171,8 +177,12 @@ def user_history(model: GenRec, folder: Path, user: str) -> list[str]:
             f"User {user!r} is not in the data set {model.info['data']['name']}; give the items "
             "with --history."
         )
-    items = histories[histories.user_ids.index(user)]
-    return [model.catalogue.item_ids[item] for item in items]
+    row = histories.user_ids.index(user)
+    ids = [model.catalogue.item_ids[item] for item in histories[row]]
+    ratings = histories.ratings_of(row)
+    if ratings is None:
+        return ids, None
+    return ids, [None if math.isnan(each) else each for each in ratings.tolist()]
 
 
 def evaluate_run(
