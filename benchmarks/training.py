@@ -44,7 +44,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "full": {"context_layers": None},
     "ours": {},
 }
-PACKED = torch.ops.mkldnn._linear_pointwise
 
 
 def main() -> None:

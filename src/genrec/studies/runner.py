@@ -33,8 +33,6 @@ ARMS = "arms"
 STUDY = "study.json"
 """File with the result."""
 NO_TIME = "no time left in the budget"
-FIRST_GUESS = 60.0
-"""Seconds that an arm is expected to take before any was measured."""
 
 Measure = Callable[[Arm, Study, StudyConfig, int], Measured]
 Say = Callable[[str], None]
@@ -89,8 +87,8 @@ def run_study(
         name: name of the study.
         config: its settings.
         out: output folder; an interrupted study resumes from it.
-        minutes: time limit. Arms that would not end in time are skipped; the same command continues
-            with them.
+        minutes: time limit. Arms that would not end in time are skipped, except for the first one;
+            the same command continues with them.
         say: called with one line of text per arm.
         measure: measures an arm; in a process of its own if ``None``.
 
@@ -111,8 +109,8 @@ def run_study(
     )
     entries = summarise(arms, measured, target_counts(split))
     if not entries:
-        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in skipped.items())
-        raise ConfigError(f"No arm of the study {name} was measured. {reasons}")
+        arm, reason = next(iter(skipped.items()))
+        raise ConfigError(f"No arm of the study {name} could be measured. {arm}: {reason}")
     facts = _facts(split, config, study)
     result = StudyResult(study, entries, skipped, facts, examples(split, measured, arms))
     write_text(out / STUDY, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
@@ -172,10 +170,9 @@ def _measured(
         if found is None and name in skipped:
             continue
         if found is None:
-            expected = _expected(job.arm, jobs, measured)
-            if seconds is not None and time.monotonic() - started + expected > seconds:
+            late = time.monotonic() - started + _expected(job.arm, jobs, measured)
+            if seconds is not None and measured and late > seconds:
                 skipped[name] = NO_TIME
-                say(f"{number}/{len(jobs)} {name}: {NO_TIME}")
                 continue
             say(f"{number}/{len(jobs)} {name} …")
             try:
@@ -187,7 +184,10 @@ def _measured(
             job.keep(found)
         measured.setdefault(name, []).append(found)
         say(f"{number}/{len(jobs)} {name}: {_line(found)}")
-    return measured, {name: why for name, why in skipped.items() if name not in measured}
+    left = {name: why for name, why in skipped.items() if name not in measured}
+    if late_ones := sum(why == NO_TIME for why in left.values()):
+        say(f"{late_ones} arms: {NO_TIME}; the same command continues with them")
+    return measured, left
 
 
 def _expected(arm: Arm, jobs: Sequence[Job], measured: Mapping[str, Sequence[Measured]]) -> float:
@@ -201,7 +201,7 @@ def _expected(arm: Arm, jobs: Sequence[Job], measured: Mapping[str, Sequence[Mea
         if (arms[name].effort, arms[name].group) == (arm.effort, arm.group)
     ]
     every = [runs[0].values["seconds"] for runs in measured.values()]
-    return float(np.max(like or every or [FIRST_GUESS]))
+    return float(np.max(like or every or [0.0]))
 
 
 def _in_own_process(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measured:

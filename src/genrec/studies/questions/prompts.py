@@ -12,7 +12,7 @@ UNTRAINED = "Not trained, the whole model reads the prompt (as in the paper)"
 WHOLE = "Trained, the whole model reads the prompt"
 SHARE = 0.1
 """Share of the held-out targets for arms in which all layers read all tokens."""
-FEW = 0.1
+FEW = 0.2
 """Share of the training targets for these arms."""
 STEP = 320
 """Targets of one optimiser step with a history length of 20."""
@@ -69,7 +69,7 @@ def _same_targets(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings that train the same targets in as many steps as the other forms."""
     if name not in ONE_TARGET:
         return _settings(**settings)
-    one = {"windows_per_user": 40, "batch_size": STEP, "microbatch_size": STEP // 4}
+    one = {"windows_per_user": 40, "batch_size": STEP, "microbatch_size": 16}
     return _settings(**settings, **one)
 
 
@@ -95,5 +95,6 @@ STUDY = Study(
             groups=(UNTRAINED,),
         ),
     ),
+    defaults={"targets": 10_000},
     measures=("prompt_tokens", "positions", "train_seconds", "request_ms"),
 )
