@@ -43,8 +43,9 @@ class Measured:
     """What was measured of one arm with one seed.
 
     Attributes:
-        arrays: for each held-out target its number ``row``, its user ``user``, the rank ``rank`` (0
-            beyond the list), the list ``items`` and, if the model has one, ``nll``.
+        arrays: for each held-out target its number ``row``, its user ``user``, how often its item
+            occurs in the training data ``count``, the rank ``rank`` (0 beyond the list), the list
+            ``items`` and, if the model has one, ``nll``.
         values: single numbers by name.
         texts: facts such as an example of a prompt.
     """
@@ -88,7 +89,14 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
     values["list_ms"] = 1000 * found.seconds / found.users
     values["seconds"] = time.perf_counter() - started
     users = np.unique(held.holdout.histories.user_ids, return_inverse=True)[1]
-    arrays: Arrays = {"row": held.rows, "user": users, "rank": found.ranks, "items": found.items}
+    counts = np.bincount(split.train.histories.items, minlength=len(split.train.catalogue))
+    arrays: Arrays = {
+        "row": held.rows,
+        "user": users,
+        "count": counts[held.holdout.targets],
+        "rank": found.ranks,
+        "items": found.items,
+    }
     if found.nll is not None:
         arrays["nll"] = found.nll
     return Measured(arrays, values, texts)

@@ -91,14 +91,14 @@ class StudyResult:
 
 
 def summarise(
-    arms: Sequence[Arm], measured: Mapping[str, Sequence[Measured]], popularity: Ints
+    arms: Sequence[Arm], measured: Mapping[str, Sequence[Measured]], *, paired: bool = True
 ) -> list[ArmResult]:
     """Compute means, intervals and paired differences.
 
     Args:
         arms: the arms of the study.
         measured: what was measured of each arm by name, one entry per seed.
-        popularity: training interactions of each held-out target's item, int64 [rows].
+        paired: whether all arms were measured on the same targets.
     """
     firsts: dict[str, Sequence[Measured]] = {}
     entries = []
@@ -106,14 +106,12 @@ def summarise(
         runs = measured.get(arm.name)
         if not runs:
             continue
-        first = firsts.setdefault(arm.group, runs)
-        entries.append(_entry(arm, runs, first, popularity))
+        first = firsts.setdefault(arm.group, runs) if paired else runs
+        entries.append(_entry(arm, runs, first))
     return entries
 
 
-def _entry(
-    arm: Arm, runs: Sequence[Measured], first: Sequence[Measured], popularity: Ints
-) -> ArmResult:
+def _entry(arm: Arm, runs: Sequence[Measured], first: Sequence[Measured]) -> ArmResult:
     own, other = _averaged(runs), _averaged(first)
     mine, theirs = np.intersect1d(own["row"], other["row"], return_indices=True)[1:]
     means, differences = {}, {}
@@ -131,7 +129,7 @@ def _entry(
         means,
         differences,
         _mean_values(runs),
-        _by_popularity(own, popularity),
+        _by_popularity(own),
         runs[0].texts,
     )
 
@@ -139,7 +137,7 @@ def _entry(
 def _averaged(runs: Sequence[Measured]) -> Arrays:
     """Return the accuracy at each target, averaged over seeds."""
     arrays = runs[0].arrays
-    found: dict[str, Any] = {"row": arrays["row"], "user": arrays["user"]}
+    found: dict[str, Any] = {name: arrays[name] for name in ("row", "user", "count")}
     ranks = np.stack([run.arrays["rank"] for run in runs])
     found["HR@10"] = metrics.hit_rate(ranks, K).mean(axis=0)
     found["NDCG@10"] = metrics.ndcg(ranks, K).mean(axis=0)
@@ -166,11 +164,11 @@ def _mean_values(runs: Sequence[Measured]) -> dict[str, float]:
     return {name: float(np.mean([run.values[name] for run in runs])) for name in names}
 
 
-def _by_popularity(own: Arrays, popularity: Ints) -> dict[str, float]:
+def _by_popularity(own: Arrays) -> dict[str, float]:
     """Return the mean negative log-likelihood of rare, common and popular targets."""
     if "nll" not in own:
         return {}
-    counts = popularity[own["row"]]
+    counts = own["count"]
     parts = {
         "never seen in training": counts == 0,
         "1 to 9 times": (counts > 0) & (counts < 10),

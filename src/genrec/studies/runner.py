@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from genrec.arrays import Ints
 from genrec.data.splits import Split
 from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError, GenRecError
@@ -32,6 +31,8 @@ ARMS = "arms"
 """Subfolder with one file for each measured arm and seed."""
 STUDY = "study.json"
 """File with the result."""
+FORMAT = 1
+"""Version of the files of measured arms; older ones are measured again."""
 NO_TIME = "no time left in the budget"
 
 Measure = Callable[[Arm, Study, StudyConfig, int], Measured]
@@ -107,12 +108,13 @@ def run_study(
     measured, skipped = _measured(
         jobs, study, config, None if minutes is None else 60 * minutes, say, measure
     )
-    entries = summarise(arms, measured, target_counts(split))
+    entries = summarise(arms, measured, paired=study.paired)
     if not entries:
         arm, reason = next(iter(skipped.items()))
         raise ConfigError(f"No arm of the study {name} could be measured. {arm}: {reason}")
     facts = _facts(split, config, study)
-    result = StudyResult(study, entries, skipped, facts, examples(split, measured, arms))
+    shown = examples(split, measured, arms) if study.paired else []
+    result = StudyResult(study, entries, skipped, facts, shown)
     write_text(out / STUDY, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_study(out, result)
     return result
@@ -131,6 +133,7 @@ def _chosen(study: Study, config: StudyConfig, split: Split) -> list[Arm]:
 
 def _jobs(arms: Sequence[Arm], config: StudyConfig, whole: str | None, out: Path) -> list[Job]:
     shared = {**asdict(config), "settings": dict(config.settings), "data": whole}
+    shared["format"] = FORMAT
     for key in ("arms", "seeds", "dataset"):  # they do not change what an arm measures
         del shared[key]
     jobs = []
@@ -220,12 +223,6 @@ def _line(found: Measured) -> str:
     gains = np.where(ranks > 0, 1 / np.log2(np.maximum(ranks, 1) + 1), 0.0)
     nll = f"nll {found.arrays['nll'].mean():.3f}, " if "nll" in found.arrays else ""
     return f"{nll}NDCG@10 {gains.mean():.4f}, {duration(found.values['seconds'])}"
-
-
-def target_counts(split: Split) -> Ints:
-    """Return how often each held-out target's item occurs in the training data, int64 [rows]."""
-    counts = np.bincount(split.train.histories.items, minlength=len(split.train.catalogue))
-    return counts[split.valid.targets].astype(np.int64)
 
 
 def _facts(split: Split, config: StudyConfig, study: Study) -> dict[str, Any]:

@@ -100,6 +100,7 @@ class Study:
         defaults: settings of :class:`StudyConfig` that differ from its own defaults.
         facts: computes facts about the data that no model is needed for.
         bounds: whether lower bounds of the times are computed.
+        paired: whether arms are measured on the same targets, so that they can be compared.
         liked: whether only items that their user liked are held-out targets.
         measures: measured values in the table of the report besides accuracy.
     """
@@ -112,5 +113,6 @@ class Study:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     facts: Callable[[Split], Mapping[str, Any]] | None = None
     bounds: bool = False
+    paired: bool = True
     liked: bool = False
     measures: tuple[str, ...] = ("train_seconds", "request_ms")
