@@ -30,7 +30,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("G2", ["--users", "20", "--batches", "1"]),
         ("G3", ["--users", "20"]),
         ("G4", ["--batch", "1", "2", "--beams", "2"]),
-        ("G5", ["--targets", "20", "--late", "2", "--set", "trained_layers=1"]),
+        ("G5", ["--targets", "20", "--users", "8", "--study", "titles", "--set", "dtype=float32"]),
         ("G6", ["--share", "0.0005"]),
     ],
 )
@@ -41,9 +41,6 @@ def test_each_entry_of_the_queue_ends_with_a_table(
     tiny_backbone: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "STUDIES", ())  # one setting is like the other
-    monkeypatch.setattr(run, "SIZES", (4,))
-    monkeypatch.setattr(run, "PRIORS", ("none",))
     arguments = [entry, "--data", str(where / "walks"), "--backbone", tiny_backbone]
     arguments += ["--out", str(where / "out"), "--work", str(where / "work"), "--minutes", "0.01"]
     run.main([*arguments, *extra])

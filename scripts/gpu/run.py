@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,6 +31,9 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.language_model.devices import choose_device
+from genrec.studies.registry import STUDIES
+from genrec.studies.runner import run_study
+from genrec.studies.study import StudyConfig
 from genrec.workflows.runs import evaluate_run, train_run
 
 ROOT = Path(__file__).parents[2]
@@ -199,44 +203,27 @@ def quickest(function: Callable[[], Any], repeats: int = 20) -> float:
 
 # -- G5: studies ----------------------------------------------------------------------------------
 
-STUDIES = (
-    *((f"lora_rank={rank}", f"lora_alpha={2 * rank}") for rank in (4, 8, 32, 64)),
-    ("lora_targets=[q_proj, v_proj]",),
-    ("titles=display",),
-    ("title_tokens=12",),
-    ("title_tokens=48",),
-    ("history_length=10", "window=10"),
-    ("history_length=40", "window=40"),
-)
-"""Settings of LoRA, titles and prompts to compare with the default settings."""
-PRIORS = ("none", "auto")
-SIZES = (4, 16)
-"""Training budgets of additional runs without a prior, as multiples of --targets."""
-
 
 def studies(options: argparse.Namespace) -> Rows:
-    """Train each setting with and without a prior on one budget of targets.
-
-    Further runs without a prior have larger budgets (``SIZES``).
-    """
-    cache, rows = options.work / "frozen-layers", []
-    plans = [(*setting, f"prior={prior}") for prior in PRIORS for setting in ((), *STUDIES)]
-    budgets = [(plan, options.targets) for plan in plans]
-    budgets += [(("prior=none",), options.targets * factor) for factor in SIZES]
-    for plan, targets in budgets:
-        command = [str(ROOT / "studies" / "training_settings.py"), "--data", options.data[0]]
-        command += ["--targets", str(targets), "--late", str(options.late), "--cache", str(cache)]
-        command += [part for each in plan for part in ("--set", each)]
-        command += ["--set", f"backbone={options.backbone}", *options.passed_on]
-        found = json.loads(subprocess.check_output([sys.executable, *command]))
-        means = {
-            f"{metric} at {factor}": round(float(np.mean(values[metric])), 4)
-            for factor, values in found["found"].items()
-            for metric in ("nats", "ndcg")
-        }
-        rows.append({"name": " ".join(plan), "targets": found["targets"], **means})
-        with (options.out / "study.jsonl").open("a") as file:
-            file.write(json.dumps(found) + "\n")
+    """Run the studies of the paper's open questions at full size, as many as the time allows."""
+    rows, started = [], time.monotonic()
+    for name in options.study or STUDIES:
+        left = options.minutes - (time.monotonic() - started) / 60
+        if left <= 0:
+            rows.append({"name": name, "skipped": "no time left"})
+            continue
+        config = StudyConfig(
+            options.data[0],
+            targets=options.targets,
+            users=options.users or 20_000,
+            settings=options.settings,
+        )
+        folder = options.work / f"study-{name}"
+        found = run_study(name, config, folder, minutes=left, say=print)
+        shutil.copytree(folder, options.out / folder.name, dirs_exist_ok=True)
+        for each in found.entries:
+            accuracy = {key: round(value[0], 4) for key, value in each.means.items()}
+            rows.append({"name": f"{name}: {each.arm.name}", **accuracy, **each.values})
     return rows
 
 
@@ -322,8 +309,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="name or folder of a data set; repeatable; ml-100k if omitted",
     )
     parser.add_argument("--backbone", default="smollm2-135m", help="name of the language model")
-    parser.add_argument("--minutes", type=float, default=2, help="time of each training in minutes")
-    parser.add_argument("--users", type=int, help="G2, G3: number of test users; all if omitted")
+    parser.add_argument(
+        "--minutes", type=float, default=2, help="minutes of each training (G5: of all)"
+    )
+    parser.add_argument("--users", type=int, help="number of evaluated users; all if omitted")
     parser.add_argument(
         "--batches", type=int, default=12, help="G2: number of batches that are timed one by one"
     )
@@ -334,10 +323,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--beams", type=int, nargs="+", default=[10, 50], help="G4: numbers of beams of HF generate"
     )
     parser.add_argument(
-        "--targets", type=int, default=12_000, help="G5: training budget of a run, in targets"
+        "--targets", type=int, default=500_000, help="G5: training targets of each arm"
     )
     parser.add_argument(
-        "--late", type=int, default=10, help="G5: number of last items of a history held out"
+        "--study", action="append", choices=STUDIES, help="G5: a study; repeatable; all if omitted"
     )
     parser.add_argument(
         "--share", type=float, default=1.0, help="G6: size as a share of MovieLens-25M"
@@ -355,7 +344,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     options.data = options.data or ["ml-100k"]
     options.settings = {"backbone": options.backbone, **parse_assignments(options.set)}
-    options.passed_on = [part for each in options.set for part in ("--set", each)]
     if options.observe:
         print(json.dumps(observe(options, options.observe)))
         return

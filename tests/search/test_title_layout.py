@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,26 @@ def test_a_second_run_maps_the_states_of_the_first(
     file.write_bytes(b"damaged")
     again = build(backbone, context_layers=2).ranker.states
     np.testing.assert_allclose(again.table, first.ranker.states.table, rtol=1e-3, atol=1e-3)
+
+
+def test_the_cache_keeps_what_was_used_last(
+    backbone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(title_states, "cache_dir", lambda: tmp_path)
+    folder = tmp_path / "title-states"
+    build(backbone, context_layers=2)
+    (first,) = folder.iterdir()
+    size = first.stat().st_size
+    monkeypatch.setattr(title_states, "CACHED_BYTES", int(2.5 * size))
+    build(backbone, context_layers=1)
+    (second,) = set(folder.iterdir()) - {first}
+    for file, age in ((first, 20), (second, 10)):
+        os.utime(file, (time.time() - age, time.time() - age))
+    build(backbone, context_layers=2)  # uses the first one again
+    build(backbone, context_layers=3)
+    assert first.exists()
+    assert not second.exists()
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_training_leaves_the_layers_below_as_they_were_read(backbone: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from genrec.processes import ProgressLines, broadcast_from_main, is_main, log, s
 
 READ_TOKENS = {"cpu": 1024, "cuda": 32_768}
 """Most tokens that are read together, with padding; 4096 on other devices."""
+CACHED_BYTES = 4 * 2**30
+"""Most bytes of title states in the cache; those that were not used for longest are deleted."""
 LAZY_ITEMS = 100_000
 """Larger catalogues are read title by title when their states are first needed."""
 
@@ -257,6 +260,8 @@ def _load(states: TitleStates, path: Path) -> bool:
         states.load(path)
     except RunError:
         return False
+    with suppress(OSError):
+        path.touch()  # the cache keeps what was used lately
     return True
 
 
@@ -264,8 +269,21 @@ def _keep(states: TitleStates, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         states.save(path)
+        _make_room(path)
     except OSError as error:
         log.warning("title states cannot be cached in %s (%s)", path.parent, error)
+
+
+def _make_room(newest: Path) -> None:
+    """Delete the title states that were not used for longest, until the cache is small enough."""
+    files = [(file.stat(), file) for file in newest.parent.glob("*.safetensors")]
+    left = sum(facts.st_size for facts, _ in files)
+    for facts, file in sorted(files, key=lambda each: each[0].st_mtime):
+        if left <= CACHED_BYTES:
+            return
+        if file != newest:
+            file.unlink(missing_ok=True)
+            left -= facts.st_size
 
 
 def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
