@@ -33,6 +33,7 @@ _DISTRIBUTIONS = [
     "gguf",
     "numpy",
     "scipy",
+    "scikit-learn",
     "polars",
     "pydantic",
     "typer",

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genrec.cli.options import ExcludeSeen, Json
-from genrec.cli.output import print_json, print_progress, print_recommendations
+from genrec.cli.output import (
+    print_json,
+    print_progress,
+    print_recommendations,
+    progress_bar,
+)
 from genrec.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +48,21 @@ User = Annotated[
     str | None,
     typer.Option(help="Id of a user in the run's data set, whose history is used."),
 ]
+Users = Annotated[
+    str | None,
+    typer.Option(
+        "--users",
+        help="`all` recommends for every user, of the run's data set or of --log, and writes a "
+        "folder of Parquet files; an interrupted job resumes.",
+    ),
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --users all: a log with the users' histories, item ids as in training."
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="With --users all: the output folder.")]
 K = Annotated[int, typer.Option("-k", help="Number of recommendations.")]
 Allow = Annotated[
     list[str] | None,
@@ -84,6 +104,10 @@ Revision = Annotated[
 ]
 
 
+ONE_OF = (
+    "Give exactly one of --history TITLE (repeatable), --history-id ID (repeatable), --user ID and "
+    "--users all."
+)
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -96,6 +120,9 @@ def recommend(
     history_id: HistoryId = None,
     rating: Rating = None,
     user: User = None,
+    users: Users = None,
+    log: Log = None,
+    out: Out = None,
     k: K = 10,
     exclude_seen: ExcludeSeen = None,
     allow: Allow = None,
@@ -108,25 +135,23 @@ def recommend(
     revision: Revision = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend the next items for a given history or for a user of the run's data set."""
+    """Recommend the next items for a history, for one user of the run's data set, or for all."""
+    if (users, out, log) != (None, None, None):
+        alone = (history, history_id, rating, user, allow, allow_id, block, block_id, where, width)
+        if any(given is not None for given in (*alone, revision)) or explain:
+            raise DataError("--users all takes only --log, --out, -k, --exclude-seen and --json.")
+        return _for_all(run, users, log, out, k, exclude_seen, as_json)
     if sum(given is not None for given in (history, history_id, user)) != 1:
-        raise DataError(
-            "Give exactly one of --history TITLE (repeatable), --history-id ID (repeatable) and "
-            "--user ID."
-        )
+        raise DataError(ONE_OF)
     if k < 1:
         raise DataError(f"-k must be at least 1, got {k}.")
     from genrec.model.genrec import GenRec
-    from genrec.workflows.runs import user_history
 
     model = GenRec.from_pretrained(run, revision=revision)
     if exclude_seen is None and not model.excludes_seen:
         print_progress(REPEATED)
     by: By = "either" if history is not None else "id"
-    entries = (history if history is not None else history_id) or []
-    ratings: Sequence[float | None] | None = rating
-    if user is not None:
-        entries, ratings = user_history(model, Path(run), user)
+    entries, ratings = _entries(model, run, history, history_id, rating, user)
     found = model.recommend(
         entries,
         k,
@@ -138,10 +163,47 @@ def recommend(
         width=0 if width is None else width,
     )
     reasons = _reasons(model, entries, ratings, by, found) if explain else None
-    return _print_json(found, reasons) if as_json else print_recommendations(found, reasons)
+    return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
 
 
-def _print_json(
+def _entries(
+    model: GenRec,
+    run: str,
+    history: list[str] | None,
+    history_id: list[str] | None,
+    rating: list[float] | None,
+    user: str | None,
+) -> tuple[Sequence[str], Sequence[float | None] | None]:
+    """Return the history that the options give, and its ratings."""
+    from genrec.workflows.runs import user_history
+
+    if user is not None:
+        return user_history(model, Path(run), user)
+    return history if history is not None else history_id or [], rating
+
+
+def _for_all(
+    run: str,
+    users: str | None,
+    log: Path | None,
+    out: Path | None,
+    k: int,
+    exclude_seen: bool | None,
+    as_json: bool,
+) -> None:
+    if users != "all" or out is None:
+        raise DataError("Recommendations for all users need --users all and --out FOLDER.")
+    from genrec.workflows.everybody import BatchConfig, recommend_all
+
+    config = BatchConfig(k, exclude_seen, log=log)
+    bar = progress_bar("recommending for")
+    count = recommend_all(Path(run), out, config, say=print_progress, progress=bar)
+    if as_json:
+        return print_json({"users": count, "out": str(out)})
+    return print(f"{count:,} users: {out}")
+
+
+def _print_found(
     found: Sequence[Recommendation], reasons: Sequence[Sequence[Influence]] | None
 ) -> None:
     rows = [asdict(each) for each in found]

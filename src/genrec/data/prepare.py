@@ -136,6 +136,29 @@ def prepared(
     return catalogue, histories, facts
 
 
+def known_histories(interactions: Interactions, catalogue: Catalogue) -> tuple[Histories, int]:
+    """Return the histories of a log over a catalogue that exists.
+
+    Args:
+        interactions: the log.
+        catalogue: the items; events on other items are left out.
+
+    Returns:
+        The histories, users sorted by (length of id, id), and the number of events left out.
+    """
+    known = pl.DataFrame(
+        {"item_id": catalogue.item_ids, "item": np.arange(len(catalogue), dtype=np.int32)},
+        schema_overrides={"item_id": pl.String},
+    )
+    log = interactions.log.join(known, on="item_id", how="inner", maintain_order="left")
+    users, user_ids = _coded(log["user_id"])
+    keys = pl.DataFrame({"user": users, "order": np.arange(log.height)})
+    table = keys.hstack(log.select("item", "timestamp", pl.col("^(rating|review)$")))
+    table = table.sort("user", "timestamp", "order")
+    lengths = np.bincount(users, minlength=len(user_ids))
+    return histories_of(table, lengths, user_ids), interactions.log.height - log.height
+
+
 def _rated_at_least(
     log: pl.DataFrame, least: float | None
 ) -> tuple[pl.DataFrame, dict[str, float]]:

@@ -96,7 +96,7 @@ class ModelSpec:
     def identity(self, task: FitContext, seed: int) -> dict[str, Any]:
         """Return what the results depend on besides data, split and users, as JSON values."""
         if self.run is not None:
-            return {"run": str(self.run), "state": _state(self.run)}
+            return {"run": str(self.run), "state": run_state(self.run)}
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**FORMS[self.name], **task.settings}}
@@ -176,7 +176,7 @@ def note(model: Recommender) -> str:
     return ", ".join(parts)
 
 
-def _state(run: Path) -> int:
+def run_state(run: Path) -> int:
     """Return a checksum of the files in which `genrec fuse` changes a run."""
     state = 0
     for name in ("genrec.json", "config.yaml", "prior.npz", "head.safetensors"):
