@@ -171,7 +171,7 @@ def _version(name: str) -> str | None:
 
 
 def _cpu() -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": _cpu_name(), "cores": _usable_cores()}
+    facts: dict[str, Any] = {"name": _cpu_name(), "cores": usable_cores()}
     unknown = {
         "capability": "torch is missing",
         "bf16_speedup": 0.0,
@@ -200,7 +200,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Return the number of cores for this process; a container can have fewer than the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

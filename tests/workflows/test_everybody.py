@@ -16,7 +16,8 @@ from genrec.cli.app import main
 from genrec.data.dataset import Dataset
 from genrec.errors import DataError, RunError
 from genrec.recommender import TopK
-from genrec.workflows.everybody import BatchConfig, recommend_all
+from genrec.workflows.batch_job import BatchConfig
+from genrec.workflows.everybody import recommend_all
 
 
 @pytest.fixture(scope="module")

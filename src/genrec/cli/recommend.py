@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,6 +63,11 @@ Log = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="With --users all: the output folder.")]
+Engine = Annotated[
+    str,
+    typer.Option(help="With --users all: local, or ray for a Ray cluster (RAY_ADDRESS)."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="With --engine ray: number of workers.")]
 K = Annotated[int, typer.Option("-k", help="Number of recommendations.")]
 Allow = Annotated[
     list[str] | None,
@@ -108,6 +113,7 @@ ONE_OF = (
     "Give exactly one of --history TITLE (repeatable), --history-id ID (repeatable), --user ID and "
     "--users all."
 )
+ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -123,6 +129,8 @@ def recommend(
     users: Users = None,
     log: Log = None,
     out: Out = None,
+    engine: Engine = "local",
+    workers: Workers = 1,
     k: K = 10,
     exclude_seen: ExcludeSeen = None,
     allow: Allow = None,
@@ -139,8 +147,9 @@ def recommend(
     if (users, out, log) != (None, None, None):
         alone = (history, history_id, rating, user, allow, allow_id, block, block_id, where, width)
         if any(given is not None for given in (*alone, revision)) or explain:
-            raise DataError("--users all takes only --log, --out, -k, --exclude-seen and --json.")
-        return _for_all(run, users, log, out, k, exclude_seen, as_json)
+            raise DataError(ONLY)
+        config = {"k": k, "exclude_seen": exclude_seen, "log": log}
+        return _for_all(run, users, out, config, engine, workers, as_json)
     if sum(given is not None for given in (history, history_id, user)) != 1:
         raise DataError(ONE_OF)
     if k < 1:
@@ -185,19 +194,26 @@ def _entries(
 def _for_all(
     run: str,
     users: str | None,
-    log: Path | None,
     out: Path | None,
-    k: int,
-    exclude_seen: bool | None,
+    settings: dict[str, Any],
+    engine: Any,
+    workers: int,
     as_json: bool,
 ) -> None:
     if users != "all" or out is None:
         raise DataError("Recommendations for all users need --users all and --out FOLDER.")
-    from genrec.workflows.everybody import BatchConfig, recommend_all
+    from genrec.workflows.batch_job import BatchConfig
+    from genrec.workflows.everybody import recommend_all
 
-    config = BatchConfig(k, exclude_seen, log=log)
-    bar = progress_bar("recommending for")
-    count = recommend_all(Path(run), out, config, say=print_progress, progress=bar)
+    count = recommend_all(
+        Path(run),
+        out,
+        BatchConfig(**settings),
+        engine=engine,
+        workers=workers,
+        say=print_progress,
+        progress=progress_bar("recommending for"),
+    )
     if as_json:
         return print_json({"users": count, "out": str(out)})
     return print(f"{count:,} users: {out}")
