@@ -145,8 +145,8 @@ class Config(BaseModel):
     template: Template = Field(
         "list",
         description="form of the prompt: list (a line of text, then titles), plain (titles alone), "
-        "numbered (list), instruction (that of the paper in ten wordings), one-instruction (in one "
-        "wording) or chat (the backbone's format)",
+        "numbered (list), instruction (the paper's; in ten wordings if context_layers is null), "
+        "one-instruction (in one wording) or chat (the backbone's format)",
     )
     history_order: Literal["oldest-first", "newest-first"] = Field(
         "oldest-first", description="order of the titles in a prompt"

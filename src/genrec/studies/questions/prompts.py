@@ -21,13 +21,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "list with a line of text": {},
     "titles alone": {"template": "plain"},
     "one instruction": {"template": "one-instruction"},
-    "instruction in ten wordings": {"template": "instruction"},
     "chat format": {"template": "chat"},
     "newest first": {"history_order": "newest-first"},
     "titles end in a semicolon": {"separator": "semicolon"},
     "titles end in a bar": {"separator": "bar"},
 }
-ONE_TARGET = ("one instruction", "instruction in ten wordings", "chat format", "newest first")
+ONE_TARGET = ("one instruction", "ten wordings", "chat format", "newest first")
 """Forms that allow one target per sequence only, because text follows the history."""
 
 
@@ -52,11 +51,21 @@ def _arms(split: Split) -> list[Arm]:
         Arm("titles with their year", TRAINED, _settings(titles="display")),
         Arm("with genres or categories", TRAINED, _settings(), ("titles=metadata",)),
     ]
-    forms = {**FORMS, "numbered list": {"template": "numbered"}}
-    untrained = [_whole(name, UNTRAINED, forms[name], 0) for name in forms]
+    # Lower layers read titles behind one wording, so ten wordings need the whole model.
+    forms = {
+        **FORMS,
+        "numbered list": {"template": "numbered"},
+        "ten wordings": {"template": "instruction"},
+    }
+    untrained = [
+        _whole(name, UNTRAINED, forms[name], 0) for name in forms if name != "ten wordings"
+    ]
     whole = [
         _whole(name, WHOLE, forms[name], FEW)
-        for name in ("list with a line of text", "numbered list", "titles alone")
+        for name in (
+            *("list with a line of text", "numbered list", "titles alone"),
+            *("one instruction", "ten wordings"),
+        )
     ]
     return [*trained, *lengths, *titles, *untrained, *whole]
 
@@ -75,7 +84,7 @@ def _same_targets(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _whole(name: str, group: str, settings: dict[str, Any], effort: float) -> Arm:
     suffix = "whole model, " + ("not trained" if effort == 0 else "trained")
-    own = _settings(**settings, context_layers=None)
+    own = _same_targets(name, {**settings, "context_layers": None})
     return Arm(f"{name} ({suffix})", group, own, effort=effort, users=SHARE)
 
 
