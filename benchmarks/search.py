@@ -455,7 +455,7 @@ def explanations(model: GenRec, histories: Histories, users: int) -> dict[str, A
         history = model.ranker.recent(histories[row])
         best = int(model.recommend_batch(one(histories, row), 1).items[0, 0])
         start = time.perf_counter()
-        found = model.ranker.influences(history.tolist(), [best])[0]
+        found = model.ranker.influences(Histories.from_lists([history]), [best])[0]
         times.append(time.perf_counter() - start)
         shorter = [np.delete(history, place).tolist() for place in range(len(history))]
         target = np.full(len(history) + 1, best, np.int32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
-from inspect import Parameter, Signature
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
@@ -73,6 +72,7 @@ class Settings(TypedDict, total=False):
     prior: str
     experts: Literal["auto"] | str | tuple[str, ...]
     lm_weight: Literal["auto"] | float
+    words_weight: Literal["auto"] | float
     residual_rank: int
     decoding: Literal["exact", "beam"]
     beams: int
@@ -189,6 +189,11 @@ class Config(BaseModel):
         "auto",
         description="factor of the residual, the correction that the language model adds to the "
         "prior; auto: fitted on validation users after training, 1 without any",
+    )
+    words_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
+        description="weight of the words of a request, such as 'a light comedy'; auto: fitted on "
+        "validation users after training, 1 without any",
     )
     residual_rank: int = Field(
         32, ge=1, description="rank of the projection that computes the residual"
@@ -377,23 +382,3 @@ def _unknown_setting(key: str, known: Collection[str]) -> str:
     if close:
         return f"unknown setting {key!r}; did you mean {' or '.join(map(repr, close))}?"
     return f"unknown setting {key!r}; the settings are {', '.join(known)}"
-
-
-def constructor_signature(**own: Any) -> Signature:
-    """Return the signature of a constructor that takes the settings as keyword arguments.
-
-    Args:
-        own: the constructor's own parameters with their defaults; ``backbone`` is positional.
-    """
-    settings = {name: field.default for name, field in Config.model_fields.items()}
-    defaults = own | {name: value for name, value in settings.items() if name not in own}
-    return Signature(
-        [
-            Parameter(
-                name,
-                Parameter.POSITIONAL_OR_KEYWORD if name == "backbone" else Parameter.KEYWORD_ONLY,
-                default=default,
-            )
-            for name, default in defaults.items()
-        ]
-    )

@@ -37,6 +37,10 @@ HistoryId = Annotated[
     list[str] | None,
     typer.Option(help="Id of an item in the history, oldest first; repeatable."),
 ]
+Words = Annotated[
+    str | None,
+    typer.Option(help="What the user asks for, e.g. 'a light comedy from the nineties'."),
+]
 Rating = Annotated[
     list[float] | None,
     typer.Option(
@@ -111,9 +115,10 @@ Revision = Annotated[
 
 ONE_OF = (
     "Give exactly one of --history TITLE (repeatable), --history-id ID (repeatable), --user ID and "
-    "--users all."
+    "--users all. With --words, none of them is needed."
 )
 ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
+UNKNOWN = "note: none of the words occurs in the catalogue, so they change nothing"
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -125,6 +130,7 @@ def recommend(
     history: History = None,
     history_id: HistoryId = None,
     rating: Rating = None,
+    words: Words = None,
     user: User = None,
     users: Users = None,
     log: Log = None,
@@ -145,34 +151,42 @@ def recommend(
 ) -> None:
     """Recommend the next items for a history, for one user of the run's data set, or for all."""
     if (users, out, log) != (None, None, None):
-        alone = (history, history_id, rating, user, allow, allow_id, block, block_id, where, width)
-        if any(given is not None for given in (*alone, revision)) or explain:
+        alone = (history, history_id, rating, words, user, allow, allow_id, block, block_id)
+        if any(given is not None for given in (*alone, where, width, revision)) or explain:
             raise DataError(ONLY)
         config = {"k": k, "exclude_seen": exclude_seen, "log": log}
         return _for_all(run, users, out, config, engine, workers, as_json)
-    if sum(given is not None for given in (history, history_id, user)) != 1:
-        raise DataError(ONE_OF)
-    if k < 1:
-        raise DataError(f"-k must be at least 1, got {k}.")
+    _check_one(history, history_id, user, words, k)
     from genrec.model.genrec import GenRec
 
     model = GenRec.from_pretrained(run, revision=revision)
     if exclude_seen is None and not model.excludes_seen:
         print_progress(REPEATED)
+    if words is not None and not model.known_words(words):
+        print_progress(UNKNOWN)
     by: By = "either" if history is not None else "id"
     entries, ratings = _entries(model, run, history, history_id, rating, user)
-    found = model.recommend(
-        entries,
-        k,
-        ratings=ratings,
-        by=by,
-        exclude_seen=exclude_seen,
-        candidates=_candidates(model.catalogue, allow, allow_id, block, block_id, where),
-        exact=width is None,
-        width=0 if width is None else width,
-    )
-    reasons = _reasons(model, entries, ratings, by, found) if explain else None
+    candidates = _candidates(model.catalogue, allow, allow_id, block, block_id, where)
+    asked: dict[str, Any] = {"ratings": ratings, "words": words, "by": by}
+    beam: dict[str, Any] = {} if width is None else {"exact": False, "width": width}
+    limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": candidates}
+    found = model.recommend(entries, k, **asked, **limits, **beam)
+    reasons = _reasons(model, entries, found, asked) if explain else None
     return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
+
+
+def _check_one(
+    history: list[str] | None,
+    history_id: list[str] | None,
+    user: str | None,
+    words: str | None,
+    k: int,
+) -> None:
+    given = sum(each is not None for each in (history, history_id, user))
+    if given > 1 or (not given and words is None):
+        raise DataError(ONE_OF)
+    if k < 1:
+        raise DataError(f"-k must be at least 1, got {k}.")
 
 
 def _entries(
@@ -231,13 +245,12 @@ def _print_found(
 def _reasons(
     model: GenRec,
     entries: Sequence[str],
-    ratings: Sequence[float | None] | None,
-    by: By,
     found: Sequence[Recommendation],
+    asked: dict[str, Any],
 ) -> list[list[Influence]]:
-    known = model.catalogue
-    wanted = known.indices((each.item_id for each in found), by="id")
-    return model.ranker.influences(known.indices(entries, by=by), wanted, ratings=ratings)
+    ids = model.catalogue.item_ids
+    names = [ids[item] for item in model.catalogue.indices(entries, by=asked["by"])]
+    return model.explain(names, [each.item_id for each in found], **{**asked, "by": "id"})
 
 
 def _candidates(

@@ -64,14 +64,21 @@ class TextVectors:
     def extended(self, texts: Sequence[str]) -> TextVectors:
         """Return a copy with further texts; words that are not known yet are ignored."""
         longer = copy(self)
-        if self.words:
-            vectorizer = self._vectorizer(self.words)
-            vectorizer.idf_ = self.idf
-            more = sp.csr_array(vectorizer.transform(texts))
-        else:
-            more = sp.csr_array((len(texts), 0))
-        longer._set(sp.vstack([self.vectors, more]))
+        longer._set(sp.vstack([self.vectors, self.queries(texts)]))
         return longer
+
+    def queries(self, texts: Sequence[str]) -> sp.csr_array[Any]:
+        """Return the vectors of other texts, shape [texts, words]; unknown words are ignored."""
+        if not self.words:
+            return sp.csr_array((len(texts), 0))
+        vectorizer = self._vectorizer(self.words)
+        vectorizer.idf_ = self.idf
+        return sp.csr_array(vectorizer.transform(texts))
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """The known words."""
+        return frozenset(self.words)
 
     def likeness(self, weights: sp.csr_array[Any]) -> Floats:
         """Return the weighted sum of cosines with each item, shape [rows, items].
@@ -79,7 +86,10 @@ class TextVectors:
         Args:
             weights: weight of each history item, shape [rows, items].
         """
-        queries = sp.csr_array(weights @ self.vectors)
+        return self.cosines(sp.csr_array(weights @ self.vectors))
+
+    def cosines(self, queries: sp.csr_array[Any]) -> Floats:
+        """Return the products of query vectors with those of all items, shape [queries, items]."""
         return cast(Floats, (queries @ self._transposed).toarray())
 
     def arrays(self, prefix: str) -> Arrays:

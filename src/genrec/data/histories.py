@@ -23,6 +23,7 @@ class Histories:
         timestamps: float64 [n], ascending within each row.
         ratings: float32 [n], NaN where unknown; ``None`` if the log has no ratings.
         reviews: n texts, null where unknown; ``None`` if the log has no reviews.
+        words: what each row's user asks for now, ``None`` for nothing; ``None`` if nobody does.
     """
 
     items: Items
@@ -31,18 +32,21 @@ class Histories:
     timestamps: Floats
     ratings: Floats32 | None = None
     reviews: pl.Series | None = None
+    words: Sequence[str | None] | None = None
 
     @classmethod
     def from_lists(
         cls,
         rows: Sequence[Sequence[int]],
         ratings: Sequence[Sequence[float | None]] | None = None,
+        words: Sequence[str | None] | None = None,
     ) -> Histories:
         """Build histories of the users "0", "1", … with the timestamps 0, 1, … in each row.
 
         Args:
             rows: item indices of each user, oldest first.
             ratings: rating of each item, ``None`` where unknown, if there are any.
+            words: what each user asks for now, ``None`` for nothing.
 
         Raises:
             DataError: ``ratings`` has another shape than ``rows``.
@@ -58,7 +62,7 @@ class Histories:
         if ratings is not None:
             known = [np.nan if each is None else each for row in ratings for each in row]
             flat = np.array(known, np.float32)
-        return cls(items, offsets, users, steps.astype(np.float64), flat)
+        return cls(items, offsets, users, steps.astype(np.float64), flat, words=words)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -107,7 +111,8 @@ class Histories:
         ratings = None if self.ratings is None else self.ratings[places]
         reviews = None if self.reviews is None else self.reviews[places]
         times = self.timestamps[places]
-        return Histories(self.items[places], offsets, users, times, ratings, reviews)
+        words = None if self.words is None else [self.words[row] for row in rows.tolist()]
+        return Histories(self.items[places], offsets, users, times, ratings, reviews, words)
 
 
 def offsets_of(lengths: Integers | Mask) -> Ints:

@@ -18,6 +18,7 @@ from genrec.collaborative.experts import EXPERTS, make_experts
 from genrec.collaborative.fusion import has_new_targets
 from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.registry import fit_prior
+from genrec.collaborative.words import fit_weight, item_facts
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
@@ -27,6 +28,8 @@ from genrec.processes import log, stage
 
 USERS = 1000
 """Most validation users on which the two weights are fitted."""
+WORD_CELLS = 2**23
+"""Most users times items on which the weight of words is fitted."""
 RIDGE = 1.0
 """L2 penalty, divided by the number of users, that pulls both weights towards one."""
 
@@ -71,9 +74,44 @@ def fused_after_training(
         valid: validation users; late experts need them.
     """
     if not late_experts(config):
-        return fit_lm_weight(ranker, valid, config)
-    assert valid is not None
-    return add_experts(ranker, config.experts, train, valid, config.lm_weight)
+        ranker = fit_lm_weight(ranker, valid, config)
+    else:
+        assert valid is not None
+        ranker = add_experts(ranker, config.experts, train, valid, config.lm_weight)
+    return fit_words_weight(ranker, valid) if config.words_weight == "auto" else ranker
+
+
+def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
+    """Return a ranker whose weight of words fits validation users best.
+
+    Each user asks with one or more words from the metadata or the decade of the item that they
+    chose next, never from its title. Without a prior, users or metadata the ranker itself is
+    returned.
+
+    Args:
+        ranker: the trained ranker.
+        valid: validation users.
+    """
+    facts = [fact.split() for fact in item_facts(ranker.catalogue)]
+    known = [] if valid is None else [row for row, item in enumerate(valid.targets) if facts[item]]
+    if ranker.prior is None or valid is None or not known:
+        return ranker
+    rng = np.random.default_rng(ranker.config.seed)
+    most = min(USERS, max(1, WORD_CELLS // len(ranker.catalogue)))
+    rows = np.sort(rng.permutation(known)[:most])
+    words = [_some(facts[valid.targets[row]], rng) for row in rows]
+    with stage(f"weighing words on {len(rows)} validation users"):
+        q = ranker.prior.probabilities(valid.histories.select(rows))
+        likeness = ranker.word_index.likeness(words)
+        weight = round(fit_weight(q, likeness, valid.targets[rows].tolist()), 4)
+    log.info("words_weight %.3f", weight)
+    return replace(ranker, config=ranker.config.model_copy(update={"words_weight": weight}))
+
+
+def _some(words: list[str], rng: np.random.Generator) -> str:
+    """Return one or more of some words, drawn at random."""
+    count = rng.integers(1, len(words) + 1)
+    return " ".join(rng.permutation(words)[:count])
 
 
 def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:

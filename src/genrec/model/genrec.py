@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from genrec.arrays import Floats, Items, Mask
-from genrec.config import Config, Settings, constructor_signature
-from genrec.data.catalogue import By
+from genrec.config import Config, Settings
 from genrec.data.dataset import Dataset
-from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
-from genrec.data.statistics import REPEATS
 from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
-from genrec.model.changeable import ChangeableModel
 from genrec.model.fitting import (
     mean_log_likelihood,
     train_ranker,
@@ -31,16 +27,15 @@ from genrec.model.fusing import (
     with_refitted_prior,
 )
 from genrec.model.ranker import Ranker
+from genrec.model.requests import RequestModel
 from genrec.model.run_folder import checkpoint_folder, data_info
-from genrec.model.session import KeyValueStore, Session
-from genrec.recommender import Influence, Recommendation, TopK, recommendations
-from genrec.search.frontier import SearchOptions
+from genrec.model.session import KeyValueStore
 
 if TYPE_CHECKING:
     from genrec.training.trainer import TrainingResult
 
 
-class GenRec(ChangeableModel):
+class GenRec(RequestModel):
     """A recommender that lets a language model generate titles of the catalogue, and only those.
 
     Any field of :class:`~genrec.Config` is a keyword argument, as in
@@ -206,194 +201,28 @@ class GenRec(ChangeableModel):
         self._ranker, self._store, self._folder = ranker, None, None
         self.info = {"data": data}
 
-    # -- recommending ----------------------------------------------------------------------------
 
-    @property
-    def item_counts(self) -> Floats | None:
-        """Training interactions of each item, float [items]; ``None`` if there is no prior."""
-        return None if self.ranker.prior is None else self.ranker.prior.item_counts
+def _signature(**own: Any) -> Signature:
+    """Return the signature of a constructor that takes the settings as keyword arguments.
 
-    @property
-    def excludes_seen(self) -> bool:
-        """Whether lists leave out the history's items, unless a call says otherwise.
-
-        They do if the training histories seldom repeat items.
-        """
-        return bool(self.info.get("data", {}).get("repeat_share", 0.0) < REPEATS)
-
-    def recommend(
-        self,
-        history: Sequence[str],
-        k: int = 10,
-        *,
-        ratings: Sequence[float | None] | None = None,
-        by: By = "either",
-        exclude_seen: bool | None = None,
-        candidates: Mask | None = None,
-        exact: bool = True,
-        width: int = 50,
-    ) -> list[Recommendation]:
-        """Recommend the k most probable next items for a history.
-
-        Args:
-            history: titles or item ids, oldest first.
-            k: number of recommendations; there are fewer if fewer candidates are left.
-            ratings: the user's rating of each history item, ``None`` where unknown; they count if
-                the model was trained with ``ratings``.
-            by: whether ``history`` holds titles (``"title"``), ids (``"id"``) or ``"either"``.
-            exclude_seen: leave out the items of the history; :attr:`excludes_seen` if ``None``.
-            candidates: mask of the items that may be recommended, bool [items]; see
-                :meth:`Catalogue.mask`.
-            exact: exact search; ``False`` uses a beam search, which is faster for very large
-                catalogues but may miss items.
-            width: nodes of the trie that the beam search keeps per level.
-
-        Returns:
-            Recommendations with rank, title, id and probability, best first.
-
-        Raises:
-            UnknownItemError: An entry of the history is not in the catalogue, or names two items.
-            ConfigError: ``k`` or ``width`` is below 1.
-            DataError: ``candidates`` has another shape.
-            NotFittedError: The model is neither fitted nor loaded.
-        """
-        top = self.recommend_batch(
-            self._histories(history, ratings, by),
-            k,
-            exclude_seen=self.excludes_seen if exclude_seen is None else exclude_seen,
-            candidates=candidates,
-            exact=exact,
-            width=width,
-        )
-        return recommendations(self.catalogue, top.items[0], top.scores[0])
-
-    def _histories(
-        self, history: Sequence[str], ratings: Sequence[float | None] | None, by: By
-    ) -> Histories:
-        items = self.catalogue.indices(history, by=by)
-        return Histories.from_lists([items], None if ratings is None else [ratings])
-
-    def recommend_batch(
-        self,
-        histories: Histories,
-        k: int,
-        *,
-        exclude_seen: bool = True,
-        candidates: Mask | None = None,
-        exact: bool = True,
-        width: int = 50,
-    ) -> TopK:
-        """Recommend for many histories at once; see :meth:`recommend`.
-
-        Args:
-            histories: one row per user, with item indices of :attr:`catalogue`.
-            k: number of recommendations per row.
-            exclude_seen: leave out the items of each history.
-            candidates: mask of the items that may be recommended, bool [items] or [rows, items].
-            exact: exact search instead of a beam search.
-            width: nodes of the trie that the beam search keeps per level.
-
-        Returns:
-            Item indices, -1 where fewer than k candidates are left, and scores log p(item |
-            history), both [rows, k].
-        """
-        return self.ranker.recommend_batch(
-            histories,
-            k,
-            exclude_seen=exclude_seen,
-            candidates=candidates,
-            options=None if exact else SearchOptions(beam=width),
-        )
-
-    def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
-        """Return log p(target | history) over the whole catalogue, in nats, float64 [rows].
-
-        Args:
-            histories: one row per user.
-            targets: the item index of each row's target, int32 [rows].
-
-        Raises:
-            DataError: A target was removed from the catalogue.
-        """
-        return self.ranker.log_likelihood(histories, targets)
-
-    def session(
-        self,
-        history: Sequence[str] = (),
-        *,
-        ratings: Sequence[float | None] | None = None,
-        by: By = "either",
-    ) -> Session:
-        """Open a session: a history that grows item by item and caches its keys and values.
-
-        Each new item costs only the computation of its own title.
-
-        Args:
-            history: titles or item ids, oldest first.
-            ratings: the user's rating of each history item, ``None`` where unknown.
-            by: whether ``history`` holds titles, ids or either.
-
-        Raises:
-            ConfigError: The model has decoding=beam.
-            UnknownItemError: An entry of the history is not in the catalogue, or names two items.
-        """
-        ranker = self.ranker
-        if ranker.config.decoding == "beam":
-            raise ConfigError(
-                "A session needs decoding=exact, but this model has decoding=beam; use recommend()."
+    Args:
+        own: the constructor's own parameters with their defaults; ``backbone`` is positional.
+    """
+    settings = {name: field.default for name, field in Config.model_fields.items()}
+    defaults = own | {name: value for name, value in settings.items() if name not in own}
+    return Signature(
+        [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD if name == "backbone" else Parameter.KEYWORD_ONLY,
+                default=default,
             )
-        if self._store is None:
-            self._store = KeyValueStore(self.session_bytes)
-        items = self.catalogue.indices(history, by=by)
-        seen = self.excludes_seen
-        return Session(ranker, self._store, lambda: self.ranker, items, ratings, excludes_seen=seen)
-
-    def explain(
-        self,
-        history: Sequence[str],
-        entries: Sequence[str],
-        *,
-        ratings: Sequence[float | None] | None = None,
-        by: By = "either",
-    ) -> list[list[Influence]]:
-        """Compute how each history item changes the log-probability of some items.
-
-        Args:
-            history: titles or item ids, oldest first.
-            entries: titles or ids of the items to explain.
-            ratings: the user's rating of each history item, ``None`` where unknown.
-            by: whether both hold titles, ids or either.
-
-        Returns:
-            For each entry, the effects of the history items in nats, strongest first; see
-            :meth:`genrec.model.ranker.Ranker.influences`.
-
-        Raises:
-            UnknownItemError: An entry is not in the catalogue, or names two items.
-        """
-        known = self.catalogue
-        items, targets = known.indices(history, by=by), known.indices(entries, by=by)
-        return self.ranker.influences(items, targets, ratings=ratings)
-
-    def prompt_text(
-        self,
-        history: Sequence[str],
-        *,
-        ratings: Sequence[float | None] | None = None,
-        by: By = "either",
-    ) -> str:
-        """Return the prompt of a history, as the language model reads it.
-
-        Args:
-            history: titles or item ids, oldest first.
-            ratings: the user's rating of each history item, ``None`` where unknown.
-            by: whether ``history`` holds titles, ids or either.
-        """
-        one = self._histories(history, ratings, by)
-        return self.ranker.prompt_text(one[0], one.ratings_of(0))
+            for name, default in defaults.items()
+        ]
+    )
 
 
 # help() and editors then show every setting with its default instead of **settings.
-GenRec.__signature__ = constructor_signature(  # type: ignore[attr-defined]
+GenRec.__signature__ = _signature(  # type: ignore[attr-defined]
     backbone=None, name="genrec", config=None
 )

@@ -13,6 +13,7 @@ import torch
 
 from genrec.arrays import Floats, Floats32, Ints, Items, Mask
 from genrec.collaborative.prior import Prior
+from genrec.collaborative.words import FIRST_WEIGHT, WordIndex, heard
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
@@ -31,7 +32,7 @@ from genrec.processes import one_blas_thread
 from genrec.recommender import Influence, TopK
 from genrec.search.exact import SearchResult, search
 from genrec.search.explain import hidden_log_probs
-from genrec.search.free_beams import as_lists, beam_titles
+from genrec.search.free_beams import free_beams
 from genrec.search.frontier import SearchOptions
 from genrec.search.key_values import KeyValues, read_prompt
 
@@ -184,7 +185,8 @@ class Ranker:
         rows = range(len(histories))
         prompts = [self.prompt(histories[row], histories.ratings_of(row)) for row in rows]
         if self.config.decoding == "beam":
-            return self._decode_beams(prompts, k, candidates)
+            beams = self.config.beams
+            return free_beams(self.backbone, self.prompts, prompts, beams, k, candidates)
         return search(
             self.likelihood,
             prompts,
@@ -240,11 +242,7 @@ class Ranker:
         return found
 
     def influences(
-        self,
-        items: Sequence[int],
-        targets: Sequence[int],
-        known: KeyValues | None = None,
-        ratings: Sequence[float | None] | None = None,
+        self, history: Histories, targets: Sequence[int], known: KeyValues | None = None
     ) -> list[list[Influence]]:
         """Compute how each history item changes the log-probability of some targets.
 
@@ -253,10 +251,9 @@ class Ranker:
         :mod:`genrec.search.explain`).
 
         Args:
-            items: the history as item indices, oldest first.
+            history: the only row.
             targets: indices of the items to explain.
             known: cached keys and values of the history's prompt, or ``None``.
-            ratings: the user's rating of each history item, ``None`` where unknown.
 
         Returns:
             For each target, the effects in nats, strongest first. Items that are too old to be in
@@ -269,7 +266,6 @@ class Ranker:
         if not len(wanted):
             return []
         self._check_offered(wanted)
-        history = Histories.from_lists([items], None if ratings is None else [ratings])
         shown, effects = self.recent(history[0]), self._effects(history, wanted, known)
         ids, titles = self.catalogue.item_ids, self.catalogue.titles
         return [
@@ -287,7 +283,8 @@ class Ranker:
         spans = [(0, 0), *prompts.spans(shown, levels)]
         places = range(len(items) - len(shown), len(items))
         rows = [items, *([*items[:place], *items[place + 1 :]] for place in places)]
-        sums = self._cumulative_prior(Histories.from_lists(rows))
+        words = None if history.words is None else [*history.words] * len(rows)
+        sums = self._cumulative_prior(Histories.from_lists(rows, words=words))
         ids = prompts.encode(shown, levels)
         read = read_prompt(self.likelihood, ids, known or self._template)
         log_probs = hidden_log_probs(self.likelihood, read, spans, wanted, sums)
@@ -304,9 +301,24 @@ class Ranker:
 
     def _prior_probabilities(self, histories: Histories) -> Floats | None:
         if self.prior is None:
+            if any(histories.words or ()):
+                raise ConfigError("words need a prior, but this model has prior=none.")
             return None
         with one_blas_thread():
-            return self.prior.probabilities(histories)
+            q = self.prior.probabilities(histories)
+        if any(histories.words or ()):
+            return heard(q, histories, self.word_index, self.words_weight)
+        return q
+
+    @cached_property
+    def word_index(self) -> WordIndex:
+        """The words of the items, to which those of a request are compared."""
+        return WordIndex(self.catalogue)
+
+    @property
+    def words_weight(self) -> float:
+        """Weight of the words of a request."""
+        return FIRST_WEIGHT if (own := self.config.words_weight) == "auto" else own
 
     def _check_offered(self, items: Items) -> None:
         for item in items[~self.index.offered[items]].tolist():
@@ -314,15 +326,6 @@ class Ranker:
                 f"{self.catalogue.titles[item]!r} was removed from the catalogue and has no "
                 "probability; restore it with restore_items."
             )
-
-    def _decode_beams(
-        self, prompts: list[list[int]], k: int, candidates: Mask | None
-    ) -> SearchResult:
-        lists = []
-        for row, prompt in enumerate(prompts):
-            found = beam_titles(self.backbone, self.prompts, prompt, self.config.beams)
-            lists.append([pair for pair in found if candidates is None or candidates[row, pair[0]]])
-        return SearchResult(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
     @torch.inference_mode()
     def _score(self, histories: Histories, targets: Items) -> Floats:

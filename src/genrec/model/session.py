@@ -8,6 +8,7 @@ from itertools import count
 from cachetools import LRUCache
 
 from genrec.arrays import Mask
+from genrec.collaborative.words import checked_words
 from genrec.data.catalogue import By
 from genrec.data.histories import Histories
 from genrec.errors import UnknownItemError
@@ -108,12 +109,17 @@ class Session:
         del self._items[place], self._ratings[place]
 
     def recommend(
-        self, k: int = 10, *, exclude_seen: bool | None = None, candidates: Mask | None = None
+        self,
+        k: int = 10,
+        *,
+        words: str | None = None,
+        exclude_seen: bool | None = None,
+        candidates: Mask | None = None,
     ) -> list[Recommendation]:
         """Recommend the k most probable next items; see :meth:`genrec.GenRec.recommend`."""
         ranker = self._ranker
         found = ranker.search(
-            Histories.from_lists([self._items], [self._ratings]),
+            self._histories(words),
             k,
             exclude_seen=self._excludes_seen if exclude_seen is None else exclude_seen,
             candidates=candidates,
@@ -125,11 +131,17 @@ class Session:
             self._store[self._key] = known
         return recommendations(ranker.catalogue, found.items[0], found.log_probs[0])
 
-    def explain(self, entry: str, *, by: By = "either") -> list[Influence]:
+    def _histories(self, words: str | None) -> Histories:
+        return Histories.from_lists([self._items], [self._ratings], [checked_words(words)])
+
+    def explain(
+        self, entry: str, *, words: str | None = None, by: By = "either"
+    ) -> list[Influence]:
         """Compute how each history item changes an item's log-probability, strongest first.
 
         Args:
             entry: title or id of the item to explain.
+            words: the words of the request.
             by: whether ``entry`` is a title, an id or either.
 
         Returns:
@@ -138,7 +150,7 @@ class Session:
         ranker = self._ranker
         target = ranker.catalogue.index_of(entry, by=by)
         known = self._store.get(self._key)
-        return ranker.influences(self._items, [target], known, self._ratings)[0]
+        return ranker.influences(self._histories(words), [target], known)[0]
 
     def close(self) -> None:
         """Remove the keys and values of this session from the cache now."""

@@ -13,12 +13,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from genrec.arrays import Floats, Items
+from genrec.arrays import Floats, Items, Mask
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.prompts import Prompts
+from genrec.search.exact import SearchResult
 
 NEW_TOKENS = 64
 """Most tokens of a generated title."""
+
+
+def free_beams(
+    backbone: Backbone,
+    prompts: Prompts,
+    rows: Sequence[Sequence[int]],
+    beams: int,
+    k: int,
+    candidates: Mask | None,
+) -> SearchResult:
+    """Return the lists of several prompts.
+
+    Args:
+        backbone: the language model.
+        prompts: the catalogue's prompts.
+        rows: prompt tokens of each history.
+        beams: number of beams.
+        k: length of the lists.
+        candidates: items that may be recommended, shape [rows, items]; all if ``None``.
+    """
+    lists = []
+    for row, prompt in enumerate(rows):
+        found = beam_titles(backbone, prompts, prompt, beams)
+        lists.append([pair for pair in found if candidates is None or candidates[row, pair[0]]])
+    return SearchResult(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
 
 @torch.inference_mode()

@@ -15,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 
 from genrec.data.catalogue import Catalogue
-from genrec.data.histories import Histories
 from genrec.errors import ConfigError, GenRecError
 from genrec.model.genrec import GenRec
+from genrec.model.requests import words_effects
 from genrec.model.session import KeyValueStore
 from genrec.recommender import recommendations
 from genrec.search.key_values import KeyValues
@@ -25,7 +25,7 @@ from genrec.serving.changes import Change, ChangeLog, replay
 from genrec.serving.config import ServeConfig
 from genrec.serving.lookup import Lookup
 from genrec.serving.problems import Problem
-from genrec.serving.queries import Answer, Query, allowed_items
+from genrec.serving.queries import Answer, Query, allowed_items, histories_of
 from genrec.serving.telemetry import Telemetry, log
 
 T = TypeVar("T")
@@ -283,9 +283,7 @@ class Engine:
         ranker, size = loaded.model.ranker, len(loaded.catalogue)
         known = [self._known(loaded, query.history) for query in queries]
         found = ranker.search(
-            Histories.from_lists(
-                [query.history for query in queries], [query.rated for query in queries]
-            ),
+            histories_of(queries),
             max(query.k for query in queries),
             exclude_seen=False,
             candidates=np.stack([allowed_items(query, size) for query in queries]),
@@ -306,9 +304,10 @@ class Engine:
     def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
         """Add reasons to the first recommendations; runs in the model's thread."""
         listed = found.listed[: self.config.max_explained]
-        ranker = loaded.model.ranker
-        because = ranker.influences(query.history, listed, found.read, query.rated)
-        return replace(found.answer, because=because)
+        ranker, history = loaded.model.ranker, histories_of([query])
+        because = ranker.influences(history, listed, found.read)
+        effects = words_effects(ranker, history, listed) if query.words else None
+        return replace(found.answer, because=because, words_effects=effects)
 
     def _known(self, loaded: Loaded, history: tuple[int, ...]) -> KeyValues | None:
         """Return the cached keys and values of the longest prefix of a history, if any."""

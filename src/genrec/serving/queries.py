@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from genrec.arrays import Mask
+from genrec.data.histories import Histories
 from genrec.recommender import Influence, Recommendation
 
 
@@ -23,6 +25,7 @@ class Query:
         candidates: mask of the items that pass the filters, bool [items] (see
             :func:`genrec.serving.filters.filter_mask`), or ``None``.
         explain: whether reasons are wanted.
+        words: what the user asks for, or ``None``.
         ratings: the user's rating of each history item, ``None`` where unknown; ``None`` if there
             are none.
     """
@@ -34,6 +37,7 @@ class Query:
     block: tuple[int, ...] = ()
     candidates: Mask | None = None
     explain: bool = False
+    words: str | None = None
     ratings: tuple[float | None, ...] | None = None
 
     @property
@@ -50,10 +54,22 @@ class Answer:
         items: recommendations, best first.
         because: for each of the first recommendations, the influence of the history items; ``None``
             if the query does not ask for reasons.
+        words_effects: for each of these, the effect of the words in nats; ``None`` without words.
     """
 
     items: list[Recommendation]
     because: list[list[Influence]] | None
+    words_effects: list[float] | None = None
+
+
+def histories_of(queries: Sequence[Query]) -> Histories:
+    """Return the histories of some queries, with their ratings and words, one row per query."""
+    words = [query.words for query in queries]
+    return Histories.from_lists(
+        [query.history for query in queries],
+        [query.rated for query in queries],
+        words if any(words) else None,
+    )
 
 
 def allowed_items(query: Query, size: int) -> Mask:

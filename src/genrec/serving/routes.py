@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from genrec.collaborative.words import checked_words
 from genrec.data.catalogue import Catalogue
 from genrec.errors import DataError, UnknownItemError
 from genrec.model.genrec import GenRec
@@ -172,6 +173,8 @@ async def _recommend(
     answer = await _unless_gone(request, engine.recommend(query, loaded))
     found = _recommendations(answer, query.history, loaded)
     found.unknown_items = list(unknown)
+    if query.words:
+        found.known_words = await run_in_threadpool(loaded.model.known_words, query.words)
     return found
 
 
@@ -191,6 +194,7 @@ def _query(body: RecommendRequest, model: GenRec) -> queries.Query:
         block=_indices(catalogue, body.block),
         candidates=filter_mask(catalogue, filters) if filters else None,
         explain=body.explain,
+        words=checked_words(body.words),
         ratings=tuple(getattr(each, "rating", None) for each in body.history),
     )
 
@@ -233,8 +237,8 @@ async def _hung_up(request: Request) -> None:
 def _recommendations(answer: Answer, history: Sequence[int], loaded: Loaded) -> Recommendations:
     reasons = [[vars(each) for each in because] for because in answer.because or ()]
     items = [
-        Recommended.model_validate({**vars(item), "because": because})
-        for item, because in zip_longest(answer.items, reasons)
+        Recommended.model_validate({**vars(item), "because": because, "words_effect": effect})
+        for item, because, effect in zip_longest(answer.items, reasons, answer.words_effects or ())
     ]
     return Recommendations(items=items, history=_items(loaded.catalogue, history))
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from genrec.collaborative.words import MOST_LETTERS
+
 Entry = Annotated[str, Field(min_length=1, max_length=1000, description="title or item id")]
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
 Scalar = str | int | float
@@ -78,6 +80,12 @@ class RecommendRequest(_Body):
         description='items, oldest first: {"item_id": …} or {"title": …}, each with an optional '
         '"rating", or strings that are a title or an id'
     )
+    words: str | None = Field(
+        None,
+        max_length=MOST_LETTERS,
+        description="what the user asks for, e.g. `a light comedy from the nineties`; items whose "
+        "title, metadata or decade are like the words become likelier",
+    )
     k: int = Field(10, ge=1, description="number of recommendations")
     exclude_seen: bool | None = Field(
         None,
@@ -130,6 +138,11 @@ class Recommended(Item):
 
     rank: int = Field(description="position in the list, from 1")
     probability: float = Field(description="p(item | history) over the whole catalogue")
+    words_effect: float | None = Field(
+        None,
+        description="with `explain`: change of the log-probability by the words, in nats; null "
+        "without words",
+    )
     because: list[Reason] | None = Field(
         None,
         description="reasons, strongest first; null if `explain` was not set, and for all but the "
@@ -142,6 +155,11 @@ class Recommendations(BaseModel):
 
     items: list[Recommended]
     history: list[Item] = Field(description="the history that was used, oldest first")
+    known_words: list[str] = Field(
+        default=[],
+        description="those of the request's words that occur in the catalogue; if there are none, "
+        "the words changed nothing",
+    )
     unknown_items: list[str] = Field(
         default=[],
         description="ids in the stored events of the user that are not in the catalogue; they "

@@ -59,7 +59,10 @@ class FitContext:
     folder: Path
 
 
-RESOLVED = ("prior", "experts", "lm_weight", "context_layers", "dtype")
+RESOLVED = (
+    *("prior", "experts", "lm_weight", "words_weight", "ratings"),
+    *("context_layers", "dtype"),
+)
 """Settings whose value ``auto`` stands for another one in a fitted run."""
 
 
