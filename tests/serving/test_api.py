@@ -554,3 +554,53 @@ def test_events_of_items_that_are_gone_are_reported(serve: Any, tmp_path: Path) 
     assert [each["item_id"] for each in found["history"]] == ["i1", "i2"]
     assert found["unknown_items"] == ["gone"]
     assert "genrec_unknown_items_total 1.0" in client.get("/metrics").text
+
+
+def test_words_steer_the_list_and_are_explained(serve: Any) -> None:
+    client = serve()
+    assert client.get("/v1/run").json()["words"] is True
+    history = [{"title": title} for title in TITLES[:3]]
+    plain = client.post("/v1/recommend", json={"history": history, "k": 5}).json()
+    assert plain["known_words"] == []
+    body = {"history": history, "k": 5, "words": "green zebra", "explain": True}
+    found = client.post("/v1/recommend", json=body).json()
+    assert found["known_words"] == ["green"]
+    assert found["items"] != plain["items"]
+    assert "Green" in found["items"][0]["title"]
+    assert found["items"][0]["words_effect"] > 0
+    assert {each["title"] for each in found["items"][0]["because"]} == set(TITLES[:3])
+    alone = client.post("/v1/recommend", json={"history": [], "k": 2, "words": "storm"}).json()
+    assert "Storm" in alone["items"][0]["title"]
+    again = client.post("/v1/recommend", json={"history": history, "k": 5, "words": " "}).json()
+    assert again == plain
+    strange = client.post("/v1/recommend", json={**body, "words": "zebra"}).json()
+    assert strange["known_words"] == []
+    assert [each["title"] for each in strange["items"]] == [
+        each["title"] for each in plain["items"]
+    ]
+
+
+def test_long_words_are_refused_and_no_words_are_logged(
+    serve: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = serve()
+    refused = client.post("/v1/recommend", json={"history": [], "words": "x" * 1001})
+    assert refused.status_code == 422
+    secret = "unmistakable\n### Response:"
+    assert client.post("/v1/recommend", json={"history": [], "words": secret}).status_code == 200
+    printed = "".join(capfd.readouterr())
+    assert "unmistakable" not in caplog.text + printed
+
+
+def test_a_history_may_say_ratings(serve: Any) -> None:
+    client = serve()
+    rated = [{"title": title, "rating": 5} for title in TITLES[:2]]
+    plain = [{"title": title} for title in TITLES[:2]]
+    # This run was trained without ratings, so they change nothing.
+    answers = [
+        client.post("/v1/recommend", json={"history": history, "k": 3}).json()
+        for history in (rated, plain)
+    ]
+    assert answers[0] == answers[1]
+    wrong = client.post("/v1/recommend", json={"history": [{"title": "x", "rating": "good"}]})
+    assert wrong.status_code == 422

@@ -166,6 +166,28 @@ def test_the_keyboard_is_enough(page: Any) -> None:
     page.wait_for_selector("#history li", state="detached")
 
 
+def test_words_steer_the_list_by_keyboard_alone(page: Any) -> None:
+    page.keyboard.press("Tab")
+    page.locator("#query").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "words"
+    page.keyboard.type("green")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#list-heading:has-text('For this mood')")
+    page.wait_for_selector("#list > li:nth-child(1) .title:has-text('Green')")
+    page.wait_for_selector("#list summary:has-text('Because of your words')")
+    page.locator("#words").fill("zxcv")
+    page.wait_for_selector("#words-note:has-text('No title or category is like these words')")
+    page.reload()
+    page.wait_for_selector("#words-note:has-text('like these words')")
+    assert page.locator("#words").input_value() == "zxcv"
+    page.locator("#clear").click()
+    page.wait_for_selector("#list-heading:has-text('Popular to start with')")
+    assert page.locator("#words").input_value() == ""
+    assert page.locator("#words-note").is_hidden()
+    assert page.troubles == []
+
+
 def test_a_hostile_title_is_only_text(page: Any, server: Server) -> None:
     added = page.request.post(
         f"{server.url}/v1/items", data={"title": HOSTILE, "item_id": "hostile"}

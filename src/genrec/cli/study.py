@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Name = Annotated[
     str,
-    typer.Argument(help="The study: prompts, titles, lora, backbones, signals, size or resources."),
+    typer.Argument(
+        help="The study: prompts, titles, lora, backbones, signals, size, resources or words."
+    ),
 ]
 Data = Annotated[str, typer.Option(help="Name of a known data set or a prepared folder.")]
 Budget = Annotated[

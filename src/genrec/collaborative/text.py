@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -75,7 +76,7 @@ class TextVectors:
         vectorizer.idf_ = self.idf
         return sp.csr_array(vectorizer.transform(texts))
 
-    @property
+    @cached_property
     def vocabulary(self) -> frozenset[str]:
         """The known words."""
         return frozenset(self.words)
@@ -86,10 +87,7 @@ class TextVectors:
         Args:
             weights: weight of each history item, shape [rows, items].
         """
-        return self.cosines(sp.csr_array(weights @ self.vectors))
-
-    def cosines(self, queries: sp.csr_array[Any]) -> Floats:
-        """Return the products of query vectors with those of all items, shape [queries, items]."""
+        queries = sp.csr_array(weights @ self.vectors)
         return cast(Floats, (queries @ self._transposed).toarray())
 
     def arrays(self, prefix: str) -> Arrays:

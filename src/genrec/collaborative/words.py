@@ -1,31 +1,31 @@
 """Words of a wish, such as "a comedy from the nineties", and their likeness to items.
 
-The likeness is the cosine of TF-IDF vectors of the words and of each item's title, metadata and
-decade. Nothing is fitted but one weight, so new items are found like any other, and the result is
-an item distribution that can be searched exactly.
+An item's likeness is the share of the words that its title, its metadata and its decade hold; rare
+words count more. Nothing is fitted but one weight, so new items are found like any other, and the
+result is an item distribution that can be searched exactly.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.optimize import minimize_scalar
 
 from genrec.arrays import Floats, Floats32
-from genrec.collaborative.expert import log_votes
 from genrec.collaborative.text import WORD, TextVectors, item_texts
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 from genrec.errors import DataError
 
-FLOOR = 0.05
-"""Likeness that every item has; see :func:`.log_votes`."""
+POWER = 3
+"""Power of the share of words, so that items with all words stand out (docs/decisions/0016)."""
 MOST_LETTERS = 1000
 """Longest text of a wish."""
-FIRST_WEIGHT = 1.0
+FIRST_WEIGHT = 4.0
 """Weight of the words before it was fitted."""
 MOST_WEIGHT = 10.0
 """Largest weight that is tried."""
@@ -56,17 +56,28 @@ class WordIndex:
 
     def __init__(self, catalogue: Catalogue) -> None:
         """Index the titles, the metadata and the decades of all items."""
-        self._vectors = TextVectors(WORD).fit(described(catalogue))
+        self._words = TextVectors(WORD).fit(described(catalogue))
+        held: Any = self._words.vectors.T
+        self._holders = sp.csr_array((held != 0).astype(np.float64))
 
     def likeness(self, words: Sequence[str]) -> Floats:
-        """Return the cosine of each wish with each item, float64 [wishes, items]."""
-        queries = self._vectors.queries([stems(text) for text in words])
-        return self._vectors.cosines(queries)
+        """Return the share of each wish's known words that each item has.
+
+        Words are weighted by their inverse document frequency.
+
+        Returns:
+            Shares from 0 to 1, float64 [wishes, items]; all are 0 for a wish without a known word.
+        """
+        asked = self._words.queries([stems(text) for text in words]).astype(bool)
+        weights: Any = sp.csr_array(asked.multiply(self._words.idf))
+        total = np.asarray(weights.sum(axis=1)).reshape(-1, 1)
+        shares = (weights @ self._holders).toarray() / np.maximum(total, 1e-12)
+        return cast(Floats, shares)
 
     def known(self, words: str) -> list[str]:
         """Return the words of a wish that occur in the catalogue, in their order."""
         found = _words(words)
-        return [word for word in dict.fromkeys(found) if _stem(word) in self._vectors.vocabulary]
+        return [word for word in dict.fromkeys(found) if _stem(word) in self._words.vocabulary]
 
 
 def heard(q: Floats, histories: Histories, index: WordIndex, weight: float) -> Floats:
@@ -97,7 +108,7 @@ def with_words(q: Floats, likeness: Floats, weight: float) -> Floats:
     Returns:
         Shape [rows, items]; rows sum to 1, and every entry is positive where that of ``q`` is.
     """
-    logits = np.log(q) + weight * log_votes(likeness, FLOOR)
+    logits = np.log(q) + weight * likeness**POWER
     logits -= logits.max(axis=1, keepdims=True)
     odds = np.exp(np.maximum(logits, LOWEST))
     return cast(Floats, odds / odds.sum(axis=1, keepdims=True))
@@ -112,7 +123,7 @@ def fit_weight(q: Floats, likeness: Floats, targets: Sequence[int]) -> float:
         targets: the item that each row's user chose.
     """
     logits = np.log(q).astype(np.float32)
-    votes = log_votes(likeness, FLOOR).astype(np.float32)
+    votes = (likeness**POWER).astype(np.float32)
     rows = np.arange(len(targets))
 
     def loss(weight: float) -> float:

@@ -28,6 +28,8 @@ from genrec.processes import log, stage
 
 USERS = 1000
 """Most validation users on which the two weights are fitted."""
+MISLED = 0.2
+"""Share of the users whose words are those of another item, because wishes are not always right."""
 WORD_CELLS = 2**23
 """Most users times items on which the weight of words is fitted."""
 RIDGE = 1.0
@@ -85,8 +87,8 @@ def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
     """Return a ranker whose weight of words fits validation users best.
 
     Each user asks with one or more words from the metadata or the decade of the item that they
-    chose next, never from its title. Without a prior, users or metadata the ranker itself is
-    returned.
+    chose next, never from its title; some ask for what they then do not choose. Without a prior,
+    users or metadata the ranker itself is returned.
 
     Args:
         ranker: the trained ranker.
@@ -99,11 +101,14 @@ def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
     rng = np.random.default_rng(ranker.config.seed)
     most = min(USERS, max(1, WORD_CELLS // len(ranker.catalogue)))
     rows = np.sort(rng.permutation(known)[:most])
-    words = [_some(facts[valid.targets[row]], rng) for row in rows]
+    targets = valid.targets[rows]
+    misled = rng.random(len(rows)) < MISLED
+    meant = np.where(misled, rng.permutation(targets), targets)
+    words = [_some(facts[item], rng) for item in meant]
     with stage(f"weighing words on {len(rows)} validation users"):
         q = ranker.prior.probabilities(valid.histories.select(rows))
         likeness = ranker.word_index.likeness(words)
-        weight = round(fit_weight(q, likeness, valid.targets[rows].tolist()), 4)
+        weight = round(fit_weight(q, likeness, targets.tolist()), 4)
     log.info("words_weight %.3f", weight)
     return replace(ranker, config=ranker.config.model_copy(update={"words_weight": weight}))
 

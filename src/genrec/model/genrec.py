@@ -23,6 +23,7 @@ from genrec.model.fitting import (
 from genrec.model.fusing import (
     add_experts,
     check_data,
+    fit_words_weight,
     fused_after_training,
     with_refitted_prior,
 )
@@ -195,6 +196,18 @@ class GenRec(RequestModel):
         with isolated_random(self.config.seed):
             self._ranker = with_refitted_prior(self.ranker, train)
         self.info["data"] = data_info(train)
+        return self
+
+    def fit_words_weight(self, valid: Holdout) -> Self:
+        """Fit the weight of words to validation users, who ask with metadata of their targets.
+
+        Args:
+            valid: validation users.
+
+        Returns:
+            The model itself.
+        """
+        self._ranker = fit_words_weight(self.ranker, valid)
         return self
 
     def _adopt(self, ranker: Ranker, data: dict[str, Any]) -> None:

@@ -100,6 +100,7 @@ async def run(request: Request) -> dict[str, Any]:
         "prior": settings.prior,
         "items": len(model.catalogue),
         "columns": model.catalogue.metadata.columns,
+        "words": model.ranker.prior is not None,
         "limits": {
             name: getattr(engine_of(request).config, name) for name in ("max_history", "max_k")
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from genrec.baselines import make_baseline
 from genrec.baselines.registry import BASELINES
 from genrec.config import Config
 from genrec.data.loading import load_dataset
-from genrec.data.splits import Split
+from genrec.data.splits import Holdout, Split, hold_out_last
 from genrec.evaluation.evaluate import evaluate
 from genrec.model.fitting import untrained_ranker
 from genrec.model.genrec import GenRec
@@ -24,6 +24,7 @@ from genrec.model.ranker import Ranker
 from genrec.recommender import Recommender
 from genrec.studies.bounds import machine_rates, request_bound, target_bound
 from genrec.studies.data import HeldOut, drawn, hold_out_positions
+from genrec.studies.filtered import Filtered
 from genrec.studies.random_backbone import random_backbone
 from genrec.studies.study import Arm, Study, StudyConfig
 from genrec.studies.views import apply_views
@@ -73,6 +74,10 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
         GenRecError: The arm does not fit the data, the backbone or the settings.
     """
     split = apply_views(study_split(config, liked=study.liked), arm.views, seed)
+    asking: Holdout | None = None
+    if study.words:
+        train, asking = hold_out_last(split.train)
+        split = replace(split, train=train)
     held = drawn(split.valid, max(1, round(arm.users * min(config.users, len(split.valid)))))
     started, values, texts = time.perf_counter(), dict[str, float](), dict[str, str]()
     if arm.model in BASELINES:
@@ -81,10 +86,16 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
         values["train_seconds"] = time.perf_counter() - started
     else:
         model = _fitted(arm, config, split, seed, values)
+        if asking is not None:
+            model = model.fit_words_weight(asking)
+            values["words_weight"] = model.ranker.words_weight
         texts["prompt"] = model.ranker.prompt_text(held.holdout.histories[0])
         values |= _request(model, held)
         if study.bounds:
             values |= _bounds(arm, model, split, held, values)
+    if arm.filtered:
+        assert isinstance(model, GenRec)
+        model = Filtered(model)
     found = evaluate(model, held.holdout, K, bootstrap=0, nll=True)
     values["list_ms"] = 1000 * found.seconds / found.users
     values["seconds"] = time.perf_counter() - started

@@ -14,10 +14,11 @@ from genrec.studies.questions import (
     signals,
     size,
     titles,
+    words,
 )
 from genrec.studies.study import Study
 
-_QUESTIONS = (prompts, titles, lora, backbones, signals, size, resources)
+_QUESTIONS = (prompts, titles, lora, backbones, signals, size, resources, words)
 STUDIES: Mapping[str, Study] = {each.STUDY.name: each.STUDY for each in _QUESTIONS}
 """All studies, in the order of the documentation."""
 

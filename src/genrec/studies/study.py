@@ -20,6 +20,8 @@ class Arm:
         settings: settings of GenRec.
         views: changes of the data; see :mod:`genrec.studies.views`.
         model: ``"genrec"``, or the name of a baseline.
+        filtered: whether the words of the held-out histories filter: only items whose metadata hold
+            all of them are left.
         random_weights: whether the backbone starts from random weights.
         effort: training targets as a share of the study's; 0 leaves the model untrained.
         users: share of the study's held-out targets on which the arm is measured.
@@ -31,6 +33,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     model: str = "genrec"
+    filtered: bool = False
     random_weights: bool = False
     effort: float = 1.0
     users: float = 1.0
@@ -101,6 +104,7 @@ class Study:
         facts: computes facts about the data that no model is needed for.
         bounds: whether lower bounds of the times are computed.
         paired: whether arms are measured on the same targets, so that they can be compared.
+        words: whether the weight of words is fitted, on training users held out for it.
         liked: whether only items that their user liked are held-out targets.
         measures: measured values in the table of the report besides accuracy.
     """
@@ -114,5 +118,6 @@ class Study:
     facts: Callable[[Split], Mapping[str, Any]] | None = None
     bounds: bool = False
     paired: bool = True
+    words: bool = False
     liked: bool = False
     measures: tuple[str, ...] = ("train_seconds", "request_ms")

@@ -12,9 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from genrec.arrays import Mask
+from genrec.collaborative.words import item_facts
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories, offsets_of
 from genrec.data.splits import Split
+from genrec.errors import DataError
 from genrec.studies.data import LIKED, known_ratings
 from genrec.studies.other_titles import TITLES
 from genrec.studies.synthetic import synthetic_split
@@ -95,11 +97,36 @@ def _synthetic(split: Split, items: str, seed: int) -> Split:
     return synthetic_split(split, int(items), seed)
 
 
+def _words(split: Split, kind: str, seed: int) -> Split:
+    """Let held-out users ask for something.
+
+    ``one`` is one word from the metadata or the decade of the target, ``all`` are all of them, and
+    ``misleading`` is one word of another item's, drawn by popularity.
+    """
+    facts = [fact.split() for fact in item_facts(split.train.catalogue)]
+    if not any(facts):
+        raise DataError(f"{split.train.name} has no metadata and no years to ask with.")
+    rng = np.random.default_rng(seed)
+    targets = split.valid.targets
+    meant = rng.permutation(targets) if kind == "misleading" else targets
+    words = [
+        " ".join(facts[item] if kind == "all" else _one(facts[item], rng))
+        for item in meant.tolist()
+    ]
+    histories = replace(split.valid.histories, words=words)
+    return replace(split, valid=replace(split.valid, histories=histories))
+
+
+def _one(words: list[str], rng: np.random.Generator) -> list[str]:
+    return [words[rng.integers(len(words))]] if words else []
+
+
 View = Callable[[Split, str, int], Split]
 VIEWS: Mapping[str, View] = {
     "titles": _titles,
     "users": _users,
     "synthetic": _synthetic,
+    "words": _words,
     "history": _history,
 }
 """The views by name."""

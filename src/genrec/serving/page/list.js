@@ -25,14 +25,17 @@ function reason(each, widest, middle) {
 }
 
 function why(item) {
-  if (!item.because?.length) return [];
-  const shown = item.because.slice(0, REASONS);
+  const heard = item.words_effect ?? 0;
+  const words = Math.abs(heard) > 0.005 ? [{ title: "your words", effect: heard }] : [];
+  const shown = [...words, ...(item.because ?? []).slice(0, REASONS)];
+  if (!shown.length) return [];
   const widest = Math.max(...shown.map((each) => Math.abs(each.effect)), 1e-9);
   const middle = shown.some((each) => each.effect < 0) ? 50 : 0;
-  const best = shown.find((each) => each.effect > 0);
+  const best = shown.toSorted((a, b) => b.effect - a.effect).find((each) => each.effect > 0);
   const summary = best ? `Because of ${best.title}` : "Why?";
   return [element("details", {}, element("summary", {}, summary),
-    element("p", { class: "soft" }, "Each of your titles multiplies the probability by:"),
+    element("p", { class: "soft" }, words.length ? "Your words and titles multiply the probability by:"
+      : "Each of your titles multiplies the probability by:"),
     element("ul", { class: "why" }, ...shown.map((each) => reason(each, widest, middle))))];
 }
 

@@ -8,14 +8,16 @@ import * as state from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (text) => { $("status").textContent = text; };
+const PAUSE = 400; // milliseconds after the last letter before the words are sent
 let asking;
+let typing;
 
 function showChips({ history, hidden }) {
   $("history").replaceChildren(...history.map((item) => element("li", {},
     element("span", {}, item.title),
     element("button", { type: "button", "aria-label": `Remove ${item.title}`,
       onclick: () => { state.remove(item); $("query").focus(); } }, "✕"))));
-  $("clear").hidden = !history.length;
+  $("clear").hidden = !history.length && !state.current().words;
   $("unhide").hidden = !hidden.length;
   $("unhide").textContent = `Show hidden titles again (${hidden.length})`;
 }
@@ -41,7 +43,7 @@ function showWaiting() {
     ...Array.from({ length: 5 }, () => element("div", { class: "skeleton" })));
 }
 
-function showList({ items }, history) {
+function showList({ items, known_words: known }, history, words) {
   endWaiting();
   const top = Math.max(...items.map((item) => item.probability), 1e-12);
   const open = new Set([...$("list").querySelectorAll("li:has(> details[open]) > .title")]
@@ -56,8 +58,12 @@ function showList({ items }, history) {
   }
   $("message").hidden = items.length > 0;
   if (!items.length) showMessage("There are no more items to recommend.");
-  $("list-heading").textContent = history.length ? "Recommended next" : "Popular to start with";
-  say(`${items.length} recommendations`);
+  const start = words ? "For this mood" : "Popular to start with";
+  $("list-heading").textContent = history.length ? "Recommended next" : start;
+  const strange = words && !known.length;
+  $("words-note").hidden = !strange;
+  $("words-note").textContent = strange ? "No title or category is like these words." : "";
+  say(`${items.length} recommendations${strange ? "; no title is like your words" : ""}`);
 }
 
 const pair = ({ item_id, title }) => ({ item_id, title });
@@ -88,14 +94,16 @@ async function refresh() {
   const mine = new AbortController();
   asking = mine;
   const { history, hidden, k } = state.current();
+  const words = state.current().words.trim();
   showWaiting();
   const body = { k, history: history.map(byId),
-    block: hidden.map(byId), explain: history.length > 0 };
+    block: hidden.map(byId), explain: history.length > 0 || words !== "" };
+  if (words) body.words = words;
   try {
     const answer = await recommend(body, mine.signal);
     if (asking !== mine) return;
     $("key-form").hidden = true;
-    showList(answer, history);
+    showList(answer, history, words);
   } catch (error) {
     if (error.name !== "AbortError" && asking === mine) showError(error);
   }
@@ -105,6 +113,7 @@ async function showRun() {
   try {
     const facts = await runFacts();
     $("run").textContent = facts.data?.name ? `on ${facts.data.name}` : "";
+    $("mood").hidden = !facts.words; // a run without a prior cannot hear words
     $("facts").textContent = `${facts.items.toLocaleString("en")} items ·`;
     state.belongTo(facts.data?.fingerprint ?? "");
   } catch {
@@ -138,7 +147,19 @@ combobox($("query"), $("options"), {
 });
 $("count").value = String(state.current().k);
 $("count").addEventListener("change", (event) => state.change({ k: Number(event.target.value) }));
-$("clear").addEventListener("click", () => { state.change({ history: [] }); $("query").focus(); });
+$("clear").addEventListener("click", () => {
+  $("words").value = "";
+  state.change({ history: [], words: "" });
+  $("query").focus();
+});
+const hear = () => {
+  clearTimeout(typing);
+  if ($("words").value !== state.current().words) state.change({ words: $("words").value });
+};
+$("words").value = state.current().words;
+$("words").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(hear, PAUSE); });
+$("words").addEventListener("change", hear);
+$("words").addEventListener("keydown", (event) => { if (event.key === "Enter") hear(); });
 $("unhide").addEventListener("click", () => state.change({ hidden: [] }));
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();

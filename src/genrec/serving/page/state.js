@@ -1,7 +1,7 @@
 // The chosen and hidden titles, stored across page loads.
 
 const KEY = "genrec-state";
-const EMPTY = { history: [], hidden: [], k: 10, data: null };
+const EMPTY = { history: [], hidden: [], words: "", k: 10, data: null };
 
 export function recall(name) {
   try {
@@ -20,8 +20,9 @@ export function keep(name, text) {
 }
 
 const isItem = (item) => typeof item?.item_id === "string" && typeof item.title === "string";
-const isWhole = ({ history, hidden, k }) =>
-  [history, hidden].every((items) => Array.isArray(items) && items.every(isItem)) && k > 0;
+const isWhole = ({ history, hidden, words, k }) =>
+  [history, hidden].every((items) => Array.isArray(items) && items.every(isItem)) && k > 0
+  && typeof words === "string";
 
 function read() {
   try {
