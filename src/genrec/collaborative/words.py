@@ -1,8 +1,8 @@
 """Words of a wish, such as "a comedy from the nineties", and their likeness to items.
 
-An item's likeness is the share of the words that its title, its metadata and its decade hold; rare
-words count more. Nothing is fitted but one weight, so new items are found like any other, and the
-result is an item distribution that can be searched exactly.
+An item's likeness is the share of the words that its title, its metadata and its decade hold,
+relative to the item that holds most of them. Nothing is fitted but one weight, so new items are
+found like any other, and the result is an item distribution that can be searched exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 from genrec.errors import DataError
 
-POWER = 3
+POWER = 2
 """Power of the share of words, so that items with all words stand out (docs/decisions/0016)."""
 MOST_LETTERS = 1000
 """Longest text of a wish."""
@@ -44,8 +44,9 @@ DECADES = {
 """Names of the decades that are unambiguous."""
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 _LITTLE = (
-    "a an and any are at be by for from i in is it like of on or some something that the to what "
-    "who with"
+    "a about an and any are at be by film films for from i in is it item items like me movie "
+    "movies my of on one or please product products some something that the to want we what who "
+    "with would you"
 )
 _COMMON = frozenset(_LITTLE.split())
 """Words that say nothing about what is wanted."""
@@ -61,18 +62,14 @@ class WordIndex:
         self._holders = sp.csr_array((held != 0).astype(np.float64))
 
     def likeness(self, words: Sequence[str]) -> Floats:
-        """Return the share of each wish's known words that each item has.
-
-        Words are weighted by their inverse document frequency.
+        """Return how many of each wish's words each item has, relative to the item with most.
 
         Returns:
-            Shares from 0 to 1, float64 [wishes, items]; all are 0 for a wish without a known word.
+            Numbers from 0 to 1, float64 [wishes, items]; all are 0 for a wish without known words.
         """
-        asked = self._words.queries([stems(text) for text in words]).astype(bool)
-        weights: Any = sp.csr_array(asked.multiply(self._words.idf))
-        total = np.asarray(weights.sum(axis=1)).reshape(-1, 1)
-        shares = (weights @ self._holders).toarray() / np.maximum(total, 1e-12)
-        return cast(Floats, shares)
+        queries: Any = self._words.queries([stems(text) for text in words])
+        counts = ((queries != 0).astype(np.float64) @ self._holders).toarray()
+        return cast(Floats, counts / np.maximum(counts.max(axis=1, keepdims=True), 1.0))
 
     def known(self, words: str) -> list[str]:
         """Return the words of a wish that occur in the catalogue, in their order."""
