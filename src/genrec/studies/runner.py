@@ -235,7 +235,7 @@ def _facts(split: Split, config: StudyConfig, study: Study) -> dict[str, Any]:
         "positions": split.info.facts["positions"],
         "training_interactions": len(train.histories.items),
         "held_out_targets": min(config.users, len(split.valid)),
-        **train.provenance.summary("ties"),
+        **train.provenance.summary("tie_rule", "tie_share"),
         **({} if study.facts is None else study.facts(split)),
     }
     return {
