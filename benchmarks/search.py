@@ -167,6 +167,23 @@ def children_of(model: GenRec) -> Children:
     return children
 
 
+def asked(model: GenRec, histories: Histories, users: int, repeats: int) -> dict[str, Any]:
+    """Compare a request with words with the same request without them."""
+    ratios = []
+    for row in range(users):
+        plain = one(histories, row)
+        wish = replace(plain, words=["a comedy from the nineties"])
+        without, with_words = best(
+            [
+                (None, lambda p=plain: model.recommend_batch(p, K)),
+                (None, lambda w=wish: model.recommend_batch(w, K)),
+            ],
+            repeats,
+        )
+        ratios.append(with_words / without)
+    return {"request_with_words_over_one_without": median(ratios)}
+
+
 def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, Any]:
     """Time HF's beam search, constrained to the catalogue and unconstrained as in the paper."""
     children = children_of(model)
@@ -495,6 +512,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ("throughput", lambda: throughput(model, histories, 64)),
         ("batches", lambda: batches(model, histories, options.batch or [1, 8], options.hf_beams)),
         ("beams", lambda: beams(model, histories, 50)),
+        ("words", lambda: asked(model, histories, 20, options.repeats)),
         ("explanations", lambda: explanations(model, histories, 20)),
         ("validity", lambda: validity(model, histories, options.recommendations)),
         (
