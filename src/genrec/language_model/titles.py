@@ -118,7 +118,7 @@ def prompt_titles(
             bounded[index] = " … ".join(_text(tokenizer, end) for end in ends)
             longest[index] = bounded[index]
     unique = _unless_ambiguous(taken, cut, bounded, longest)
-    return _numbered(unique, set(taken))
+    return tell_apart(unique, set(taken))
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
@@ -126,8 +126,16 @@ def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(tokens)).strip("\ufffd").strip()
 
 
-def _numbered(titles: list[str], seen: set[str]) -> list[str]:
-    """Append a number to each title that was seen before."""
+def tell_apart(titles: list[str], seen: set[str]) -> list[str]:
+    """Append a number to each title that was seen before, in place.
+
+    Args:
+        titles: the titles, which are changed.
+        seen: titles that are taken already; it grows.
+
+    Returns:
+        ``titles``, now distinct.
+    """
     every = seen | set(titles)
     for index, title in enumerate(titles):
         if title in seen:

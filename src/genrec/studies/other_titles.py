@@ -10,8 +10,8 @@ import numpy as np
 
 from genrec.arrays import Floats32, Ints
 from genrec.data.dataset import Dataset
-from genrec.data.display_titles import numbered
 from genrec.errors import DataError
+from genrec.language_model.titles import tell_apart
 
 METADATA = ("genres", "genre", "categories", "category", "brand")
 """Columns that ``metadata`` adds to titles, the most telling ones first."""
@@ -43,7 +43,7 @@ def _with_metadata(data: Dataset, seed: int) -> list[str]:
         f"{title} [{'; '.join(filter(None, parts))}]" if any(parts) else title
         for title, *parts in zip(data.catalogue.titles, *texts, strict=True)
     ]
-    return _unique(titles)
+    return tell_apart(titles, set())
 
 
 def _values(column: Sequence[Any]) -> list[str]:
@@ -73,13 +73,9 @@ def _random_words(data: Dataset, seed: int) -> list[str]:
     rng = np.random.default_rng(seed)
     rows = [title.split() for title in data.catalogue.titles]
     words = rng.permutation([word for row in rows for word in row]).tolist()
-    ends = np.cumsum([len(row) for row in rows])
-    return _unique(
-        [
-            " ".join(words[end - len(row) : end]) or "?"
-            for end, row in zip(ends.tolist(), rows, strict=True)
-        ]
-    )
+    ends = np.cumsum([len(row) for row in rows]).tolist()
+    drawn = [words[end - len(row) : end] for end, row in zip(ends, rows, strict=True)]
+    return tell_apart([" ".join(title) or "?" for title in drawn], set())
 
 
 def _sequential(data: Dataset, seed: int) -> list[str]:
@@ -135,17 +131,6 @@ def title_vectors(data: Dataset, seed: int) -> Floats32:
     size = min(DIMENSIONS, *(side - 1 for side in words.shape))
     reduced = TruncatedSVD(max(1, size), random_state=seed).fit_transform(words)
     return np.asarray(normalize(reduced), np.float32)
-
-
-def _unique(titles: list[str]) -> list[str]:
-    """Number titles that occur before."""
-    every, seen = set(titles), set[str]()
-    for place, title in enumerate(titles):
-        if title in seen:
-            titles[place] = numbered(title, every.__contains__)
-            every.add(titles[place])
-        seen.add(titles[place])
-    return titles
 
 
 TITLES: Mapping[str, Callable[[Dataset, int], list[str]]] = {
