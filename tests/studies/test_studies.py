@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from conftest import make_dataset
@@ -207,6 +211,25 @@ def test_the_command_measures_in_a_process_of_its_own(
         main(["study", "title"])
     assert stopped.value.code == 2
     assert "Did you mean 'titles'" in capsys.readouterr().err
+
+
+def test_an_arm_ends_with_the_command_that_started_it(
+    folder: str, tiny_backbone: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "genrec", "study", "titles", "--dataset", folder]
+    command += ["--set", f"backbone={tiny_backbone}", "--targets", "100000000"]
+    command += ["--set", "dtype=float32", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        parent, children = psutil.Process(running.pid), []
+        for _ in range(600):
+            children = [each for each in parent.children() if "spawn_main" in str(each.cmdline())]
+            if children and children[0].cpu_times().user > 2:
+                break
+            time.sleep(0.1)
+        assert children
+        running.kill()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
 
 
 def test_peak_memory_is_that_of_the_stage() -> None:

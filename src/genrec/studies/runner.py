@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -211,11 +213,19 @@ def _in_own_process(arm: Arm, study: Study, config: StudyConfig, seed: int) -> M
     """Measure an arm in a new process, whose peak memory is the arm's own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_by_name, arm, study.name, config, seed).result()
+        return pool.submit(_by_name, arm, study.name, config, seed, os.getpid()).result()
 
 
-def _by_name(arm: Arm, study: str, config: StudyConfig, seed: int) -> Measured:
+def _by_name(arm: Arm, study: str, config: StudyConfig, seed: int, parent: int) -> Measured:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return measure_arm(arm, study_named(study), config, seed)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone; it would compute for nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _line(found: Measured) -> str:
