@@ -2,7 +2,8 @@
 
     python scripts/docs/studies.py FOLDER [FOLDER ...]
 
-Each folder is one that `genrec study` wrote. The published file has no paths of this machine.
+Each folder is one that `genrec study` wrote. The published file has no paths of this machine and
+no excerpts of the data.
 Needs the standard library only.
 """
 
@@ -20,10 +21,13 @@ KEPT = ("versions", "system", "cpu", "devices")
 
 
 def published(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without paths: the data by their name, no settings of the cache."""
+    """Return a result without paths, and without titles and histories of the data."""
     name = found["data"]["dataset"]
     found["config"] |= {"dataset": name}
     found["environment"] = {k: v for k, v in found["environment"].items() if k in KEPT}
+    found.pop("examples")
+    for arm in found["arms"]:
+        arm.pop("texts")
     return rounded(found)
 
 
