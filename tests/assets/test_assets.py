@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from genrec.assets import download
+from genrec.assets import download, gguf
 from genrec.assets import known as assets
 from genrec.assets.cache import Asset, Part, cache_dir
 from genrec.errors import AssetError
@@ -396,7 +396,7 @@ def test_a_python_without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_name_is_known_once_and_nothing_is_fetched_to_list_them() -> None:
     listed = assets.list_assets()
     names = [asset.name for asset in listed]
-    assert len(set(names)) == len(names) == 1 + 4 + 24 + 29 + 34
+    assert len(set(names)) == len(names) == 2 + 4 + 24 + 29 + 34
     assert {"smollm2-135m", "ml-100k", "ml-1m", "ml-25m", "ml-32m"} < set(names)
     assert "amazon-2014/Toys_and_Games" in names
     assert not any(asset.cached for asset in listed)
@@ -438,3 +438,13 @@ def test_movielens_100k_from_the_package_index() -> None:
     assert log.startswith("user_id:token\titem_id:token\trating:float\ttimestamp:float\n")
     assert log.count("\n") in (100_000, 100_001)  # a header and 100,000 ratings
     assert "Toy Story" in (folder / "ml-100k.item").read_text()
+
+
+def test_a_gguf_file_in_pieces_is_joined_in_order(tmp_path: Path) -> None:
+    for number, content in ((1, b"second"), (0, b"first "), (2, b" third")):
+        (tmp_path / f"model.gguf.part{number:02d}").write_bytes(content)
+    whole = gguf._joined(tmp_path)
+    assert whole == tmp_path / "model.gguf"
+    assert whole.read_bytes() == b"first second third"
+    assert list(tmp_path.iterdir()) == [whole]
+    assert gguf._joined(tmp_path) == whole
