@@ -43,6 +43,9 @@ log = logging.getLogger("genrec")
 
 FLOOR = -60.0
 """Lowest logit relative to the likeliest item, so that no item is impossible."""
+HELD_OUT_USERS = 500
+"""Fewest users whose last item is held out for the weights, if there are no validation targets.
+Weights that fit a few dozen users fit no others (docs/decisions/0015)."""
 LEAST_USERS = 20
 """Fewest validation users that can decide between experts; with fewer, all of them stay."""
 
@@ -79,8 +82,8 @@ class PooledPrior:
 
         Args:
             train: the training data.
-            valid: validation targets. Without any, the last items of a tenth of the users are held
-                out of training while the weights are fitted.
+            valid: validation targets. Without any, the last items of a tenth of the users, and of
+                500 users at least, are held out of training while the weights are fitted.
 
         Returns:
             The prior itself.
@@ -92,7 +95,7 @@ class PooledPrior:
         size = len(train.catalogue)
         experts = auto_experts(size) if self.names is None else make_experts(self.names, size)
         whole = train
-        train, valid = with_targets(train, valid)
+        train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._count(whole)
         experts = [expert.fit(train, valid) for expert in experts]
         self.experts = [expert for expert in experts if expert.terms]
@@ -276,7 +279,7 @@ class PooledSASRec(Pooled):
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         whole = train
-        train, valid = with_targets(train, valid)
+        train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._prior.fit(train, valid)
         (sasrec,) = make_experts(["sasrec"], len(train.catalogue))
         experts = [*self._prior.experts, sasrec.fit(train, valid)]

@@ -193,12 +193,15 @@ def split_at(
 SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
 
 
-def hold_out_last(train: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Dataset, Holdout]:
+def hold_out_last(
+    train: Dataset, share: float = 0.1, seed: int = 0, least: int = 1
+) -> tuple[Dataset, Holdout]:
     """Hold the last item of some users out of training data, for early stopping and weights.
 
     Args:
         train: the training data.
         share: share of the users with two or more items.
+        least: fewest users, as far as there are so many.
         seed: seed of the draw.
 
     Returns:
@@ -206,7 +209,7 @@ def hold_out_last(train: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Da
     """
     histories, lengths = train.histories, train.histories.lengths
     long = np.flatnonzero(lengths > 1)
-    count = math.ceil(len(long) * share)
+    count = min(len(long), max(least, math.ceil(len(long) * share)))
     users = np.sort(np.random.default_rng(seed).permutation(long)[:count])
     lengths[users] -= 1
     before = histories.head(np.arange(len(histories)), lengths)
@@ -216,17 +219,20 @@ def hold_out_last(train: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Da
     return replace(train, histories=before), holdout
 
 
-def with_targets(train: Dataset, valid: Holdout | None, seed: int = 0) -> tuple[Dataset, Holdout]:
+def with_targets(
+    train: Dataset, valid: Holdout | None, seed: int = 0, least: int = 1
+) -> tuple[Dataset, Holdout]:
     """Return training data and validation targets, which are held out if there are none.
 
     Args:
         train: the training data.
         valid: validation targets, or ``None``.
         seed: seed of :func:`hold_out_last`.
+        least: fewest users whose last item is held out.
     """
     if valid is not None and len(valid):
         return train, valid
-    return hold_out_last(train, seed=seed)
+    return hold_out_last(train, seed=seed, least=least)
 
 
 def before_test(split: Split) -> Dataset:

@@ -32,6 +32,8 @@ from genrec.training.windows import training_windows
 
 K = 10
 """Length of the measured lists."""
+ASKING_USERS = 500
+"""Fewest training users on whom the weight of words is fitted."""
 REQUESTS = 20
 """Single requests whose time is measured."""
 MAX_EPOCHS = 4.0
@@ -76,7 +78,7 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
     split = apply_views(study_split(config, liked=study.liked), arm.views, seed)
     asking: Holdout | None = None
     if study.words:
-        train, asking = hold_out_last(split.train)
+        train, asking = hold_out_last(split.train, least=ASKING_USERS)
         split = replace(split, train=train)
     held = drawn(split.valid, max(1, round(arm.users * min(config.users, len(split.valid)))))
     started, values, texts = time.perf_counter(), dict[str, float](), dict[str, str]()
