@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH = 640
-LABELS, VALUES = 210, 130
+WIDTH = 700
+LABELS, VALUES = 270, 135
 """Width of the labels left of dots, and of the numbers right of them."""
 ROW, TOP, AXIS = 26, 30, 34
 HEIGHT = 300
@@ -53,12 +53,20 @@ def dots(title: str, rows: Sequence[tuple[str, float, float, float]], *, zero: b
         parts.append(_text(LABELS - 10, y + 4, label, "end"))
         parts.append(_line(place(low), y, place(high), y, MARK, 2))
         parts.append(f'<circle cx="{place(value):.1f}" cy="{y:.1f}" r="4.5" fill="{MARK}"/>')
-        number_text = f"{_short(value, sign=zero)} [{_short(low)}, {_short(high)}]"
+        interval = f" [{_short(low)}, {_short(high)}]" if low < high else ""
+        number_text = _short(value, sign=zero) + interval
         parts.append(_text(LABELS + area + 12, y + 4, number_text, "start", size=11))
     return _svg(parts, bottom + AXIS - 8, title)
 
 
-def curves(title: str, series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str) -> str:
+def curves(
+    title: str,
+    series: Mapping[str, Sequence[Point]],
+    *,
+    x_label: str,
+    y_label: str,
+    joined: bool = True,
+) -> str:
     """Draw one curve per series with its intervals.
 
     The horizontal axis is logarithmic if the values span more than a factor of ten.
@@ -68,6 +76,7 @@ def curves(title: str, series: Mapping[str, Sequence[Point]], *, x_label: str, y
         series: points of each curve by name.
         x_label: name and unit of the horizontal axis.
         y_label: name and unit of the vertical axis.
+        joined: join the points of a series by lines.
     """
     points = [point for each in series.values() for point in each]
     xs = [point.x for point in points]
@@ -92,21 +101,25 @@ def curves(title: str, series: Mapping[str, Sequence[Point]], *, x_label: str, y
     for x in _spread(sorted(set(xs)), lambda x: at(x, low)[0]):
         parts.append(_text(at(x, low)[0], top + HEIGHT + 16, _short(x), "middle"))
     for number, (name, own) in enumerate(series.items()):
-        parts += _curve(name, [(at(*p[:2]), at(p.x, p.low), at(p.x, p.high)) for p in own], number)
+        places = [(at(*p[:2]), at(p.x, p.low), at(p.x, p.high)) for p in own]
+        parts += _curve(name, places, number, joined)
     unit = f"{x_label}{', logarithmic' if logarithmic else ''}; vertical: {y_label}"
     parts.append(_text(start, top + HEIGHT + 34, unit, "start"))
     return _svg(parts, top + HEIGHT + 42, title)
 
 
-def _curve(name: str, places: Sequence[tuple[tuple[float, float], ...]], number: int) -> list[str]:
+def _curve(
+    name: str, places: Sequence[tuple[tuple[float, float], ...]], number: int, joined: bool
+) -> list[str]:
     colour = COLOURS[number % len(COLOURS)]
     y = TOP + 16 * number
     path = " ".join(f"{x:.1f},{y:.1f}" for (x, y), _, _ in places)
     parts = [
         f'<circle cx="76" cy="{y - 4}" r="4.5" fill="{colour}"/>',
         _text(86, y, name, "start"),
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
     ]
+    if joined:
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for (x, middle), (_, low), (_, high) in places:
         parts.append(_line(x, low, x, high, colour))
         parts.append(f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="4" fill="{colour}"/>')

@@ -51,7 +51,7 @@ def write_study(folder: Path, result: StudyResult) -> Path:
 def draw(plot: Plot, entries: Sequence[ArmResult]) -> str | None:
     """Return a plot as SVG, or ``None`` if nothing that it shows was measured."""
     shown = [each for each in entries if not plot.groups or each.arm.group in plot.groups]
-    if plot.kind == "curves":
+    if plot.kind in ("curves", "scatter"):
         return _curves(plot, shown)
     rows = []
     for each in shown:
@@ -80,6 +80,7 @@ def _curves(plot: Plot, shown: Sequence[ArmResult]) -> str | None:
         ordered,
         x_label=label or plot.title.rpartition(" by ")[2] or "x",
         y_label=UNITS.get(plot.value, plot.value),
+        joined=plot.kind == "curves",
     )
 
 

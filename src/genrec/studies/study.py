@@ -77,7 +77,8 @@ class Plot:
         title: what it shows.
         value: the measured value on the vertical axis (curves) or horizontal axis (dots).
         kind: ``"dots"`` draws one line per arm with its interval; ``"differences"`` the paired
-            difference to the first arm of the group; ``"curves"`` one curve per group over ``x``.
+            difference to the first arm of the group; ``"curves"`` one curve per group over ``x``,
+            and ``"scatter"`` the same without lines.
         x: ``"x"`` of the arm or a measured value, for curves.
         groups: the groups that the plot shows; all if empty.
     """
@@ -85,7 +86,7 @@ class Plot:
     name: str
     title: str
     value: str
-    kind: Literal["dots", "differences", "curves"] = "differences"
+    kind: Literal["dots", "differences", "curves", "scatter"] = "differences"
     x: str = "x"
     groups: tuple[str, ...] = ()
 

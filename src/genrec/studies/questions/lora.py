@@ -68,7 +68,7 @@ STUDY = Study(
             "pareto",
             "NLL by trained weights",
             "nll",
-            "curves",
+            "scatter",
             x="parameters",
             groups=(TOP,),
         ),
