@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH = 760
-LABELS, VALUES = 325, 150
+WIDTH = 790
+LABELS, VALUES = 325, 185
 """Width of the labels left of dots, and of the numbers right of them."""
 ROW, TOP, AXIS = 26, 30, 34
 HEIGHT = 300
