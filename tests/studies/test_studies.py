@@ -177,14 +177,17 @@ def test_gains_are_paired_by_target_and_intervals_are_over_users() -> None:
 def test_wrong_names_and_folders_are_named(config: StudyConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no study 'title'\. Did you mean 'titles'\?"):
         study_named("title")
-    with pytest.raises(ConfigError, match=r"no arm 'x'\. Use some of titles as they are"):
+    with pytest.raises(ConfigError, match=r"no arm 'x'\. Use some of 'titles as they are'; "):
         run_study("titles", replace(config, arms=("x",)), tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="is not empty and holds no study"):
         run_study("titles", config, tmp_path)
     wrong = replace(config, settings={"lora_rank": 0}, arms=("titles as they are",))
-    with pytest.raises(ConfigError, match=r"could be measured\. titles as they are: .*lora_rank"):
+    with pytest.raises(ConfigError, match="^setting 'lora_rank'"):
         run_study("titles", wrong, tmp_path / "out", measure=measure_arm)
+    unfit = replace(wrong, settings={"backbone": "nowhere/at/all"})
+    with pytest.raises(ConfigError, match=r"could be measured\. titles as they are: .*nowhere"):
+        run_study("titles", unfit, tmp_path / "out", measure=measure_arm)
 
 
 def test_data_without_ratings_are_refused(tiny_backbone: str, tmp_path: Path) -> None:

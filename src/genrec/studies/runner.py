@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from genrec.config import Config
 from genrec.data.splits import Split
 from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError, GenRecError
@@ -96,11 +97,13 @@ def run_study(
         measure: measures an arm; in a process of its own if ``None``.
 
     Raises:
-        ConfigError: There is no study or arm of that name, or none of the arms runs.
+        ConfigError: There is no study or arm of that name, a setting is wrong, or none of the arms
+            runs.
         DataError: The data cannot be read or lack what the study needs, or ``out`` holds something
             else.
     """
     study = study_named(name)
+    Config.create(**config.settings)  # a wrong setting would fail in every arm
     if not is_free(out) and not (out / ARMS).is_dir():
         raise DataError(f"{out} is not empty and holds no study. Choose another output folder.")
     split = study_split(config, liked=study.liked)
@@ -128,7 +131,8 @@ def _chosen(study: Study, config: StudyConfig, split: Split) -> list[Arm]:
     unknown = sorted(set(config.arms) - set(known))
     if unknown:
         raise ConfigError(
-            f"The study {study.name} has no arm {unknown[0]!r}. Use some of {', '.join(known)}."
+            f"The study {study.name} has no arm {unknown[0]!r}. Use some of "
+            f"{'; '.join(map(repr, known))}."
         )
     return [arm for arm in arms if not config.arms or arm.name in config.arms]
 
