@@ -183,7 +183,7 @@ def test_wrong_names_and_folders_are_named(config: StudyConfig, tmp_path: Path) 
     with pytest.raises(DataError, match="is not empty and holds no study"):
         run_study("titles", config, tmp_path)
     wrong = replace(config, settings={"lora_rank": 0}, arms=("titles as they are",))
-    with pytest.raises(ConfigError, match="^setting 'lora_rank'"):
+    with pytest.raises(ConfigError, match=r"^setting 'lora_rank'"):
         run_study("titles", wrong, tmp_path / "out", measure=measure_arm)
     unfit = replace(wrong, settings={"backbone": "nowhere/at/all"})
     with pytest.raises(ConfigError, match=r"could be measured\. titles as they are: .*nowhere"):
