@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec
+from genrec.collaborative.words import item_facts
 from genrec.config import Config
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
@@ -93,6 +94,20 @@ def test_views_change_what_they_say_and_no_targets() -> None:
     assert sorted(mixed.ratings) == sorted(split.train.histories.ratings)
     assert (mixed.ratings != split.train.histories.ratings).any()
     assert mixed.items.tolist() == split.train.histories.items.tolist()
+
+
+def test_words_are_those_of_the_target_and_metadata_can_be_lost() -> None:
+    split = hold_out_positions(DATA, 1)
+    asked = apply_views(split, ["words=one"], 0).valid
+    genres = DATA.catalogue.metadata["genre"]
+    for words, target in zip(asked.histories.words, asked.targets, strict=True):
+        assert words in item_facts(DATA.catalogue)[target].split()
+        assert genres[int(target)] in item_facts(DATA.catalogue)[target]
+    other = apply_views(split, ["words=one", "metadata=0.5"], 0)
+    missing = other.train.catalogue.metadata["genre"].null_count()
+    assert 5 < missing < 25
+    assert other.valid.histories.words == asked.histories.words
+    assert other.valid.catalogue is other.train.catalogue
 
 
 @pytest.mark.parametrize("form", [name for name in TITLES if name != "metadata"])

@@ -100,10 +100,11 @@ def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
         return ranker
     rng = np.random.default_rng(ranker.config.seed)
     most = min(USERS, max(1, WORD_CELLS // len(ranker.catalogue)))
-    rows = np.sort(rng.permutation(known)[:most])
+    rows = np.sort(rng.permutation(len(valid))[:most])
     targets = valid.targets[rows]
-    misled = rng.random(len(rows)) < MISLED
-    meant = np.where(misled, rng.permutation(targets), targets)
+    # Nobody knows which words would have meant an item without metadata: they mislead, too.
+    misled = (rng.random(len(rows)) < MISLED) | np.array([not facts[item] for item in targets])
+    meant = np.where(misled, rng.choice(valid.targets[known], len(rows)), targets)
     words = [_some(facts[item], rng) for item in meant]
     with stage(f"weighing words on {len(rows)} validation users"):
         q = ranker.prior.probabilities(valid.histories.select(rows))

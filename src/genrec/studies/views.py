@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 
 from genrec.arrays import Mask
 from genrec.collaborative.words import item_facts
@@ -121,12 +122,23 @@ def _one(words: list[str], rng: np.random.Generator) -> list[str]:
     return [words[rng.integers(len(words))]] if words else []
 
 
+def _metadata(split: Split, share: str, seed: int) -> Split:
+    """Keep the metadata of a share of the items; the others have none."""
+    known = split.train.catalogue
+    kept = np.random.default_rng(seed).random(len(known)) < float(share)
+    table = known.metadata.with_columns(
+        pl.when(pl.Series(kept)).then(pl.col(name)).alias(name) for name in known.metadata.columns
+    )
+    return _over(split, Catalogue(known.item_ids, known.titles, table))
+
+
 View = Callable[[Split, str, int], Split]
 VIEWS: Mapping[str, View] = {
     "titles": _titles,
     "users": _users,
     "synthetic": _synthetic,
     "words": _words,
+    "metadata": _metadata,
     "history": _history,
 }
 """The views by name."""

@@ -8,6 +8,8 @@ from genrec.data.splits import Split
 from genrec.studies.study import Arm, Plot, Study
 
 GROUP = "GenRec's prior with words"
+HALF = "Half of the items without metadata"
+LOST = "metadata=0.5"
 
 
 def _arms(split: Split) -> list[Arm]:
@@ -23,12 +25,22 @@ def _arms(split: Split) -> list[Arm]:
         "all words, as a filter": ("words=all",),
         "one misleading word, as a filter": ("words=misleading",),
     }
+    half = [
+        Arm(f"{name}, half of the metadata missing", HALF, settings, (*views, LOST), effort=0)
+        for name, views in list(asked.items())[:2]
+    ]
+    name, views = next(iter(filters.items()))
+    lost = (*views, LOST)
+    half.append(
+        Arm(f"{name}, half of the metadata missing", HALF, settings, lost, effort=0, filtered=True)
+    )
     return [
         *(Arm(name, GROUP, settings, views, effort=0) for name, views in asked.items()),
         *(
             Arm(name, GROUP, settings, views, effort=0, filtered=True)
             for name, views in filters.items()
         ),
+        *half,
     ]
 
 
