@@ -31,6 +31,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.language_model.devices import choose_device
+from genrec.studies.bounds import machine_rates, quickest
 from genrec.studies.registry import STUDIES
 from genrec.studies.runner import run_study
 from genrec.studies.study import StudyConfig
@@ -174,31 +175,9 @@ def search_speed(options: argparse.Namespace) -> Rows:
 
 
 def ceilings() -> dict[str, float]:
-    """Measure the device's rates of a square matrix product (FLOP/s) and of a copy.
-
-    The rate of the copy counts the bytes read and the bytes written, per second.
-    """
-    device = choose_device()
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    size = 8192 if device.type == "cuda" else 1024
-    matrix = torch.randn(size, size, device=device).to(kind)
-    bytes_copied = 2 * matrix.nbytes
-    return {
-        "flops_per_second": 2 * size**3 / quickest(lambda: matrix @ matrix),
-        "bytes_per_second": bytes_copied / quickest(matrix.clone),
-    }
-
-
-def quickest(function: Callable[[], Any], repeats: int = 20) -> float:
-    """Return the shortest time of several calls, in seconds."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    """Measure the device's rates of a square matrix product and of a copy, per second."""
+    rates = machine_rates(torch.bfloat16 if choose_device().type == "cuda" else torch.float32)
+    return {"flops_per_second": rates.flops, "bytes_per_second": rates.bytes}
 
 
 # -- G5: studies ----------------------------------------------------------------------------------

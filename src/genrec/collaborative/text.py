@@ -72,9 +72,14 @@ class TextVectors:
         """Return the vectors of other texts, shape [texts, words]; unknown words are ignored."""
         if not self.words:
             return sp.csr_array((len(texts), 0))
+        return sp.csr_array(self._fitted.transform(texts))
+
+    @cached_property
+    def _fitted(self) -> Any:
+        """The vectorizer with the known words, made once, because every wish needs it."""
         vectorizer = self._vectorizer(self.words)
         vectorizer.idf_ = self.idf
-        return sp.csr_array(vectorizer.transform(texts))
+        return vectorizer
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
