@@ -30,3 +30,14 @@ def test_prior_benchmark_times_both_forms() -> None:
     result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     ratio = result["dense_milliseconds"] / result["sparse_milliseconds"]
     assert result["dense_to_sparse"] == pytest.approx(ratio)
+
+
+def test_prepare_benchmark_measures_steps_and_projects_them() -> None:
+    command = [sys.executable, str(BENCHMARKS / "prepare.py"), "--json", "--rows"]
+    command += ["3000", "4000", "5000"]
+    *sizes, projected = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[
+        "sizes"
+    ]
+    assert [found["rows"] for found in sizes] == [3000, 4000, 5000]
+    assert all(found["prepare_within_limits"] for found in sizes)
+    assert projected["prepare_csv_seconds_measured"] == sizes[2]["prepare_csv_seconds"]

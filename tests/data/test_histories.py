@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.interactions import Interactions
+from genrec.data.log_rows import coded_ids
 from genrec.data.provenance import Provenance
 from genrec.data.splits import Split, global_time, leave_last_out
 from genrec.errors import ConfigError, DataError
@@ -32,7 +34,10 @@ def interactions(rows: Sequence[Row], ratings: list[float | None] | None = None)
         log = log.with_columns(pl.Series("rating", ratings, dtype=pl.Float64))
     ids = log["item_id"].unique().sort()
     items = pl.DataFrame({"item_id": ids, "title": "Film " + ids})
-    return Interactions(log, items, {"log": "log.csv"})
+    users, user_ids = coded_ids(log["user_id"], Path("log.csv"))
+    items_of_log, item_ids = coded_ids(log["item_id"], Path("log.csv"))
+    table = log.drop("user_id", "item_id").with_columns(user=users, item=items_of_log)
+    return Interactions(table, user_ids, item_ids, items, {"log": "log.csv"})
 
 
 def dataset(rows: Sequence[Row], **options: Any) -> Dataset:
@@ -228,7 +233,7 @@ def test_the_fingerprint_sees_titles_ids_and_order() -> None:
         dataset(log_of(u="ba")),
         dataset(log_of(v="ab")),
         dataset(log_of(u="ac")),
-        Dataset.from_interactions(Interactions(other_title.log, renamed), name="tiny"),
+        Dataset.from_interactions(replace(other_title, items=renamed), name="tiny"),
         Dataset.from_interactions(interactions(log_of(u="ab"), ratings=[1.0, 2.0]), name="tiny"),
     ]
     assert dataset(log_of(u="ab")).fingerprint == base.fingerprint

@@ -69,7 +69,37 @@ def test_quotes_enclose_fields_or_are_characters(
 def test_tab_separated_rows_equal_lines(titles: list[str]) -> None:
     text = "id\ttitle\n" + "".join(f"{row}\t{title}\n" for row, title in enumerate(titles))
     frame, _ = read_delimited(text.encode(), "\t", "log")
-    assert frame["id"].to_list() == [str(row) for row in range(len(titles))]
+    assert frame["id"].to_list() == list(range(len(titles)))
+
+
+VALUES = [
+    "7",
+    "0",
+    "-3",
+    "07",
+    "+7",
+    "7.0",
+    "7.50",
+    "1e3",
+    "12345678901234567",
+    " 7",
+    "x",
+    "",
+    "NaN",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from(["1", "7"])), min_size=1))
+def test_pieces_of_a_file_give_the_text_of_every_value(rows: list[tuple[str, str]]) -> None:
+    text = "a,b\n" + "".join(f"{first},{second}\n" for first, second in rows)
+    with pytest.MonkeyPatch.context() as patch:
+        whole, _ = read_delimited(text.encode(), ",", "log")
+        patch.setattr("genrec.data.delimited.PIECE", 10)
+        frame, _ = read_delimited(text.encode(), ",", "log")
+    assert frame["b"].to_list() == [int(second) for _, second in rows]
+    for table in (whole, frame):
+        texts = table["a"].cast(pl.String).fill_null("").to_list()
+        assert texts == [first for first, _ in rows]
 
 
 def test_read_quotes_are_noted_with_their_line(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import make_dataset, make_titles
 from genrec import GenRec
@@ -27,8 +29,9 @@ from genrec.baselines.p5_settings import P5Settings
 from genrec.collaborative.sasrec import SASRec
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
-from genrec.data.histories import Histories
+from genrec.data.histories import Histories, offsets_of
 from genrec.data.splits import Split, global_time, leave_last_out
+from genrec.evaluation import leakage
 from genrec.evaluation.leakage import (
     LeakageError,
     check_counts,
@@ -211,3 +214,22 @@ def test_what_cannot_be_checked_is_reported(tiny_backbone: str) -> None:
     alone = GenRec(tiny_backbone, prior="none", dtype="float32").build(split.train)
     (finding,) = check_fitted(alone, [split.train])
     assert (finding.check, finding.leak) == ("not checked", False)
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 4), st.integers(0, 3)))
+
+
+@given(EVENTS, EVENTS)
+def test_contained_interactions_are_those_of_a_set(
+    known: list[tuple[str, int, int]], wanted: list[tuple[str, int, int]]
+) -> None:
+    known = sorted(known, key=lambda event: (event[0], event[2]))
+    users = sorted({user for user, _, _ in known})
+    histories = Histories(
+        np.array([item for _, item, _ in known], dtype=np.int32),
+        offsets_of(np.array([sum(u == user for u, _, _ in known) for user in users], dtype=int)),
+        users,
+        np.array([time for _, _, time in known], dtype=np.float64),
+    )
+    asked = {(user, item, float(time)) for user, item, time in wanted}
+    assert leakage._contained(asked, histories) == asked & set(known)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from genrec.arrays import Floats, Ints, Items, Mask
-from genrec.data.histories import Histories, common_clock
+from genrec.data.histories import Histories, common_clock, distinct_pairs
 
 
 def smoothed_popularity(counts: Floats) -> Floats:
@@ -39,9 +39,8 @@ def repeat_rate(histories: Histories) -> float:
 
     One pseudo-count is added to repeats and one to first-time interactions.
     """
-    row = np.repeat(np.arange(len(histories)), np.diff(histories.offsets)).astype(np.int64)
-    distinct = len(np.unique(row << 32 | histories.items))
-    return (len(row) - distinct + 1) / (len(row) + 2)
+    count = len(histories.items)
+    return (count - distinct_pairs(histories) + 1) / (count + 2)
 
 
 def discount_repeats(votes: Floats, seen: Mask, repeat_rate: float) -> Floats:

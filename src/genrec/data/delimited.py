@@ -8,7 +8,7 @@ a quote for the start of a field swallows the rows up to the next quote without 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -17,12 +17,16 @@ from genrec.errors import DataError
 
 MOST_LINES = 1000
 """Maximum number of lines of one quoted field."""
+PIECE = 2**26
+"""Bytes of text that are split into columns at once."""
+_WHOLE = r"^(0|-?[1-9]\d{0,14})$"
+"""A whole number that is written as it would be printed."""
 
 
 def read_delimited(
     data: bytes, separator: str, name: str, columns: Sequence[str] | None = None
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Read delimited text; all columns of the result are text.
+    """Read delimited text; columns of the result are text, or whole numbers as :func:`in_pieces`.
 
     A field is quoted if its first character is a quote and another quote ends it before a separator
     or the end of a line. Any other quote is a character. A quoted field may span several lines,
@@ -53,16 +57,73 @@ def read_delimited(
             return table, []
         except pl.exceptions.PolarsError:  # a line is too long: the reader below names it
             pass
-    return _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
+    frame, notes = _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
+    return _with_whole_numbers(frame), notes
 
 
 def _table(
     data: bytes, separator: str, quote: str | None, columns: Sequence[str] | None
 ) -> pl.DataFrame:
-    if columns is None:
-        return pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False)
-    schema = dict.fromkeys(columns, pl.String)
-    return pl.read_csv(data, separator=separator, quote_char=quote, has_header=False, schema=schema)
+    names = None if columns is None else list(columns)
+
+    def read(piece: bytes) -> pl.DataFrame:
+        nonlocal names
+        if names is None:
+            frame = pl.read_csv(piece, separator=separator, quote_char=quote, infer_schema=False)
+            names = frame.columns
+            return frame
+        schema = dict.fromkeys(names, pl.String)
+        return pl.read_csv(
+            piece, separator=separator, quote_char=quote, has_header=False, schema=schema
+        )
+
+    return in_pieces(data, read)
+
+
+def unquoted(data: bytes, separator: str) -> pl.DataFrame:
+    """Read delimited text with a header in which quotes are characters."""
+    return _table(data, separator, None, None)
+
+
+def in_pieces(data: bytes, read: Callable[[bytes], pl.DataFrame]) -> pl.DataFrame:
+    """Read text whose lines are records, a piece at a time, to save memory.
+
+    A column becomes Int64 if every value in it is a whole number of up to 15 digits that is printed
+    as the file has it. So the text of each value stays known. Other columns stay as they are.
+
+    Args:
+        data: the content of the file.
+        read: reads some lines; the first ones begin with the header, if there is one.
+    """
+    frames = [_with_whole_numbers(read(piece)) for piece in _pieces(data)]
+    columns = []
+    for name in frames[0].columns:
+        parts = [frame[name] for frame in frames]
+        kinds = {part.dtype for part in parts if part.null_count() < len(part)}
+        kind = kinds.pop() if len(kinds) == 1 else pl.String
+        columns.append(pl.concat([part.cast(kind) for part in parts], rechunk=True))
+        frames = [frame.drop(name) for frame in frames]
+    return pl.DataFrame(columns)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(data) or not start:
+        end = data.find(b"\n", start + PIECE) + 1 or len(data)
+        yield data[start:end]
+        start = max(1, end)
+
+
+def _with_whole_numbers(frame: pl.DataFrame) -> pl.DataFrame:
+    texts = (name for name, kind in frame.schema.items() if kind == pl.String)
+    whole = [
+        name
+        for name in texts
+        if frame[name].head(100).str.contains(_WHOLE).all()
+        and frame[name].null_count() < frame.height
+        and frame[name].str.contains(_WHOLE).all()
+    ]
+    return frame.with_columns(pl.col(whole).cast(pl.Int64))
 
 
 def lines_of(data: bytes) -> pl.Series:
@@ -77,7 +138,9 @@ def _standard(data: bytes, separator: str) -> bool:
     bare, quoted = rf'[^"{re.escape(separator)}]*', r'"(?:[^"]|"")*"'
     one = f"(?:{quoted}|{bare})"
     pattern = rf"^{one}(?:{re.escape(separator)}{one})*\r?$"
-    return bool(lines_of(data).str.contains(pattern).fill_null(True).all())
+    return all(
+        lines_of(piece).str.contains(pattern).fill_null(True).all() for piece in _pieces(data)
+    )
 
 
 @dataclass

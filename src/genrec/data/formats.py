@@ -17,7 +17,7 @@ from typing import NamedTuple
 import polars as pl
 
 from genrec.data.columns import shown, usual
-from genrec.data.delimited import lines_of, read_delimited
+from genrec.data.delimited import in_pieces, lines_of, read_delimited, unquoted
 from genrec.data.encodings import open_file, utf8_of
 from genrec.data.json_files import read_json
 from genrec.errors import DataError
@@ -218,7 +218,7 @@ def _read_text(
     path: Path, columns: Sequence[str] | None, encoding: str | None
 ) -> tuple[pl.DataFrame, list[str]]:
     data, notes = utf8_of(path, encoding)
-    if not data.strip():
+    if not data or data.isspace():
         return pl.DataFrame(), notes
     separator = None
     if told := _SEP_LINE.match(data):
@@ -277,12 +277,16 @@ def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFra
 
 def _split(data: bytes, separator: str, columns: list[str]) -> pl.DataFrame:
     """Split each line at a separator; the last column takes the rest of the line."""
-    # Polars does not accept a separator of two characters, so each line is split here.
-    parts = lines_of(data).str.strip_chars_end("\r").str.splitn(separator, len(columns))
-    frame = parts.struct.rename_fields(columns).struct.unnest()
+
+    def read(piece: bytes) -> pl.DataFrame:
+        # Polars does not accept a separator of two characters, so each line is split here.
+        parts = lines_of(piece).str.strip_chars_end("\r").str.splitn(separator, len(columns))
+        return parts.struct.rename_fields(columns).struct.unnest()
+
+    frame = in_pieces(data, read)
     if columns is not _MOVIES:
         return frame
-    flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
+    flags = [pl.when(pl.col(genre).cast(pl.String) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
     return frame.with_columns(genres).drop(_GENRES)
 
@@ -291,10 +295,10 @@ def _from_recbole(data: bytes, path: Path) -> tuple[pl.DataFrame, list[str]]:
     """Read an atomic file; its columns are separated by tabs, or else by commas or blanks."""
     header = data.partition(b"\n")[0]
     if b"\t" in header:
-        return _restored(pl.read_csv(data, separator="\t", quote_char=None, infer_schema=False)), []
+        return _restored(unquoted(data, "\t")), []
     if b"," not in header and b" " in header.strip():
         data = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^ +| +(?=\r?$)", b"", data))
-        return _restored(pl.read_csv(data, separator=" ", quote_char=None, infer_schema=False)), []
+        return _restored(unquoted(data, " ")), []
     frame, notes = read_delimited(data, ",", str(path))
     return _restored(frame), notes
 
@@ -306,9 +310,10 @@ def _restored(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.rename({old: renames[old] for old in frame.columns if old in renames})
     if not {"movie_title", "year"} <= set(frame.columns):
         return frame
-    title, year = pl.col("movie_title"), pl.col("year")
+    title, year = pl.col("movie_title").cast(pl.String), pl.col("year").cast(pl.String)
     bare = year.str.contains(r"^\d{4}$") & ~title.str.contains(r"\(\d{4}\)$")
     titled = pl.when(bare).then(title + " (" + year + ")").otherwise(title)
     # RecBole separates the values of a token_seq by spaces; all other layouts use a bar.
-    genres = [pl.col(name).str.replace_all(" ", "|") for name in frame.columns if name == "genres"]
+    genre = pl.col("genres").cast(pl.String).str.replace_all(" ", "|")
+    genres = [genre] if "genres" in frame.columns else []
     return frame.with_columns(titled.alias("movie_title"), *genres)

@@ -5,14 +5,14 @@ The log may be given as the folder that holds it. An item table beside the log i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 import polars as pl
 
-from genrec.data.column_types import ids_of, is_plain, numbers_of, plain_columns
+from genrec.data.column_types import is_plain, numbers_of, plain_columns
 from genrec.data.columns import (
     ROW,
     ColumnNames,
@@ -28,6 +28,7 @@ from genrec.data.formats import Table, read_table
 from genrec.data.frames import polars_frame
 from genrec.data.item_table import item_notes, items_of_log, read_items
 from genrec.data.locate import locate
+from genrec.data.log_rows import KEY, coded_ids, id_notes, without_repeated, without_unused
 from genrec.data.timestamps import formats_of, seconds_of, unclear_dates
 from genrec.errors import DataError
 
@@ -35,27 +36,39 @@ DISLIKES = ("dislike", "hide")
 """Kinds of events that say that a user does not want an item."""
 
 
-# Ids that may be real or stand for a missing id. The words of NULLS never are an id.
-_NULL_LIKE = ["null", "none", "nil", "na", "n/a", "nat", "undefined", "missing"]
-
-
 @dataclass(frozen=True)
 class Interactions:
     """A validated log and its item table.
 
+    A log repeats each id many times, so the rows hold the places of the ids in two lists.
+
     Attributes:
-        log: one row per interaction with the columns user_id (str), item_id (str), timestamp
-            (f64: seconds since 1970, or any number that orders the rows) and row (u32: position in
-            the file from 0, which breaks ties), all without nulls. If the log has them, also
-            rating (f64) and review (str).
+        rows: one row per interaction with the columns user (u32: place in ``user_ids``), item (u32:
+            place in ``item_ids``), timestamp (f64: seconds since 1970, or any number that orders
+            the rows) and row (u32: position in the file from 0, which breaks ties), all without
+            nulls. If the log has them, also rating (f64) and review (str).
+        user_ids: the users of the log (str), sorted by (length, id).
+        item_ids: the items of the log (str), likewise.
         items: one row per item with the columns item_id (str, unique), title (str or null) and the
             other columns of the item table unchanged; ``None`` if there are no titles at all.
         source: names of the files, the chosen columns, and the dropped rows by reason.
     """
 
-    log: pl.DataFrame
-    items: pl.DataFrame | None
+    rows: pl.DataFrame
+    user_ids: pl.Series
+    item_ids: pl.Series
+    items: pl.DataFrame | None = None
     source: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def log(self) -> pl.DataFrame:
+        """The rows with the columns user_id and item_id (str) instead of user and item."""
+        rows = self.rows
+        ids = [
+            self.user_ids.gather(rows["user"]).alias("user_id"),
+            self.item_ids.gather(rows["item"]).alias("item_id"),
+        ]
+        return rows.select(*ids, pl.exclude("user", "item"))
 
 
 def read_interactions(
@@ -88,12 +101,12 @@ def read_interactions(
             and the column and suggests a remedy.
     """
     path, items_path = locate(Path(log), None if items is None else Path(items))
-    table = read_table(path, columns, encoding)
+    tables = [read_table(path, columns, encoding)]
     there = None if items_path is None else read_table(items_path, item_columns, encoding)
     pair = None if there is None or items_path is None else (there.rows, items_path)
-    notes = table.notes + ([] if there is None else there.notes)
+    notes = tables[0].notes + ([] if there is None else there.notes)
     reader = _Reader(path, names, positive, timestamp_format, notes)
-    return reader.interactions(table, pair, path.name)
+    return reader.interactions(tables.pop(), pair, path.name)
 
 
 def interactions_from_frames(
@@ -136,7 +149,8 @@ class _Reader:
         self, table: Table, items: tuple[pl.DataFrame, Path] | None, name: str
     ) -> Interactions:
         """Find the columns and validate the log and the item table."""
-        frame = table.rows
+        frame, layout, _ = table
+        del table  # a large log is not kept twice
         item, item_of_items = self._item_columns(frame.columns, items)
         timestamp = self.names.get("timestamp")
         if timestamp == ROW and ROW not in frame.columns:
@@ -153,18 +167,22 @@ class _Reader:
         }
         columns |= self._optional_columns(frame)
         if items is None:
-            found, facts = self._items_of_log(frame, columns, table.layout)
+            found, facts = self._items_of_log(frame, columns, layout)
         else:
             found, facts = read_items(*items, item_of_items, self.names.get("title"))
         types = {role: str(frame.schema[column]) for role, column in columns.items()}
         types.pop("kind", None)
         frame = plain_columns(frame, columns, self.path)
         frame = self._wanted(frame, columns.pop("kind", None))
-        rows, counts = self._validated(frame, columns)
+        others, by_role = frame.columns, {role: frame[each] for role, each in columns.items()}
+        del frame
+        read, counts = self._validated(by_role, columns, order_column(others))
         if found is not None and facts is not None:
-            self.notes.extend(item_notes(rows["item_id"], found["item_id"], facts))
-        source = {"log": name, "layout": table.layout, "columns": columns, "types": types, **counts}
-        return Interactions(rows, found, {**source, "item_table": facts, "notes": self.notes})
+            self.notes.extend(item_notes(read.item_ids, found["item_id"], facts))
+        source = {"log": name, "layout": layout, "columns": columns, "types": types, **counts}
+        return replace(
+            read, items=found, source={**source, "item_table": facts, "notes": self.notes}
+        )
 
     def _item_columns(
         self, columns: Sequence[str], items: tuple[pl.DataFrame, Path] | None
@@ -255,39 +273,49 @@ class _Reader:
         return kept
 
     def _validated(
-        self, frame: pl.DataFrame, columns: dict[str, str]
-    ) -> tuple[pl.DataFrame, dict[str, object]]:
+        self, columns: dict[str, pl.Series], names: dict[str, str], order: str | None
+    ) -> tuple[Interactions, dict[str, object]]:
         """Convert the columns to their types and drop rows without ids and repeated rows.
 
+        Args:
+            columns: the columns by role; the dictionary is emptied.
+            names: their names.
+            order: a column that may replace the times.
+
         Returns:
-            The log, and facts about what was read.
+            The log without an item table, and facts about what was read.
         """
-        table = pl.DataFrame([frame[column].alias(role) for role, column in columns.items()])
-        ids = [ids_of(table[role], self.path) for role in ("user_id", "item_id")]
-        table = table.with_columns(ids).with_row_index("row")
-        with_user = table.drop_nulls("user_id")
-        known = with_user.drop_nulls("item_id")
-        if known.height == 0:
+        users, user_ids = coded_ids(columns.pop("user_id"), self.path)
+        items, item_ids = coded_ids(columns.pop("item_id"), self.path)
+        table = pl.DataFrame({"user": users, "item": items, **columns}).with_row_index("row")
+        columns.clear()
+        read = table.height
+        table = table.drop_nulls("user")
+        with_user = table.height
+        table = table.drop_nulls("item")
+        with_both = table.height
+        if with_both == 0:
             raise DataError(
                 f"{self.path}: no row has both a user and an item; check --user and --item"
             )
-        for role in ("user_id", "item_id"):
-            self.notes.extend(_null_like(known, role, self.path))
-            self.notes.extend(_rounded(known, role, self.path))
-        known, unit = self._converted(known, columns, order_column(frame.columns))
-        key = ["user_id", "item_id", "timestamp"]
-        once = known.unique(key, keep="first", maintain_order=True)
+        table, user_ids = without_unused(table, "user", user_ids)
+        table, item_ids = without_unused(table, "item", item_ids)
+        for role, ids in (("user", user_ids), ("item", item_ids)):
+            self.notes.extend(id_notes(ids, table[role], self.path))
+        table, unit = self._converted(table, names, order)
+        table = without_repeated(table)
         dropped = {
-            "null_user": frame.height - with_user.height,
-            "null_item": with_user.height - known.height,
-            "duplicate": known.height - once.height,
+            "null_user": read - with_user,
+            "null_item": with_user - with_both,
+            "duplicate": with_both - table.height,
         }
         reasons = ("without a user id", "without an item id", "repeated")
-        counts = zip(reasons, dropped.values(), strict=True)
-        if told := [f"{count} {reason}" for reason, count in counts if count]:
+        pairs = zip(reasons, dropped.values(), strict=True)
+        if told := [f"{count} {reason}" for reason, count in pairs if count]:
             self.notes.append(f"{self.path}: dropped rows: {', '.join(told)}")
-        log = once.select(*key, "row", pl.exclude(*key, "row"))
-        return log, {"rows_read": frame.height, "timestamp_unit": unit, "dropped": dropped}
+        rows = table.select("user", "item", "timestamp", "row", pl.exclude(*KEY, "row"))
+        facts = {"rows_read": read, "timestamp_unit": unit, "dropped": dropped}
+        return Interactions(rows, user_ids, item_ids), facts
 
     def _converted(
         self, known: pl.DataFrame, columns: dict[str, str], order: str | None
@@ -322,7 +350,7 @@ class _Reader:
         if not bad.any():
             return
         row, value = frame.filter(bad).select("row", role).row(0)
-        first = f"{'empty' if value is None else repr(value)} in data row {row + 1}"
+        first = f"{'empty' if value is None else repr(str(value))} in data row {row + 1}"
         kind, remedy = "numbers", "correct them"
         if role == "timestamp" and self.timestamp_format:
             kind = f"times of the format {self.timestamp_format!r}"
@@ -347,26 +375,3 @@ def _unfit(column: pl.Series, role: str) -> str:
         if len(bad):
             return f"{len(bad)} values are no numbers, the first {bad[0]!r}"
     return ""
-
-
-def _rounded(log: pl.DataFrame, role: str, path: Path) -> Iterator[str]:
-    """Yield a note if a spreadsheet has rounded long ids."""
-    ids = log[role].filter(log[role].str.contains(r"^\d\.\d+E\+\d+$"))
-    if len(ids):
-        name = role.removesuffix("_id")
-        yield (
-            f"{path}: {name} ids such as {ids[0]!r} (rows: {len(ids)}) were rounded by a "
-            "spreadsheet, so different ids may look the same; export them as text"
-        )
-
-
-def _null_like(log: pl.DataFrame, role: str, path: Path) -> Iterator[str]:
-    """Yield a note for each word among the ids that often means a missing value."""
-    ids = log[role]
-    words = ids.filter(ids.str.to_lowercase().is_in(_NULL_LIKE)).value_counts(sort=True)
-    for word, count in words.iter_rows():
-        name = role.removesuffix("_id")
-        yield (
-            f"{path}: the {name} id {word!r} was kept (rows: {count}); if it means a missing id, "
-            "leave it empty in the file"
-        )

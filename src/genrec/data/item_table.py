@@ -96,16 +96,15 @@ def item_notes(log: pl.Series, items: pl.Series, facts: Mapping[str, object]) ->
     """Yield what a user should know of an item table.
 
     Args:
-        log: the item ids of the log.
+        log: the distinct item ids of the log.
         items: the item ids of the table.
         facts: the facts on what was read.
     """
     path = facts["file"]
     if several := facts["conflicting_titles"]:
         yield f"{path}: items with several titles, of which the first was kept: {several}"
-    distinct = log.unique()
-    missing = distinct.to_frame().join(items.to_frame(), on="item_id", how="anti")["item_id"]
-    if 0 < len(missing) < len(distinct):  # no match at all is an error later
+    missing = log.to_frame("id").join(items.to_frame("id"), on="id", how="anti")["id"]
+    if 0 < len(missing) < len(log):  # no match at all is an error later
         examples = ", ".join(map(repr, missing.sort().head(3)))
         bare = set(items.str.strip_chars_start("0")) & set(missing.str.strip_chars_start("0"))
         zeros = "; they would be without leading zeros, so compare the ids" if bare else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -20,13 +21,14 @@ def overview(read: Interactions) -> dict[str, Any]:
         Numbers of rows, users and items; for each role the column, its type in the file and its
         first value as read; unit, first and last time; dropped rows; the item table; notes.
     """
-    source, log = cast(dict[str, Any], read.source), read.log
+    source, rows = cast(dict[str, Any], read.source), read.rows
+    log = replace(read, rows=rows.head(1)).log
     columns = {
         role: {"column": name, "type": source["types"][role], "first": log[role][0]}
         for role, name in source["columns"].items()
     }
-    times = {"unit": source["timestamp_unit"], "first": log["timestamp"].min()}
-    times["last"] = log["timestamp"].max()
+    times = {"unit": source["timestamp_unit"], "first": rows["timestamp"].min()}
+    times["last"] = rows["timestamp"].max()
     if times["first"] > _A_DATE:
         for end in ("first", "last"):
             times[end] = datetime.fromtimestamp(times[end], UTC).isoformat(" ", "seconds")
@@ -34,9 +36,9 @@ def overview(read: Interactions) -> dict[str, Any]:
         "log": source["log"],
         "layout": source["layout"],
         "rows": source["rows_read"],
-        "interactions": log.height,
-        "users": log["user_id"].n_unique(),
-        "items": log["item_id"].n_unique(),
+        "interactions": rows.height,
+        "users": len(read.user_ids),
+        "items": len(read.item_ids),
         "columns": columns,
         "times": times,
         "dropped": source["dropped"],
@@ -44,7 +46,7 @@ def overview(read: Interactions) -> dict[str, Any]:
     }
     if read.items is not None:
         titled = read.items.drop_nulls("title")
-        known = log.select("item_id").unique()
+        known = read.item_ids.to_frame("item_id")
         facts["items_without_title"] = known.join(titled, on="item_id", how="anti").height
         facts["items_without_interactions"] = read.items.join(
             known, on="item_id", how="anti"

@@ -7,16 +7,18 @@ rows with equal timestamps are permuted at random instead, to measure how much t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 import polars as pl
 
-from genrec.arrays import Integers, Ints, Mask
+from genrec.arrays import Integers, Mask
 from genrec.data.catalogue import Catalogue
 from genrec.data.display_titles import clean_title, disambiguate, title_part
 from genrec.data.histories import Histories, histories_of
 from genrec.data.interactions import Interactions
+from genrec.data.log_rows import sorted_ids, used_ids
 from genrec.data.statistics import dataset_statistics
 from genrec.errors import ConfigError, DataError
 
@@ -114,14 +116,15 @@ def prepared(
         )
     if seed < 0:
         raise ConfigError(f"seed is {seed}; give 0 or more")
-    log, rated = _rated_at_least(interactions.log, min_rating)
+    log, rated = _rated_at_least(interactions.rows, min_rating)
     random = np.random.default_rng(seed)
-    (users, user_ids), (items, _) = _coded(log["user_id"]), _coded(log["item_id"])
+    users, user_ids = used_ids(log["user"].to_numpy(), interactions.user_ids)
     drawn = (random.permutation(len(user_ids)) < (max_users or len(user_ids)))[users]
-    core, rounds = _core(users, items, drawn, min_user, min_item)
-    table = interactions.items
-    more = table["item_id"] if all_items and table is not None else log["item_id"].clear()
-    histories, item_ids = _chronological(log.filter(core), more, ties, renumber, random)
+    core, rounds = _core(users, log["item"].to_numpy(), drawn, min_user, min_item)
+    del users
+    kept = replace(interactions, rows=log if core.all() else log.filter(pl.Series(core)))
+    del log
+    histories, item_ids = _chronological(kept, all_items, ties, renumber, random)
     catalogue, report = build_catalogue(interactions.items, item_ids)
     dropped = {"not_drawn": int((~drawn).sum()), "not_in_core": int((drawn & ~core).sum())}
     facts = dataset_statistics(histories, len(item_ids)) | {
@@ -146,17 +149,19 @@ def known_histories(interactions: Interactions, catalogue: Catalogue) -> tuple[H
     Returns:
         The histories, users sorted by (length of id, id), and the number of events left out.
     """
-    known = pl.DataFrame(
-        {"item_id": catalogue.item_ids, "item": np.arange(len(catalogue), dtype=np.int32)},
-        schema_overrides={"item_id": pl.String},
-    )
-    log = interactions.log.join(known, on="item_id", how="inner", maintain_order="left")
-    users, user_ids = _coded(log["user_id"])
-    keys = pl.DataFrame({"user": users, "order": np.arange(log.height)})
-    table = keys.hstack(log.select("item", "timestamp", pl.col("^(rating|review)$")))
-    table = table.sort("user", "timestamp", "order")
+    index = _places(interactions.item_ids, pl.Series(catalogue.item_ids, dtype=pl.String))
+    items = index.gather(interactions.rows["item"]).alias("item")
+    log = interactions.rows.with_columns(items).drop_nulls("item")
+    users, user_ids = used_ids(log["user"].to_numpy(), interactions.user_ids)
+    table = log.with_columns(pl.Series("user", users)).sort("user", "timestamp", "row")
     lengths = np.bincount(users, minlength=len(user_ids))
-    return histories_of(table, lengths, user_ids), interactions.log.height - log.height
+    return histories_of(table, lengths, user_ids.to_list()), interactions.rows.height - log.height
+
+
+def _places(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """Return the place of each id among known ones (i32), null if it is not among them."""
+    places = pl.DataFrame({"id": known, "place": np.arange(len(known), dtype=np.int32)})
+    return ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["place"]
 
 
 def _rated_at_least(
@@ -177,19 +182,6 @@ def _rated_at_least(
         )
     below = log.height - kept.height - unrated
     return kept, {"min_rating": least, "below_min_rating": below, "without_rating": unrated}
-
-
-def _coded(ids: pl.Series, more: pl.Series | None = None) -> tuple[Ints, list[str]]:
-    """Return the index of each id in the distinct ids, and these sorted by (length, id).
-
-    The distinct ids include those of ``more``.
-    """
-    every = ids if more is None else pl.concat([ids, more])
-    known = every.unique().to_frame("id").sort(pl.col("id").str.len_bytes(), "id")
-    joined = ids.to_frame("id").join(
-        known.with_row_index("code"), on="id", how="left", maintain_order="left"
-    )
-    return joined["code"].cast(pl.Int64).to_numpy(), known["id"].to_list()
 
 
 def _core(
@@ -216,14 +208,21 @@ def _core(
 
 
 def _chronological(
-    log: pl.DataFrame, more: pl.Series, ties: str, renumber: bool, random: np.random.Generator
+    log: Interactions, all_items: bool, ties: str, renumber: bool, random: np.random.Generator
 ) -> tuple[Histories, list[str]]:
-    (users, user_ids), (items, item_ids) = _coded(log["user_id"]), _coded(log["item_id"], more)
+    """Return the histories of a log and the ids of their items, or of all items of its table."""
+    users, user_ids = used_ids(log.rows["user"].to_numpy(), log.user_ids)
+    items, items_of_log = used_ids(log.rows["item"].to_numpy(), log.item_ids)
+    item_ids = items_of_log
+    if all_items and log.items is not None:
+        item_ids = sorted_ids(pl.concat([items_of_log, log.items["item_id"]]))
+    index = _places(items_of_log, item_ids).to_numpy()
     if renumber:
         drawn = random.permutation(len(item_ids))
-        items, item_ids = np.argsort(drawn)[items], [item_ids[index] for index in drawn]
-    order = random.permutation(len(log)) if ties == "shuffled" else np.arange(len(log))
-    keys = pl.DataFrame({"user": users, "order": order, "item": items.astype(np.int32)})
-    table = keys.hstack(log.select("timestamp", pl.col("^(rating|review)$")))
-    table = table.sort("user", "timestamp", "order")
-    return histories_of(table, np.bincount(users), user_ids), item_ids
+        index, item_ids = np.argsort(drawn).astype(np.int32)[index], item_ids.gather(drawn)
+    table = log.rows.with_columns(pl.Series("user", users), pl.Series("item", index[items]))
+    if ties == "shuffled":
+        table = table.with_columns(pl.Series("row", random.permutation(table.height)))
+    lengths = np.bincount(users)
+    table = table.sort("user", "timestamp", "row").drop("user", "row")
+    return histories_of(table, lengths, user_ids.to_list()), item_ids.to_list()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genrec.data.histories import Histories
+from genrec.data.histories import Histories, distinct_pairs
 
 REPEATS = 0.1
 """Share of repeated training interactions from which on lists include the history by default.
@@ -37,17 +37,10 @@ def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
         "counts": {"users": users, "items": items, "interactions": interactions}
         | {"density": density},
         "tie_share": {what: float(tied.mean()) for what, tied in shares.items()},
-        "repeat_share": repeat_share(histories, items),
+        "repeat_share": repeat_share(histories),
     }
 
 
-def repeat_share(histories: Histories, items: int) -> float:
-    """Return the share of interactions with an item that the user had before.
-
-    Args:
-        histories: one row per user.
-        items: number of items in the catalogue.
-    """
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    distinct = np.unique(rows * items + histories.items).size
-    return 1 - distinct / len(histories.items)
+def repeat_share(histories: Histories) -> float:
+    """Return the share of interactions with an item that the user had before."""
+    return 1 - distinct_pairs(histories) / len(histories.items)

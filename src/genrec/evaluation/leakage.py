@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from genrec.arrays import Floats, Integers, Items
+from genrec.arrays import Integers
 from genrec.data.dataset import Dataset
+from genrec.data.display_titles import places_of
 from genrec.data.histories import Histories
 from genrec.data.splits import Split
 from genrec.errors import DataError
@@ -130,9 +132,11 @@ def _share_in_log_order(numbers: Integers, split: Split) -> float:
     walks = (np.arange(len(whole.items)), np.argsort(whole.timestamps, kind="stable"))
     shares = []
     for walk in walks:
-        items, first = np.unique(whole.items[walk], return_index=True)
-        in_order = numbers[items[np.argsort(first)]]
-        shares.append(float((np.diff(in_order) == 1).mean()) if len(items) > 1 else 0.0)
+        first = np.full(len(numbers), -1)
+        first[whole.items[walk[::-1]]] = np.arange(len(walk))[::-1]  # the last write counts
+        seen = np.flatnonzero(first >= 0)
+        in_order = numbers[seen[np.argsort(first[seen])]]
+        shares.append(float((np.diff(in_order) == 1).mean()) if len(seen) > 1 else 0.0)
     return max(shares)
 
 
@@ -154,24 +158,21 @@ def _with_targets(split: Split) -> Histories:
 
 def _held_out_in_training(split: Split) -> Iterator[Finding]:
     """Find interactions (user, item, time) that are both held out and known."""
-    histories = split.train.histories
-    trained = _keys(_owners(histories), histories.items, histories.timestamps)
     for holdout in (split.valid, split.test):
         if holdout.times is None:
             continue
         users = holdout.histories.user_ids
-        held_out = _keys(users, holdout.targets, holdout.times)
-        if count := len(held_out & trained):
+        pairs = zip(users, holdout.targets.tolist(), holdout.times.tolist(), strict=True)
+        held_out = set(pairs)
+        trained = _contained(held_out, split.train.histories)
+        if count := len(trained):
             yield Finding(
                 "held-out items in training",
                 True,
                 f"{count} of {len(holdout)} {holdout.name} targets are training interactions, too "
                 "(same user, item and time): remove duplicate rows and split again",
             )
-        known = _keys(
-            _owners(holdout.histories), holdout.histories.items, holdout.histories.timestamps
-        )
-        if count := len(held_out & (known - trained)):
+        if count := len(_contained(held_out - trained, holdout.histories)):
             yield Finding(
                 "duplicates",
                 True,
@@ -180,25 +181,29 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
             )
 
 
-def _owners(histories: Histories) -> list[str]:
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    return [histories.user_ids[row] for row in rows.tolist()]
+def _contained(wanted: set[tuple[str, int, float]], histories: Histories) -> set[Any]:
+    """Return the interactions (user, item, time) that histories contain.
 
-
-def _keys(users: Sequence[str], items: Items, times: Floats) -> set[tuple[str, int, float]]:
-    return set(zip(users, items.tolist(), times.tolist(), strict=True))
+    A large log would not fit in memory as a set, so the pairs of users and items are compared
+    first.
+    """
+    rows: dict[str, list[int]] = places_of(histories.user_ids)
+    items = int(histories.items.max(initial=0)) + 1
+    pairs = [row * items + i for user, i, _ in wanted if i < items for row in rows.get(user, ())]
+    owners = np.repeat(np.arange(len(histories)), histories.lengths)
+    hits = np.flatnonzero(np.isin(owners * items + histories.items, np.unique(pairs)))
+    return wanted & {
+        (histories.user_ids[owners[hit]], int(histories.items[hit]), histories.timestamps[hit])
+        for hit in hits.tolist()
+    }
 
 
 def _training_after_target(split: Split) -> Iterator[Finding]:
     """Find training later than a target: of the same user, or of anyone in a time split."""
     train = split.train.histories
-    latest = {
-        user: times.max()
-        for user, times in zip(
-            train.user_ids, np.split(train.timestamps, train.offsets[1:-1]), strict=True
-        )
-        if len(times)
-    }
+    filled = np.flatnonzero(train.lengths)
+    last = np.maximum.reduceat(train.timestamps, train.offsets[filled]) if len(filled) else ()
+    latest = dict(zip((train.user_ids[row] for row in filled), last, strict=True))
     for holdout in (split.valid, split.test):
         if holdout.times is None:
             continue
@@ -227,8 +232,12 @@ def _name(split: Split) -> str:
 def _twins(split: Split) -> Iterator[Finding]:
     """Find users with the same history and target as another user, who may be in training."""
     test = split.test
-    rows = zip(test.histories, test.targets.tolist(), strict=True)
-    whole = [(*row.tolist(), target) for row, target in rows if len(row) + 1 >= TWIN_LENGTH]
+    rows = zip(test.histories, test.targets, strict=True)
+    whole = [
+        hashlib.sha256(np.append(row, target).tobytes()).digest()
+        for row, target in rows
+        if len(row) + 1 >= TWIN_LENGTH
+    ]
     share = 1 - len(set(whole)) / len(whole) if whole else 0.0
     if share >= FEW_TWINS:
         yield Finding(

@@ -23,7 +23,7 @@ def choose_seen(
         Whether to leave out items of the history, and a finding if training interactions or targets
         are repeats.
     """
-    share = repeat_share(split.train.histories, len(test.catalogue))
+    share = repeat_share(split.train.histories)
     chosen = share < REPEATS if exclude_seen is None else exclude_seen
     repeated = _repeated(test)
     if chosen and not repeated:

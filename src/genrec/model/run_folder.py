@@ -245,7 +245,7 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "fingerprint": origin.whole or train.fingerprint,
         "split": None if origin.split is None else origin.split.name,
         "fitted": origin.train_on,
-        "repeat_share": repeat_share(train.histories, len(train.catalogue)),
+        "repeat_share": repeat_share(train.histories),
         **origin.summary("tie_rule", "tie_share", "counts"),
     }
 

@@ -183,7 +183,7 @@ def _histories(
     histories, unknown = known_histories(read, model.catalogue)
     if unknown:
         say(
-            f"note: {unknown:,} of {read.log.height:,} events are on items that are not in the "
+            f"note: {unknown:,} of {read.rows.height:,} events are on items that are not in the "
             "catalogue; they were left out"
         )
     if not len(histories):
