@@ -41,3 +41,22 @@ def test_prepare_benchmark_measures_steps_and_projects_them() -> None:
     assert [found["rows"] for found in sizes] == [3000, 4000, 5000]
     assert all(found["prepare_within_limits"] for found in sizes)
     assert projected["prepare_csv_seconds_measured"] == sizes[2]["prepare_csv_seconds"]
+
+
+def test_cost_benchmark_projects_sizes_it_did_not_measure() -> None:
+    command = [sys.executable, str(BENCHMARKS / "cost.py"), "--json", "--users", "4"]
+    command += ["--prior", "popularity", "--sizes", "SmolLM2-135M", "SmolLM2-360M"]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    for name in ("SmolLM2-135M", "SmolLM2-360M"):  # two points lie on their line
+        measured = 1000 * result[f"{name}: seconds_per_list"]
+        assert result[f"{name}: ms per list, predicted"] == pytest.approx(measured, rel=0.1)
+    hours = result["Llama-3.1-8B: ms per list, predicted"] / 1000 * 1e6 / 3600
+    expected = hours * result["threads"]
+    assert result["Llama-3.1-8B: core-hours, 1 M users"] == pytest.approx(expected)
+
+
+def test_catalogue_benchmark_compares_beams_with_the_exact_search() -> None:
+    command = [sys.executable, str(BENCHMARKS / "catalogue.py"), "--json"]
+    command += ["--items", "40", "--users", "2", "--prior", "popularity"]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert result["beam_50_recall"] == 1  # more beams than titles

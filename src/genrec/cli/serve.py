@@ -30,6 +30,13 @@ ApiKeys = Annotated[
 Workers = Annotated[
     int, typer.Option(help="Number of worker processes; each one loads its own model.")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="local, or ray for Ray Serve, where the workers are replicas (the cluster that "
+        "RAY_ADDRESS names, or a local one)."
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any limit of the service as key=value, e.g. max_k=50; repeatable."),
@@ -43,6 +50,7 @@ def serve(
     store: ServedStore = None,
     api_keys: ApiKeys = None,
     workers: Workers = 1,
+    engine: Engine = "local",
     assignments: Assignments = None,
 ) -> None:
     """Serve a run over HTTP: a page at /, the API under /v1 and its documentation at /docs."""
@@ -58,6 +66,7 @@ def serve(
         store=store,
         api_keys=api_keys,
         workers=workers,
+        engine=engine,
         limits=parse_assignments(assignments or []),
     )
 

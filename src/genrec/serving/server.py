@@ -16,8 +16,11 @@ from genrec.serving.app import ENVIRONMENT, create_app
 from genrec.serving.config import ServeConfig, is_loopback
 from genrec.serving.engine import load_model
 from genrec.serving.events import EventStore
+from genrec.serving.on_ray import serve_on_ray
 from genrec.serving.security import read_hashes
 from genrec.serving.telemetry import log_to_stderr
+
+ENGINES = ("local", "ray")
 
 
 def serve(
@@ -28,6 +31,7 @@ def serve(
     store: str | None = None,
     api_keys: Path | None = None,
     workers: int = 1,
+    engine: str = "local",
     limits: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve a run until SIGTERM or SIGINT; open requests are answered before the server stops.
@@ -38,7 +42,8 @@ def serve(
         port: port to listen on.
         store: SQLAlchemy URL of the event store; a SQLite file beside the run if ``None``.
         api_keys: file with the hashes of the allowed API keys; no keys if ``None``.
-        workers: number of worker processes, each with its own model.
+        workers: number of worker processes, or of replicas on Ray, each with its own model.
+        engine: ``"local"``, or ``"ray"`` for Ray Serve.
         limits: further fields of :class:`~genrec.serving.config.ServeConfig`.
 
     Raises:
@@ -47,12 +52,17 @@ def serve(
         RunError: The folder holds no complete run.
         StoreError: The event store cannot be used.
     """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine is {engine!r}; give one of {', '.join(ENGINES)}")
     config = _config(run, host, store, api_keys, limits or {})
     _check_address(host, port)
     # Load the run and open the store first, so that errors are reported once, before any worker
     # process starts.
     model = load_model(config.run)
     EventStore(config.store).close()
+    if engine == "ray":
+        del model  # the replicas load their own
+        return serve_on_ray(config, host=host, port=port, replicas=workers)
     os.environ[ENVIRONMENT] = config.model_dump_json()  # worker processes read it
     log_to_stderr()
     print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
@@ -69,6 +79,7 @@ def serve(
         log_level="warning",
         timeout_graceful_shutdown=config.drain,
     )
+    return None
 
 
 def _check_address(host: str, port: int) -> None:

@@ -6,13 +6,16 @@ need them, and the output folder, at the same paths.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from genrec.errors import ConfigError
 from genrec.workflows.batch_job import BatchConfig, Job, JobPaths
+from genrec.workflows.ray_cluster import (
+    limit_threads,
+    needs_of_worker,
+    ray_cluster,
+    threads_per_worker,
+)
 
 
 def written_with_ray(
@@ -20,9 +23,8 @@ def written_with_ray(
 ) -> Iterator[int]:
     """Write shards on a Ray cluster and yield the number of each as it is done.
 
-    A cluster is used if ``RAY_ADDRESS`` names one; otherwise a local one is started. A worker takes
-    one GPU, or its share of this machine's cores. If a worker dies, it is started again and its
-    shard is computed again.
+    See :func:`~genrec.workflows.ray_cluster.ray_cluster` for which one. If a worker dies, it is
+    started again and its shard is computed again.
 
     Args:
         paths: run and output folder.
@@ -35,49 +37,20 @@ def written_with_ray(
     """
     if not shards:
         return
-    try:
-        import ray
+    with ray_cluster() as ray:
         from ray.util import ActorPool
-    except ImportError:
-        raise ConfigError(
-            'engine=ray needs Ray; install it with pip install "genrec[ray]".'
-        ) from None
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # the job is what the machine is for
-        address = os.environ.get("RAY_ADDRESS")
-        local: dict[str, Any] = (
-            {} if address else {"num_cpus": _cores(), "include_dashboard": False}
-        )
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    try:
-        resources: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = resources.get("GPU", 0)
-        cores = max(1, _cores() // workers)
-        needs = {"num_gpus": 1} if gpus else {"num_cpus": cores}
-        remote: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)  # type: ignore[call-overload]
-        actor = remote(_Worker)
-        pool: Any = ActorPool([actor.remote(paths, config, cores) for _ in range(workers)])
+
+        needs, threads = needs_of_worker(ray, workers), threads_per_worker(workers)
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(_Worker)
+        pool: Any = ActorPool([actor.remote(paths, config, threads) for _ in range(workers)])
         yield from pool.map_unordered(lambda worker, shard: worker.write.remote(shard), shards)
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _cores() -> int:
-    from genrec.doctor import usable_cores
-
-    return usable_cores()
 
 
 class _Worker:
     """Writes shards in a process of its own."""
 
     def __init__(self, paths: JobPaths, config: BatchConfig, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
+        limit_threads(threads)
         self._job = Job.prepare(paths, config)
 
     def write(self, shard: int) -> int:
