@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from genrec.errors import ConfigError
 from genrec.serving.app import ENVIRONMENT, create_app
@@ -66,12 +67,15 @@ def serve(
     os.environ[ENVIRONMENT] = config.model_dump_json()  # worker processes read it
     log_to_stderr()
     print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
-    alone = workers == 1
-    app = create_app(config, model) if alone else "genrec.serving.app:from_environment"
+    app = create_app(config, model) if workers == 1 else "genrec.serving.app:from_environment"
     del model  # no reference may remain here, so that a reload can free the old model
+    return _run(app, config, host, port, workers)
+
+
+def _run(app: FastAPI | str, config: ServeConfig, host: str, port: int, workers: int) -> None:
     uvicorn.run(
         app,
-        factory=not alone,
+        factory=isinstance(app, str),
         host=host,
         port=port,
         workers=workers,
@@ -79,7 +83,6 @@ def serve(
         log_level="warning",
         timeout_graceful_shutdown=config.drain,
     )
-    return None
 
 
 def _check_address(host: str, port: int) -> None:
