@@ -162,7 +162,8 @@ class CooccurrencePrior:
         """Return the votes of each history's last items, sparse, shape [rows, items]."""
         recent = histories.tail(MAX_AGE)
         lengths = np.diff(recent.offsets)
-        rows = np.repeat(np.arange(len(recent)), lengths)
+        # A product casts the indices of the transitions, too, unless both have the same width.
+        rows = np.repeat(np.arange(len(recent), dtype=np.int32), lengths)
         age = np.repeat(recent.offsets[1:], lengths) - 1 - np.arange(len(recent.items))
         shape = (len(recent), len(self.counts))
         total = sp.csr_array(shape, dtype=np.float64)

@@ -25,6 +25,7 @@ from genrec.collaborative.matrix import (
     MAX_DENSE_ITEMS,
     check_size,
     decayed_matrix,
+    dense_product,
     interaction_matrix,
     matrix_arrays,
     restored_matrix,
@@ -152,7 +153,8 @@ class EASEExpert(Expert):
 
     def scores(self, histories: Histories) -> list[Floats]:
         size = self.weights.shape[0]
-        found = [(decayed_matrix(histories, size, d) @ self.weights).toarray() for d in DECAYS]
+        given = (decayed_matrix(histories, size, decay) for decay in DECAYS)
+        found = [dense_product(each, self.weights) for each in given]
         return [log_votes(each, FLOOR) for each in found]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:

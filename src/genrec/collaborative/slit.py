@@ -27,6 +27,7 @@ from genrec.collaborative.expert import Expert, decayed_weights, log_votes
 from genrec.collaborative.matrix import (
     MAX_DENSE_ITEMS,
     decayed_matrix,
+    dense_product,
     matrix_arrays,
     restored_matrix,
     strongest_in_columns,
@@ -84,7 +85,7 @@ class SLITExpert(Expert):
 
     def scores(self, histories: Histories) -> list[Floats]:
         given = decayed_matrix(histories.tail(MAX_AGE), self.weights.shape[0], DECAY)
-        return [log_votes((given @ self.weights).toarray(), FLOOR)]
+        return [log_votes(dense_product(given, self.weights), FLOOR)]
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
         assert self.inverse is not None, "a loaded or extended expert has no training scores"

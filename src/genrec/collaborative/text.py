@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,13 @@ import scipy.sparse as sp
 
 from genrec.arrays import Arrays, Floats
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
-from genrec.collaborative.matrix import CSR_PARTS, decayed_matrix, matrix_arrays, training_ages
+from genrec.collaborative.matrix import (
+    CSR_PARTS,
+    decayed_matrix,
+    dense_product,
+    matrix_arrays,
+    training_ages,
+)
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -93,7 +99,7 @@ class TextVectors:
             weights: weight of each history item, shape [rows, items].
         """
         queries = sp.csr_array(weights @ self.vectors)
-        return cast(Floats, (queries @ self._transposed).toarray())
+        return dense_product(queries, self._transposed)
 
     def arrays(self, prefix: str) -> Arrays:
         """Return the state as arrays whose names begin with a prefix."""
