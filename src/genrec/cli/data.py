@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from genrec.data.dataset import Dataset
     from genrec.data.interactions import Interactions
 
+LARGE = 50_000_000
+"""Bytes of a log from which on `genrec prepare` announces its steps."""
 _READING = ("items", "timestamp_format", "encoding")
 _PREPARATION = ("min_user", "min_item", "min_rating", "max_users", "all_items", "renumber", "seed")
 
@@ -173,6 +177,8 @@ def prepare(
     given = dict(locals())
     how = {name: given[name] for name in (*ColumnNames.__annotations__, *_READING)}
     how |= {name: _listed(given[name]) for name in ("positive", "columns", "item_columns")}
+    say = _announcer(log)
+    say(f"reading {log}")
     read = read_interactions(log, **how)
     if check:
         return _show(read, as_json)
@@ -180,13 +186,26 @@ def prepare(
         raise ConfigError("give a folder for the data set with --out FOLDER, or only --check")
     settings = {name: given[name] for name in _PREPARATION}
     settings["ties"] = "shuffled" if shuffle_ties else "log"
+    say(f"ordering {read.rows.height:,} interactions")
     data = Dataset.from_interactions(read, name=out.name, **settings)
+    say(f"writing {out}")
     data.save(out)
     if as_json:
         return print_json(
             {"folder": str(out), "fingerprint": data.fingerprint, **data.provenance.to_json()}
         )
     return _summarise(data, out)
+
+
+def _announcer(log: Path) -> Callable[[str], None]:
+    """Return a function that announces a step on standard error if the log is large."""
+    large = log.is_file() and log.stat().st_size > LARGE
+
+    def say(step: str) -> None:
+        if large:
+            print(f"{step} …", file=sys.stderr, flush=True)
+
+    return say
 
 
 def _listed(text: str | None) -> list[str] | None:
