@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -171,7 +171,6 @@ def prepare(
 ) -> None:
     """Prepare a data set folder from an interaction log and item titles."""
     from genrec.data.columns import ColumnNames
-    from genrec.data.dataset import Dataset
     from genrec.data.interactions import read_interactions
 
     given = dict(locals())
@@ -186,15 +185,24 @@ def prepare(
         raise ConfigError("give a folder for the data set with --out FOLDER, or only --check")
     settings = {name: given[name] for name in _PREPARATION}
     settings["ties"] = "shuffled" if shuffle_ties else "log"
-    say(f"ordering {read.rows.height:,} interactions")
-    data = Dataset.from_interactions(read, name=out.name, **settings)
-    say(f"writing {out}")
-    data.save(out)
+    data = _saved(read, out, settings, say)
     if as_json:
         return print_json(
             {"folder": str(out), "fingerprint": data.fingerprint, **data.provenance.to_json()}
         )
     return _summarise(data, out)
+
+
+def _saved(
+    read: Interactions, out: Path, settings: dict[str, Any], say: Callable[[str], None]
+) -> Dataset:
+    from genrec.data.dataset import Dataset
+
+    say(f"ordering {read.rows.height:,} interactions")
+    data = Dataset.from_interactions(read, name=out.name, **settings)
+    say(f"writing {out}")
+    data.save(out)
+    return data
 
 
 def _announcer(log: Path) -> Callable[[str], None]:
