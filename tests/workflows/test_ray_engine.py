@@ -16,6 +16,7 @@ from genrec.data.dataset import Dataset
 from genrec.errors import ConfigError
 from genrec.workflows.batch_job import BatchConfig
 from genrec.workflows.everybody import recommend_all
+from genrec.workflows.ray_cluster import needs_of_worker
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,18 @@ def test_a_killed_worker_costs_nothing_but_time(
     assert users.value_counts()["count"].to_list() == [3] * 60
     # Nothing is left to do, so no cluster starts.
     assert recommend_all(tmp_path / "run", tmp_path / "ray", config, engine="ray", workers=2) == 60
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused() -> None:
+    class Cluster:
+        def __init__(self, **resources: float) -> None:
+            self.cluster_resources = lambda: resources
+
+    assert needs_of_worker(Cluster(CPU=2.0, GPU=2.0), 2) == {"num_gpus": 1}
+    assert needs_of_worker(Cluster(CPU=64.0), 64) == {"num_cpus": 1}
+    for cluster, workers in ((Cluster(GPU=2.0), 3), (Cluster(CPU=2.0), 100), (Cluster(), 1)):
+        with pytest.raises(ConfigError, match="no room for"):
+            needs_of_worker(cluster, workers)
 
 
 def test_wrong_engines_are_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ ApiKeys = Annotated[
     typer.Option(help="File with the hashes of the allowed API keys (see `genrec keys`)."),
 ]
 Workers = Annotated[
-    int, typer.Option(help="Number of worker processes; each one loads its own model.")
+    int, typer.Option(min=1, help="Number of worker processes; each one loads its own model.")
 ]
 Engine = Annotated[
     str,

@@ -35,16 +35,16 @@ def serve_on_ray(config: ServeConfig, *, host: str, port: int, replicas: int) ->
         replicas: number of replicas.
 
     Raises:
-        ConfigError: Ray or Ray Serve is not installed.
+        ConfigError: Ray or Ray Serve is not installed, or the cluster has no room for the replicas.
     """
     with ray_cluster() as ray:
-        serve = _ray_serve()
+        serve, needs = _ray_serve(), needs_of_worker(ray, replicas)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         serve.start(http_options={"host": host, "port": port})
         try:
-            deployment = _deployment(serve, config, replicas, needs_of_worker(ray, replicas))
+            deployment = _deployment(serve, config, replicas, needs)
             serve.run(deployment.bind(), name=NAME, route_prefix="/")
             where = f"http://{host}:{port} with {replicas} replicas"
             print(f"GenRec serves {config.run} at {where}", file=sys.stderr, flush=True)

@@ -50,10 +50,19 @@ def threads_per_worker(workers: int) -> int:
 
 
 def needs_of_worker(ray: Any, workers: int) -> dict[str, int]:
-    """Return what a worker takes of the cluster: one GPU, or its share of this machine's cores."""
-    if ray.cluster_resources().get("GPU", 0):
-        return {"num_gpus": 1}
-    return {"num_cpus": threads_per_worker(workers)}
+    """Return what a worker takes of the cluster: one GPU, or its share of this machine's cores.
+
+    Raises:
+        ConfigError: The cluster has too little for so many workers; they would wait forever.
+    """
+    there = ray.cluster_resources()
+    kind, each = ("GPU", 1) if there.get("GPU", 0) else ("CPU", threads_per_worker(workers))
+    if each * workers > (room := int(there.get(kind, 0))):
+        raise ConfigError(
+            f"the Ray cluster has {room} {kind}s, so there is no room for {workers} workers with "
+            f"{each} each; give --workers {room // each} or fewer."
+        )
+    return {f"num_{kind.lower()}s": each}
 
 
 def limit_threads(threads: int) -> None:
