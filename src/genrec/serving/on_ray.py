@@ -46,11 +46,11 @@ def serve_on_ray(config: ServeConfig, *, host: str, port: int, replicas: int) ->
         try:
             deployment = _deployment(serve, config, replicas, needs)
             serve.run(deployment.bind(), name=NAME, route_prefix="/")
-            where = f"http://{host}:{port} with {replicas} replicas"
+            where = f"http://{host}:{port} with {replicas} replica{'s' * (replicas > 1)}"
             print(f"GenRec serves {config.run} at {where}", file=sys.stderr, flush=True)
             stop.wait()
         finally:
-            serve.shutdown()
+            serve.delete(NAME)  # and leave other applications of the cluster alone
 
 
 def _ray_serve() -> Any:
