@@ -102,6 +102,20 @@ def test_pieces_of_a_file_give_the_text_of_every_value(rows: list[tuple[str, str
         assert texts == [first for first, _ in rows]
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 8, 12])
+def test_a_long_line_is_named_wherever_a_piece_begins(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrec.data.delimited.PIECE", size)
+    for line in (2, 3, 4):
+        rows = ["1,2", "3,4", "5,6"]
+        rows[line - 2] += ",7"
+        with pytest.raises(DataError, match=f"line {line} has 3 fields"):
+            read_delimited("\n".join(["a,b", *rows, ""]).encode(), ",", "log")
+    short, _ = read_delimited(b"a,b\n1,2\n\n3\n5,6\n", ",", "log")
+    assert short.drop_nulls("a")["a"].cast(pl.String).to_list() == ["1", "3", "5"]
+
+
 def test_read_quotes_are_noted_with_their_line(tmp_path: Path) -> None:
     log = 'user\titem\ttime\ttitle\nu\t1\t1\tx\nu\t2\t2\t"Two\nu\t3\t3\ty\n'
     data = read(tmp_path, log, suffix="tsv")

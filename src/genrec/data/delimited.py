@@ -95,14 +95,13 @@ def in_pieces(data: bytes, read: Callable[[bytes], pl.DataFrame]) -> pl.DataFram
         data: the content of the file.
         read: reads some lines; the first ones begin with the header, if there is one.
     """
-    frames = [_with_whole_numbers(read(piece)) for piece in _pieces(data)]
+    pieces = [_with_whole_numbers(read(piece)).get_columns()[::-1] for piece in _pieces(data)]
     columns = []
-    for name in frames[0].columns:
-        parts = [frame[name] for frame in frames]
+    while pieces[0]:
+        parts = [piece.pop() for piece in pieces]  # a column is not kept in pieces and whole
         kinds = {part.dtype for part in parts if part.null_count() < len(part)}
         kind = kinds.pop() if len(kinds) == 1 else pl.String
         columns.append(pl.concat([part.cast(kind) for part in parts], rechunk=True))
-        frames = [frame.drop(name) for frame in frames]
     return pl.DataFrame(columns)
 
 
