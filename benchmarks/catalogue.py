@@ -20,8 +20,8 @@ from genrec.search.frontier import SearchOptions
 from genrec.studies.measure import peak_memory
 from genrec.studies.synthetic import synthetic_split
 from output import show
+from search import K, add, warm_session
 
-K = 10
 BEAMS = (10, 50)
 
 
@@ -66,10 +66,8 @@ def requests(model: GenRec, histories: genrec.Histories) -> dict[str, float]:
         found.setdefault("rounds", []).append(exact.rounds)
         timed("prior", lambda one=one: ranker._prior_probabilities(one))
         titles = [model.catalogue.titles[item] for item in ranker.recent(one[0])]
-        session = model.session(titles[:-1])
-        session.recommend(K)
-        session.add(titles[-1])
-        timed("click", lambda session=session: session.recommend(K))
+        session = warm_session(model, titles[:-1])
+        timed("click", lambda session=session, last=titles[-1]: add(session, last))
         for width in BEAMS:
             options = SearchOptions(beam=width)
             beam = timed(

@@ -30,17 +30,16 @@ from genrec.doctor import usable_cores
 from genrec.studies.bounds import count_flops, layer_bytes, machine_rates, quickest
 from genrec.studies.measure import peak_memory
 from output import show
+from search import K, add, warm_session
 
-K = 10
 CONTEXT_LAYERS = 6
 SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a LLaMA backbone, from its published configuration."""
+    """The shape of a LLaMA backbone's layers, from its published configuration."""
 
-    layers: int
     hidden: int
     inner: int
     heads: int
@@ -55,11 +54,11 @@ class Shape:
 
 
 SHAPES = {
-    "SmolLM2-135M": Shape(30, 576, 1536, 9, 3),
-    "SmolLM2-360M": Shape(32, 960, 2560, 15, 5),
-    "Llama-3.2-1B": Shape(16, 2048, 8192, 32, 8),
-    "SmolLM2-1.7B": Shape(24, 2048, 8192, 32, 32),
-    "Llama-3.1-8B": Shape(32, 4096, 14336, 32, 8, 128),
+    "SmolLM2-135M": Shape(576, 1536, 9, 3),
+    "SmolLM2-360M": Shape(960, 2560, 15, 5),
+    "Llama-3.2-1B": Shape(2048, 8192, 32, 8),
+    "SmolLM2-1.7B": Shape(2048, 8192, 32, 32),
+    "Llama-3.1-8B": Shape(4096, 14336, 32, 8, 128),
 }
 
 
@@ -109,14 +108,8 @@ def measure(model: GenRec, split: Split, users: int) -> dict[str, float]:
 
 def click(model: GenRec, titles: list[str]) -> float:
     """Return the seconds that a session needs for one more title and a new list."""
-    session = model.session(titles[:-1])
-    session.recommend(K)
-
-    def add() -> None:
-        session.add(titles[-1])
-        session.recommend(K)
-
-    return quickest(add, 1)
+    session = warm_session(model, titles[:-1])
+    return quickest(lambda: add(session, titles[-1]), 1)
 
 
 def predicted(found: dict[str, dict[str, float]], hourly_cost: float | None) -> dict[str, Any]:
@@ -166,6 +159,8 @@ def main() -> None:
     parser.add_argument("--hourly-cost", type=float, help="price of an hour of this machine")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    if len(options.sizes) < 2:
+        parser.error("--sizes needs at least two sizes, through which the line is drawn")
     split = genrec.leave_last_out(genrec.load_dataset(options.data))
     found: dict[str, dict[str, float]] = {}
     settings = {"prior": options.prior, "context_layers": CONTEXT_LAYERS}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import torch
 from hypothesis import settings
@@ -99,3 +101,13 @@ def make_dataset(users: int = 40, items: int = 30, seed: int = 0) -> Dataset:
 @pytest.fixture
 def walks() -> Dataset:
     return make_dataset()
+
+
+def children_named(name: str, pid: int | None = None) -> list[psutil.Process]:
+    """Return the living descendants of a process, by default this one, whose command has a name."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if any(name in part for part in child.cmdline()):
+                found.append(child)
+    return found

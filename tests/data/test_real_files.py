@@ -72,21 +72,8 @@ def test_tab_separated_rows_equal_lines(titles: list[str]) -> None:
     assert frame["id"].to_list() == list(range(len(titles)))
 
 
-VALUES = [
-    "7",
-    "0",
-    "-3",
-    "07",
-    "+7",
-    "7.0",
-    "7.50",
-    "1e3",
-    "12345678901234567",
-    " 7",
-    "x",
-    "",
-    "NaN",
-]
+TEXTS = ["", " 7", "07", "+7", "7.0", "7.50", "1e3", "12345678901234567", "x", "NaN"]
+VALUES = ["7", "0", "-3", *TEXTS]
 
 
 @given(st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from(["1", "7"])), min_size=1))

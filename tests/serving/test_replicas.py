@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-import psutil
 import pytest
+
+from conftest import children_named
 
 pytestmark = pytest.mark.slow
 
@@ -192,11 +193,7 @@ def test_a_killed_replica_of_ray_serve_loses_nothing(
     load, log = Load(f"http://127.0.0.1:{port}"), tmp_path / "log"
     command = replica(run, port, f"sqlite:///{tmp_path}/events.db", "--engine", "ray")
     with started([*command, "--workers", "2"], load.url, log) as process:
-        replicas = [
-            each
-            for each in psutil.Process(process.pid).children(recursive=True)
-            if any("ServeReplica" in part for part in each.cmdline())
-        ]
+        replicas = children_named("ServeReplica", process.pid)
         assert len(replicas) == 2
         with load.running():
             load.wait_for(20)

@@ -7,10 +7,9 @@ import signal
 from pathlib import Path
 
 import polars as pl
-import psutil
 import pytest
 
-from conftest import make_dataset
+from conftest import children_named, make_dataset
 from genrec import GenRec, leave_last_out
 from genrec.data.dataset import Dataset
 from genrec.errors import ConfigError
@@ -33,11 +32,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     config, killed = BatchConfig(k=3, shard_users=4), []
 
     def kill_one(done: int, users: int) -> None:
-        workers = [
-            each
-            for each in psutil.Process().children(recursive=True)
-            if any("_Worker" in part for part in each.cmdline())
-        ]
+        workers = children_named("_Worker")
         if not killed and workers:
             killed.append(workers[0].pid)
             os.kill(workers[0].pid, signal.SIGKILL)

@@ -181,7 +181,11 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
             )
 
 
-def _contained(wanted: set[tuple[str, int, float]], histories: Histories) -> set[Any]:
+Interaction = tuple[str, int, float]
+"""User, item and time."""
+
+
+def _contained(wanted: set[Interaction], histories: Histories) -> set[Interaction]:
     """Return the interactions (user, item, time) that histories contain.
 
     A large log would not fit in memory as a set, so the pairs of users and items are compared

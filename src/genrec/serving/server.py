@@ -20,8 +20,7 @@ from genrec.serving.events import EventStore
 from genrec.serving.on_ray import serve_on_ray
 from genrec.serving.security import read_hashes
 from genrec.serving.telemetry import log_to_stderr
-
-ENGINES = ("local", "ray")
+from genrec.workflows.ray_cluster import check_engine
 
 
 def serve(
@@ -53,8 +52,7 @@ def serve(
         RunError: The folder holds no complete run.
         StoreError: The event store cannot be used.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"engine is {engine!r}; give one of {', '.join(ENGINES)}")
+    check_engine(engine, workers)
     config = _config(run, host, store, api_keys, limits or {})
     _check_address(host, port)
     # Load the run and open the store first, so that errors are reported once, before any worker

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from genrec.errors import ConfigError
 from genrec.evaluation.evaluate import Progress
 from genrec.workflows.batch_job import BatchConfig, Job, JobPaths
+from genrec.workflows.ray_cluster import check_engine
 from genrec.workflows.ray_engine import written_with_ray
 
 
@@ -42,10 +42,7 @@ def recommend_all(
         DataError: ``out`` holds something else, or the log cannot be read or has no known item.
         RunError: ``out`` holds recommendations of another job.
     """
-    if engine not in ("local", "ray") or workers < 1:
-        raise ConfigError(
-            f"engine={engine!r} must be local or ray, and workers={workers} at least 1."
-        )
+    check_engine(engine, workers)
     paths = JobPaths(run.resolve(), out.resolve())
     job = Job.prepare(paths, config, say)
     left = [shard for shard in range(job.shards) if not job.is_done(shard)]

@@ -12,6 +12,18 @@ from genrec.doctor import usable_cores
 from genrec.errors import ConfigError
 
 
+def check_engine(engine: str, workers: int) -> None:
+    """Refuse an unknown engine and a number of workers below 1.
+
+    Raises:
+        ConfigError: One of them is wrong.
+    """
+    if engine not in ("local", "ray") or workers < 1:
+        raise ConfigError(
+            f"engine={engine!r} must be local or ray, and workers={workers} at least 1."
+        )
+
+
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
     """Connect to a cluster inside a block and yield the module ``ray``.
