@@ -76,6 +76,7 @@ class Settings(TypedDict, total=False):
     residual_rank: int
     decoding: Literal["exact", "beam"]
     beams: int
+    init_from: str | None
     tuning: Literal["lora", "full"]
     trained_layers: int | None
     lora_rank: int
@@ -205,6 +206,11 @@ class Config(BaseModel):
     )
     beams: int = Field(10, ge=1, description="number of beams for decoding=beam")
 
+    init_from: str | None = Field(
+        None,
+        description="run or published adapter with whose weights training starts: a folder or a "
+        "Hugging Face Hub id; with epochs=0 they are used as they are",
+    )
     tuning: Literal["lora", "full"] = Field(
         "lora",
         description="lora: train an adapter; full: train the backbone's own weights",
@@ -262,9 +268,9 @@ class Config(BaseModel):
     )
     epochs: float | None = Field(
         None,
-        gt=0,
+        ge=0,
         description="maximum number of passes over the training data; 1 if minutes is not set "
-        "either",
+        "either; 0 only with init_from",
     )
     minutes: float | None = Field(
         None, gt=0, description="maximum training time in minutes (wall clock)"
@@ -325,6 +331,8 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
+        if self.epochs == 0 and self.init_from is None:
+            raise ValueError("epochs=0 trains nothing; set init_from or a number of epochs")
         if self.batch_size % self.microbatch_size and self.batch_size > self.microbatch_size:
             raise ValueError("batch_size must be a multiple of microbatch_size")
         plain = (self.loss, self.loss_temperature, self.decoding) == ("catalogue", 1.0, "exact")

@@ -53,6 +53,13 @@ Minutes = Annotated[
 Epochs = Annotated[
     float | None, typer.Option(help="Maximum number of passes over the training data.")
 ]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Run folder, published adapter or Hugging Face Hub id with whose weights training "
+        "starts; with --epochs 0 they are used as they are."
+    ),
+]
 Split = Annotated[str, typer.Option(help="How to split the data: leave-last-out or global-time.")]
 FuseOn = Annotated[
     str,
@@ -75,6 +82,7 @@ def train(
     backbone: Backbone = None,
     minutes: Minutes = None,
     epochs: Epochs = None,
+    init_from: InitFrom = None,
     split: Split = "leave-last-out",
     assignments: Assignments = None,
     restart: Restart = False,
@@ -86,6 +94,7 @@ def train(
     from genrec.workflows.runs import train_run
 
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
+    flags |= {"init_from": init_from}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
     if (out / "genrec.json").is_file() and is_main():

@@ -17,6 +17,7 @@ from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
+from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import load_backbone, quiet_transformers
 from genrec.language_model.checks import check_architecture
 from genrec.language_model.devices import choose_device, choose_dtype
@@ -26,6 +27,7 @@ from genrec.language_model.title_states import prepare_states
 from genrec.metrics import ndcg, target_ranks
 from genrec.model.ranker import Ranker
 from genrec.model.reading import context_layers, make_states, title_settings
+from genrec.model.warm_start import load_weights, own_weights
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
@@ -62,8 +64,9 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         backbone = load_backbone(
             config.backbone,
             dtype=config.dtype,
-            layers=config.layers,
+            layers=config.layers if own_weights(config) is None else None,
             quantization=config.quantization,
+            folder=own_weights(config),
             device=torch.device("cpu") if config.fsdp else device,
         )
         if config.fsdp:
@@ -85,6 +88,21 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
+
+
+def trainable_ranker(ranker: Ranker) -> Ranker:
+    """Make the backbone of a ranker trainable, with the weights of ``config.init_from`` if any.
+
+    Args:
+        ranker: an untrained ranker; use the returned one from now on.
+
+    Raises:
+        RunError: The folder of the weights is missing or damaged.
+        ConfigError: The weights belong to other settings.
+    """
+    make_trainable(ranker.backbone, ranker.config)
+    ranker = ranker.renewed()
+    return ranker if ranker.config.init_from is None else load_weights(ranker)
 
 
 def _resolved(config: Config, train: Dataset, prior: str, device: torch.device) -> Config:
@@ -171,8 +189,10 @@ def train_ranker(
         checkpoints: folder for checkpoints; training resumes from them.
         progress: draw a progress bar on standard error.
     """
-    from genrec.training.trainer import train  # imported late: HF Trainer takes seconds to import
+    from genrec.training.trainer import TrainingResult, train  # late: HF Trainer loads for seconds
 
+    if ranker.config.epochs == 0:
+        return TrainingResult()
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
     return train(
         ranker.likelihood,

@@ -12,11 +12,11 @@ from genrec.config import Config, Settings
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
-from genrec.language_model.adapters import make_trainable
 from genrec.language_model.devices import isolated_random
 from genrec.model.fitting import (
     mean_log_likelihood,
     train_ranker,
+    trainable_ranker,
     training_info,
     untrained_ranker,
 )
@@ -97,7 +97,8 @@ class GenRec(RequestModel):
         """Train on the titles in the training histories.
 
         Each history contributes its last windows (see ``Config.windows_per_user``). A second call
-        starts from the untrained backbone again. Random numbers depend on ``Config.seed`` only, and
+        starts from the untrained backbone again; ``Config.init_from`` names a run or a published
+        adapter to start from instead. Random numbers depend on ``Config.seed`` only, and
         the caller's random state is not changed.
 
         Args:
@@ -121,10 +122,8 @@ class GenRec(RequestModel):
         config = self.config.with_budget(minutes=minutes, epochs=epochs)
         check_data(config, train, valid)
         with isolated_random(config.seed):
-            ranker = untrained_ranker(config, train, valid)
-            before = mean_log_likelihood(ranker, valid)
-            make_trainable(ranker.backbone, ranker.config)
-            ranker = ranker.renewed()
+            ranker = trainable_ranker(untrained_ranker(config, train, valid))
+            before = mean_log_likelihood(replace(ranker), valid)
             with checkpoint_folder(output) as checkpoints:
                 self.training = train_ranker(ranker, train, valid, checkpoints, progress)
             ranker.backbone.merge_for_inference()

@@ -143,8 +143,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder}: the folder has run format {info.get('format')}, but this version of GenRec "
             f"reads format {FORMAT}; train the run again."
         )
+    return info, renamed_settings(settings)
+
+
+def renamed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, perhaps an older one, under their present names."""
     # Runs from before context layers read all tokens in all layers.
-    return info, {"context_layers": None} | {
+    return {"context_layers": None} | {
         RENAMED_SETTINGS.get(str(key), str(key)): value for key, value in settings.items()
     }
 
@@ -160,6 +165,8 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     config, backbone = ranker.config, ranker.backbone
     ranker.catalogue.save(folder / "catalogue.parquet")
     settings = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
+    if config.init_from is not None:
+        settings["init_from"] = lasting_name(config.init_from)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     ranker.index.save(folder / "index")
     if ranker.states is not None and ranker.states.known.all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -182,14 +182,14 @@ class TrainingResult:
         parameters: number of trained weights.
     """
 
-    log: list[dict[str, float]]
-    evaluations: list[dict[str, float]]
-    best_step: int | None
-    steps: int
-    seconds: float
-    targets: int
-    processes: int
-    parameters: int
+    log: Sequence[dict[str, float]] = ()
+    evaluations: Sequence[dict[str, float]] = ()
+    best_step: int | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    targets: int = 0
+    processes: int = 1
+    parameters: int = 0
 
 
 def train(
@@ -221,7 +221,7 @@ def train(
     """
     windows = training_windows(histories, model.layout.prompts, config)
     collate = Collator(model.layout, histories, prior, loss=config.loss, seed=config.seed)
-    if prior is not None:
+    if prior is not None and config.init_from is None:
         with stage("setting the scale of the correction of the prior"):
             _calibrate(model, windows, collate, config.seed)
     arguments = _arguments(config, checkpoints, len(windows))

@@ -1,0 +1,137 @@
+"""Warm start: training that begins with the weights of an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peft import PeftModel
+from peft.utils import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from genrec.assets.known import lasting_name
+from genrec.config import Config
+from genrec.errors import ConfigError, RunError
+from genrec.language_model.backbone import Backbone
+from genrec.model.hub import local_folder
+from genrec.model.ranker import Ranker
+from genrec.model.run_folder import read_head, renamed_settings
+
+FITTING = (
+    "backbone",
+    "layers",
+    "context_layers",
+    "template",
+    "history_order",
+    "separator",
+    "ratings",
+    "titles",
+    "residual_rank",
+    "tuning",
+    "trained_layers",
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "rslora",
+)
+"""Settings that weights belong to: their shapes, and the prompts that they were trained on."""
+
+
+def own_weights(config: Config) -> Path | None:
+    """Return the folder with the earlier run's whole backbone, if that was trained.
+
+    Raises:
+        RunError: ``config.init_from`` holds no trained weights.
+    """
+    if config.init_from is None or config.tuning != "full":
+        return None
+    folder = local_folder(config.init_from) / "backbone"
+    if not folder.is_dir():
+        raise RunError(
+            f"{config.init_from}: the run has no weights of its own in backbone/; name a run that "
+            "was trained with tuning=full, or set tuning=lora."
+        )
+    return folder
+
+
+def load_weights(ranker: Ranker) -> Ranker:
+    """Give a trainable ranker the weights of the run or adapter that ``config.init_from`` names.
+
+    Returns:
+        The ranker, with the earlier run's weight of the language model where the configuration
+        leaves it open.
+
+    Raises:
+        RunError: The folder is missing or damaged.
+        ConfigError: The weights belong to other settings.
+    """
+    config = ranker.config
+    assert config.init_from is not None
+    folder = local_folder(config.init_from)
+    settings = _settings(folder)
+    _check_settings(config, settings)
+    if config.tuning == "lora":
+        _load_lora(ranker.backbone, folder / "adapter" if (folder / "adapter").is_dir() else folder)
+    if ranker.prior is not None:
+        read_head(folder, ranker.likelihood)
+        if isinstance(weight := settings.get("lm_weight"), float):
+            ranker.likelihood.lm_weight = weight
+    return ranker
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(
+            f"{path}: no settings can be read ({error}); give init_from the folder of a trained "
+            "run or of a published adapter."
+        ) from None
+    return renamed_settings(settings)
+
+
+def _check_settings(config: Config, settings: dict[str, Any]) -> None:
+    """Refuse weights of other settings, and say how to set them."""
+    ours = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
+    if (settings.get("prior") == "none") != (config.prior == "none"):
+        raise ConfigError(
+            f"init_from={config.init_from}: these weights were trained with "
+            f"prior={settings.get('prior')}, which does not go with prior={config.prior}; set "
+            f"prior={settings.get('prior')}."
+        )
+    names = FITTING if config.tuning == "lora" else FITTING[: FITTING.index("tuning") + 1]
+    other = [name for name in names if settings.get(name) != ours[name]]
+    if other:
+        wanted = ", ".join(f"{name}={_as_text(settings.get(name))}" for name in other)
+        raise ConfigError(
+            f"init_from={config.init_from}: these weights were trained with other settings; set "
+            f"{wanted}."
+        )
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "null" if value is None else str(value)
+
+
+def _load_lora(backbone: Backbone, folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    assert isinstance(backbone.model, PeftModel)
+    try:
+        tensors = load_file(path)
+        left: Any = set_peft_model_state_dict(backbone.model, tensors)
+        strange = [*left.unexpected_keys, *(key for key in left.missing_keys if "lora_" in key)]
+        if strange:
+            raise ValueError(f"{strange[0]} does not match")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"{path} is no adapter for these settings ({reason}); give init_from the folder of a "
+            "trained run or of a published adapter."
+        ) from None
