@@ -194,7 +194,7 @@ class Config(BaseModel):
     words_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto",
         description="weight of the words of a request, such as 'a light comedy'; auto: fitted on "
-        "validation users after training, 4 without any",
+        "validation users after training, 10 without any",
     )
     residual_rank: int = Field(
         32, ge=1, description="rank of the projection that computes the residual"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from alike import assert_same_lists
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories, leave_last_out
+from genrec.arrays import Floats32
 from genrec.collaborative.words import (
+    DOUBT,
     FIRST_WEIGHT,
     MOST_LETTERS,
     POWER,
@@ -24,6 +28,8 @@ from genrec.collaborative.words import (
 )
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
+from genrec.language_model.backbone import load_backbone
+from genrec.language_model.word_vectors import WordVectors
 
 FILMS = Catalogue(
     ["1", "2", "3", "4"],
@@ -63,6 +69,49 @@ def test_words_meet_titles_metadata_and_decades() -> None:
     assert stems("Children's comedies, classes & bus rides") == "children comedy classe bus ride"
 
 
+def planted(words: Sequence[str]) -> Floats32:
+    """Vectors in which some words lie on the same axis."""
+    axes = {"comedy": 0, "funny": 0, "hilarious": 0, "drama": 1, "sad": 1, "storm": 2}
+    vectors = np.zeros((len(words), 3), np.float32)
+    for row, word in enumerate(words):
+        if word in axes:
+            vectors[row, axes[word]] = 1
+    return vectors
+
+
+def test_rare_words_stand_for_related_words_that_many_items_hold() -> None:
+    genres = ["Comedy"] * 10 + ["Drama"] * 10 + ["War", "War"]
+    titles = [f"Film {row}" for row in range(21)] + ["Funny Storm"]
+    many = Catalogue(list("abcdefghijklmnopqrstuv"), titles, pl.DataFrame({"genre": genres}))
+    index = WordIndex(many, planted)
+    assert index.related("a FUNNY, sad storm of zebras; comedy") == {
+        "funny": "comedy",
+        "sad": "drama",
+    }
+    assert index.known("hilarious zebras") == ["hilarious"]
+    (found,) = index.likeness(["hilarious"])
+    assert found.tolist() == [1.0] * 10 + [0.0] * 12
+    (found,) = index.likeness(["funny comedy"])  # comedy counts once, funny by itself
+    assert found.tolist() == [1.0] * 10 + [0.0] * 11 + [1.0]
+    assert WordIndex(many).related("funny") == {}
+    assert WordIndex(FILMS, planted).related("hilarious") == {}  # no word is held by many
+    empty = Catalogue(["1"], ["..."], pl.DataFrame())
+    assert WordIndex(empty, planted).related("funny") == {}
+
+
+def test_word_vectors_bring_words_of_like_meaning_together(tiny_backbone: str) -> None:
+    backbone = load_backbone(tiny_backbone, dtype="float32")
+    tokenizer, weight = backbone.tokenizer, backbone.causal_lm.get_input_embeddings().weight
+    whole = [token for token in tokenizer.get_vocab() if token.startswith("\u0120")]  # " word"
+    words = [token[1:] for token in whole if token[1:].isalpha()][:3]
+    ids = [tokenizer(f" {word}", add_special_tokens=False).input_ids[0] for word in words]
+    with torch.no_grad():
+        weight[ids[1]] = weight[ids[0]] + 0.1 * weight[ids[2]]
+    vectors = WordVectors(backbone)([*words, "unbelievablylongword"])
+    assert np.linalg.norm(vectors, axis=1).tolist() == pytest.approx([1, 1, 1, 0], abs=1e-5)
+    assert vectors[0] @ vectors[1] > 0.9 > vectors[0] @ vectors[2]
+
+
 def test_facts_never_hold_the_title() -> None:
     assert item_facts(FILMS) == [
         "Children's Comedy 1990s 90s nineties",
@@ -79,8 +128,9 @@ def test_distributions_follow_their_definition() -> None:
     rng = np.random.default_rng(0)
     q, likeness = rng.dirichlet(np.ones(5), size=3), rng.random((3, 5))
     found = with_words(q, likeness, 2.0)
-    expected = q * np.exp(2 * likeness**POWER)
-    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True))
+    odds = q * np.exp(2 * likeness**POWER)
+    expected = (1 - DOUBT) * odds / odds.sum(axis=1, keepdims=True) + DOUBT * q
+    np.testing.assert_allclose(found, expected)
     # Words that are like nothing change nothing.
     np.testing.assert_allclose(with_words(q, np.zeros((3, 5)), 2.0), q)
 
@@ -90,7 +140,7 @@ def test_the_weight_is_the_likeliest_one() -> None:
     q, likeness = rng.dirichlet(np.ones(6), size=400), rng.random((400, 6))
     true = with_words(q, likeness, 3.0)
     targets = [int(rng.choice(6, p=row)) for row in true]
-    assert fit_weight(q, likeness, targets) == pytest.approx(3.0, abs=0.6)
+    assert fit_weight(q, likeness, targets) == pytest.approx(3.0, abs=0.8)
     unlike = rng.permutation(likeness)
     assert fit_weight(q, unlike, [int(rng.choice(6, p=row)) for row in q]) < 0.5
 

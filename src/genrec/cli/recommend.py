@@ -118,7 +118,7 @@ ONE_OF = (
     "--users all. With --words, none of them is needed."
 )
 ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
-UNKNOWN = "note: none of the words occurs in the catalogue, so they change nothing"
+UNKNOWN = "note: the catalogue has nothing like these words, so they change nothing"
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -162,8 +162,8 @@ def recommend(
     model = GenRec.from_pretrained(run, revision=revision)
     if exclude_seen is None and not model.excludes_seen:
         print_progress(REPEATED)
-    if words is not None and not model.known_words(words):
-        print_progress(UNKNOWN)
+    if words is not None:
+        _print_understood(model, words)
     by: By = "either" if history is not None else "id"
     entries, ratings = _entries(model, run, history, history_id, rating, user)
     candidates = _candidates(model.catalogue, allow, allow_id, block, block_id, where)
@@ -173,6 +173,15 @@ def recommend(
     found = model.recommend(entries, k, **asked, **limits, **beam)
     reasons = _reasons(model, entries, found, asked) if explain else None
     return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
+
+
+def _print_understood(model: GenRec, words: str) -> None:
+    """Say which words stand for others, and whether all of them are unknown."""
+    related = [f"{word} as {near}" for word, near in model.related_words(words).items()]
+    if related:
+        print_progress(f"note: understood {', '.join(related)}")
+    elif not model.known_words(words):
+        print_progress(UNKNOWN)
 
 
 def _check_one(

@@ -8,7 +8,8 @@ found like any other, and the result is an item distribution that can be searche
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -25,12 +26,22 @@ POWER = 2
 """Power of the share of words, so that items with all words stand out (docs/decisions/0016)."""
 MOST_LETTERS = 1000
 """Longest text of a wish."""
-FIRST_WEIGHT = 4.0
+DOUBT = 0.2
+"""Probability that words are not what the user will choose (docs/decisions/0016)."""
+FIRST_WEIGHT = 10.0
 """Weight of the words before it was fitted."""
-MOST_WEIGHT = 10.0
+MOST_WEIGHT = 20.0
 """Largest weight that is tried."""
-LOWEST = -60.0
-"""Lowest logit relative to the likeliest item, so that no item becomes impossible."""
+FEW = 10
+"""A word held by fewer items than this, or than one in 10,000, has a related word."""
+NEAR = 0.23
+"""Least cosine of related words (docs/decisions/0016)."""
+FORMS: tuple[Callable[[str], str], ...] = (
+    lambda stem: stem,
+    lambda stem: f"{stem}s",
+    lambda stem: f"{stem[:-1]}ies",
+)
+"""Forms of a stem that may have a vector."""
 DECADES = {
     1920: "twenties",
     1930: "thirties",
@@ -53,13 +64,22 @@ _COMMON = frozenset(_LITTLE.split())
 
 
 class WordIndex:
-    """The words of a catalogue's items, and the likeness of other words to them."""
+    """The words of a catalogue's items, and the likeness of other words to them.
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        """Index the titles, the metadata and the decades of all items."""
+    Args:
+        catalogue: the items; their titles, metadata and decades are indexed.
+        vectors: vectors of words, shape [words, size], of length 1, or 0 for an unknown word. With
+            them, a word that few items hold also stands for the nearest word that many hold.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, vectors: Callable[[Sequence[str]], Floats32] | None = None
+    ) -> None:
         self._words = TextVectors(WORD).fit(described(catalogue))
         held: Any = self._words.vectors.T
         self._holders = sp.csr_array((held != 0).astype(np.float64))
+        self._vectors = vectors
+        self._many = max(FEW, len(catalogue) // 10_000)
 
     def likeness(self, words: Sequence[str]) -> Floats:
         """Return how many of each wish's words each item has, relative to the item with most.
@@ -67,14 +87,57 @@ class WordIndex:
         Returns:
             Numbers from 0 to 1, float64 [wishes, items]; all are 0 for a wish without known words.
         """
-        queries: Any = self._words.queries([stems(text) for text in words])
-        counts = ((queries != 0).astype(np.float64) @ self._holders).toarray()
+        texts = [f"{stems(text)} {' '.join(self.related(text).values())}" for text in words]
+        occur: Any = self._words.queries(texts)
+        counts = ((occur != 0).astype(np.float64) @ self._holders).toarray()
         return cast(Floats, counts / np.maximum(counts.max(axis=1, keepdims=True), 1.0))
 
     def known(self, words: str) -> list[str]:
-        """Return the words of a wish that occur in the catalogue, in their order."""
-        found = _words(words)
-        return [word for word in dict.fromkeys(found) if _stem(word) in self._words.vocabulary]
+        """Return the words of a wish that the catalogue or a related word gives a meaning."""
+        found, related = dict.fromkeys(_words(words)), self.related(words)
+        return [word for word in found if _stem(word) in self._words.vocabulary or word in related]
+
+    def related(self, words: str) -> dict[str, str]:
+        """Return the words of a wish that few items hold, each with the word it also stands for."""
+        found = {word: self._nearest(word) for word in _words(words)}
+        return {word: near for word, near in found.items() if near is not None}
+
+    def _nearest(self, word: str) -> str | None:
+        """Return the word held by many items that is nearest to a word held by few."""
+        if self._vectors is None or not word.isalpha():
+            return None
+        names, vectors = self._common
+        own = [each for each in self._vectors([word, _stem(word)]) if each.any()]
+        if not own or not names or self._held_by_many(_stem(word)):
+            return None
+        cosines = vectors @ own[0]
+        best = int(cosines.argmax())
+        return names[best] if cosines[best] >= NEAR else None
+
+    def _held_by_many(self, stem: str) -> bool:
+        return self._holders_of.get(stem, 0) >= self._many
+
+    @cached_property
+    def _holders_of(self) -> dict[str, int]:
+        """The number of items that hold each word."""
+        counts = np.diff(self._holders.indptr)
+        return {word: int(counts[place]) for place, word in enumerate(self._words.words)}
+
+    @cached_property
+    def _common(self) -> tuple[list[str], Floats32]:
+        """The words held by many items that have a vector, and their vectors."""
+        assert self._vectors is not None
+        common = [
+            word
+            for word in self._words.words
+            if self._held_by_many(word) and word.isalpha() and word not in DECADES.values()
+        ]
+        forms = [self._vectors([form(word) for word in common]) for form in FORMS]
+        vectors = np.zeros_like(forms[0])
+        for form in reversed(forms):
+            vectors = np.where(form.any(axis=1, keepdims=True), form, vectors)
+        known = vectors.any(axis=1)
+        return [word for word, has in zip(common, known, strict=True) if has], vectors[known]
 
 
 def heard(q: Floats, histories: Histories, index: WordIndex, weight: float) -> Floats:
@@ -97,6 +160,8 @@ def heard(q: Floats, histories: Histories, index: WordIndex, weight: float) -> F
 def with_words(q: Floats, likeness: Floats, weight: float) -> Floats:
     """Return distributions whose items are likelier the more they are like the words.
 
+    Each is a mixture: with probability :data:`DOUBT` the user chooses as if nothing had been said.
+
     Args:
         q: the distributions, shape [rows, items].
         likeness: likeness of each row's words to each item, of the same shape.
@@ -106,9 +171,9 @@ def with_words(q: Floats, likeness: Floats, weight: float) -> Floats:
         Shape [rows, items]; rows sum to 1, and every entry is positive where that of ``q`` is.
     """
     logits = np.log(q) + weight * likeness**POWER
-    logits -= logits.max(axis=1, keepdims=True)
-    odds = np.exp(np.maximum(logits, LOWEST))
-    return cast(Floats, odds / odds.sum(axis=1, keepdims=True))
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    meant = odds / odds.sum(axis=1, keepdims=True)
+    return cast(Floats, (1 - DOUBT) * meant + DOUBT * q)
 
 
 def fit_weight(q: Floats, likeness: Floats, targets: Sequence[int]) -> float:
@@ -122,12 +187,13 @@ def fit_weight(q: Floats, likeness: Floats, targets: Sequence[int]) -> float:
     logits = np.log(q).astype(np.float32)
     votes = (likeness**POWER).astype(np.float32)
     rows = np.arange(len(targets))
+    plain = q[rows, targets]
 
     def loss(weight: float) -> float:
         sums: Floats32 = logits + np.float32(weight) * votes
         top = sums.max(axis=1)
-        total = np.log(np.exp(sums - top[:, None]).sum(axis=1)) + top
-        return float((total - sums[rows, targets]).mean())
+        meant = np.exp(sums[rows, targets] - top) / np.exp(sums - top[:, None]).sum(axis=1)
+        return float(-np.log((1 - DOUBT) * meant + DOUBT * plain).mean())
 
     found = minimize_scalar(loss, bounds=(0.0, MOST_WEIGHT), method="bounded")
     return float(found.x)

@@ -18,7 +18,7 @@ from genrec.collaborative.experts import EXPERTS, make_experts
 from genrec.collaborative.fusion import has_new_targets
 from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.registry import fit_prior
-from genrec.collaborative.words import fit_weight, item_facts
+from genrec.collaborative.words import DOUBT, fit_weight, item_facts
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
@@ -28,8 +28,8 @@ from genrec.processes import log, stage
 
 USERS = 1000
 """Most validation users on which the two weights are fitted."""
-MISLED = 0.2
-"""Share of the users whose words are those of another item, because wishes are not always right."""
+STRAY = 0.2
+"""Share of the wishes with a word from another item's title, because people use other words."""
 WORD_CELLS = 2**23
 """Most users times items on which the weight of words is fitted."""
 RIDGE = 1.0
@@ -87,8 +87,8 @@ def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
     """Return a ranker whose weight of words fits validation users best.
 
     Each user asks with one or more words from the metadata or the decade of the item that they
-    chose next, never from its title; some ask for what they then do not choose. Without a prior,
-    users or metadata the ranker itself is returned.
+    chose next, never from its title; some ask for what they then do not choose, and some use a word
+    that belongs to another item. Without a prior, users or metadata the ranker itself is returned.
 
     Args:
         ranker: the trained ranker.
@@ -103,9 +103,12 @@ def fit_words_weight(ranker: Ranker, valid: Holdout | None) -> Ranker:
     rows = np.sort(rng.permutation(len(valid))[:most])
     targets = valid.targets[rows]
     # Nobody knows which words would have meant an item without metadata: they mislead, too.
-    misled = (rng.random(len(rows)) < MISLED) | np.array([not facts[item] for item in targets])
+    misled = (rng.random(len(rows)) < DOUBT) | np.array([not facts[item] for item in targets])
     meant = np.where(misled, rng.choice(valid.targets[known], len(rows)), targets)
+    titles = ranker.catalogue.titles
     words = [_some(facts[item], rng) for item in meant]
+    for row in np.flatnonzero(rng.random(len(rows)) < STRAY):
+        words[row] += f" {rng.choice(titles[rng.choice(targets)].split())}"
     with stage(f"weighing words on {len(rows)} validation users"):
         q = ranker.prior.probabilities(valid.histories.select(rows))
         likeness = ranker.word_index.likeness(words)

@@ -239,8 +239,16 @@ class RequestModel(ChangeableModel):
         return words_effects(self.ranker, rows, self.catalogue.indices(entries, by=by))
 
     def known_words(self, words: str) -> list[str]:
-        """Return those of some words that occur in a title, in the metadata or as a decade."""
+        """Return those of some words that are understood, by themselves or by a related word."""
         return self.ranker.word_index.known(words)
+
+    def related_words(self, words: str) -> dict[str, str]:
+        """Return the related words of words that few items hold, such as comedy for funny.
+
+        A related word is one that many titles or metadata hold. It is found by the language model's
+        embeddings, and counts like a word of the request.
+        """
+        return self.ranker.word_index.related(words)
 
     def prompt_text(
         self,

@@ -175,7 +175,9 @@ async def _recommend(
     found = _recommendations(answer, query.history, loaded)
     found.unknown_items = list(unknown)
     if query.words:
-        found.known_words = await run_in_threadpool(loaded.model.known_words, query.words)
+        known, related = loaded.model.known_words, loaded.model.related_words
+        found.known_words = await run_in_threadpool(known, query.words)
+        found.related_words = await run_in_threadpool(related, query.words)
     return found
 
 

@@ -157,8 +157,13 @@ class Recommendations(BaseModel):
     history: list[Item] = Field(description="the history that was used, oldest first")
     known_words: list[str] = Field(
         default=[],
-        description="those of the request's words that occur in the catalogue; if there are none, "
-        "the words changed nothing",
+        description="those of the request's words that were understood; if there are none, the "
+        "words changed nothing",
+    )
+    related_words: dict[str, str] = Field(
+        default={},
+        description="for words that few items hold, the word of many titles or metadata that was "
+        "looked for, too, such as comedy for funny",
     )
     unknown_items: list[str] = Field(
         default=[],

@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 
 from genrec.arrays import Mask
-from genrec.collaborative.words import item_facts
+from genrec.collaborative.words import item_facts, stems
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories, offsets_of
 from genrec.data.splits import Split
 from genrec.errors import DataError
 from genrec.studies.data import LIKED, known_ratings
 from genrec.studies.other_titles import TITLES
+from genrec.studies.other_words import OTHER_WORDS
 from genrec.studies.synthetic import synthetic_split
 
 
@@ -102,7 +103,9 @@ def _words(split: Split, kind: str, seed: int) -> Split:
     """Let held-out users ask for something.
 
     ``one`` is one word from the metadata or the decade of the target, ``all`` are all of them, and
-    ``misleading`` is one word of another item's, drawn by popularity.
+    ``misleading`` is one word of another item's, drawn by popularity. ``genre`` is one word of the
+    target's metadata for which :data:`.OTHER_WORDS` knows other words, and ``synonym`` is one of
+    these; both users without such a word ask for nothing.
     """
     facts = [fact.split() for fact in item_facts(split.train.catalogue)]
     if not any(facts):
@@ -110,10 +113,17 @@ def _words(split: Split, kind: str, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     targets = split.valid.targets
     meant = rng.permutation(targets) if kind == "misleading" else targets
+    if kind in ("genre", "synonym"):
+        facts = [
+            [word for word in stems(" ".join(fact)).split() if word in OTHER_WORDS]
+            for fact in facts
+        ]
     words = [
         " ".join(facts[item] if kind == "all" else _one(facts[item], rng))
         for item in meant.tolist()
     ]
+    if kind == "synonym":
+        words = [word and rng.choice(OTHER_WORDS[word]) for word in words]
     histories = replace(split.valid.histories, words=words)
     return replace(split, valid=replace(split.valid, histories=histories))
 

@@ -43,7 +43,7 @@ function showWaiting() {
     ...Array.from({ length: 5 }, () => element("div", { class: "skeleton" })));
 }
 
-function showList({ items, known_words: known }, history, words) {
+function showList({ items, known_words: known, related_words: related }, history, words) {
   endWaiting();
   const top = Math.max(...items.map((item) => item.probability), 1e-12);
   const open = new Set([...$("list").querySelectorAll("li:has(> details[open]) > .title")]
@@ -60,10 +60,16 @@ function showList({ items, known_words: known }, history, words) {
   if (!items.length) showMessage("There are no more items to recommend.");
   const start = words ? "For this mood" : "Popular to start with";
   $("list-heading").textContent = history.length ? "Recommended next" : start;
-  const strange = words && !known.length;
-  $("words-note").hidden = !strange;
-  $("words-note").textContent = strange ? "No title or category is like these words." : "";
-  say(`${items.length} recommendations${strange ? "; no title is like your words" : ""}`);
+  const note = words ? wordsNote(known, Object.entries(related)) : "";
+  $("words-note").hidden = !note;
+  $("words-note").textContent = note;
+  say(`${items.length} recommendations. ${note}`);
+}
+
+function wordsNote(known, related) {
+  if (!known.length) return "No title or category is like these words.";
+  if (!related.length) return "";
+  return `Understood: ${related.map(([word, near]) => `${word} as ${near}`).join(", ")}.`;
 }
 
 const pair = ({ item_id, title }) => ({ item_id, title });

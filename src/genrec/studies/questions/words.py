@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from genrec.collaborative.words import item_facts, stems
 from genrec.data.splits import Split
+from genrec.studies.other_words import OTHER_WORDS
 from genrec.studies.study import Arm, Plot, Study
 
 GROUP = "GenRec's prior with words"
@@ -25,6 +27,12 @@ def _arms(split: Split) -> list[Arm]:
         "all words, as a filter": ("words=all",),
         "one misleading word, as a filter": ("words=misleading",),
     }
+    facts = " ".join(item_facts(split.train.catalogue))
+    if set(OTHER_WORDS) <= set(stems(facts).split()):  # the metadata are genres of films
+        asked |= {
+            "one genre of the target": ("words=genre",),
+            "the same genre in another word": ("words=synonym",),
+        }
     half = [
         Arm(f"{name}, half of the metadata missing", HALF, settings, (*views, LOST), effort=0)
         for name, views in list(asked.items())[:2]
