@@ -91,7 +91,10 @@ def test_rare_words_stand_for_related_words_that_many_items_hold() -> None:
     assert index.known("hilarious zebras") == ["hilarious"]
     (found,) = index.likeness(["hilarious"])
     assert found.tolist() == [1.0] * 10 + [0.0] * 12
-    (found,) = index.likeness(["funny comedy"])  # comedy counts once, funny by itself
+    (found,) = index.likeness(["funny storm"])  # "Funny Storm" holds both words, comedies one
+    assert found.tolist() == [0.5] * 10 + [0.0] * 11 + [1.0]
+    many.titles[:2] = ["Funny One", "Funny Two"]  # comedies, counted once all the same
+    found = WordIndex(many, planted).likeness(["funny"])[0]
     assert found.tolist() == [1.0] * 10 + [0.0] * 11 + [1.0]
     assert WordIndex(many).related("funny") == {}
     assert WordIndex(FILMS, planted).related("hilarious") == {}  # no word is held by many

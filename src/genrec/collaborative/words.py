@@ -32,10 +32,12 @@ FIRST_WEIGHT = 10.0
 """Weight of the words before it was fitted."""
 MOST_WEIGHT = 20.0
 """Largest weight that is tried."""
-FEW = 10
-"""A word held by fewer items than this, or than one in 10,000, has a related word."""
-NEAR = 0.23
-"""Least cosine of related words (docs/decisions/0016)."""
+MANY = 10
+"""A word held by fewer items than this, or than one in 10,000, may have a related word."""
+FEW = 3
+"""A word held by fewer items than this has a related word from a lower likeness on."""
+NEAR, NEARER = 0.23, 0.5
+"""Least cosine of the related word of a word that few, or not so few, items hold."""
 FORMS: tuple[Callable[[str], str], ...] = (
     lambda stem: stem,
     lambda stem: f"{stem}s",
@@ -79,7 +81,7 @@ class WordIndex:
         held: Any = self._words.vectors.T
         self._holders = sp.csr_array((held != 0).astype(np.float64))
         self._vectors = vectors
-        self._many = max(FEW, len(catalogue) // 10_000)
+        self._many = max(MANY, len(catalogue) // 10_000)
 
     def likeness(self, words: Sequence[str]) -> Floats:
         """Return how many of each wish's words each item has, relative to the item with most.
@@ -87,10 +89,19 @@ class WordIndex:
         Returns:
             Numbers from 0 to 1, float64 [wishes, items]; all are 0 for a wish without known words.
         """
-        texts = [f"{stems(text)} {' '.join(self.related(text).values())}" for text in words]
-        occur: Any = self._words.queries(texts)
+        occur: Any = self._words.queries([stems(text) for text in words])
         counts = ((occur != 0).astype(np.float64) @ self._holders).toarray()
+        for row, text in enumerate(words):
+            for word, near in self.related(text).items():  # an item counts once for both
+                counts[row] += self._held(near) * (1.0 - self._held(_stem(word)))
         return cast(Floats, counts / np.maximum(counts.max(axis=1, keepdims=True), 1.0))
+
+    def _held(self, stem: str) -> Floats:
+        """Return 1 for each item that holds a word and 0 for others, float64 [items]."""
+        place = self._places.get(stem)
+        if place is None:
+            return np.zeros(self._holders.shape[1])
+        return cast(Floats, self._holders[[place]].toarray()[0])
 
     def known(self, words: str) -> list[str]:
         """Return the words of a wish that the catalogue or a related word gives a meaning."""
@@ -104,24 +115,25 @@ class WordIndex:
 
     def _nearest(self, word: str) -> str | None:
         """Return the word held by many items that is nearest to a word held by few."""
-        if self._vectors is None or not word.isalpha():
+        holders = self._count(_stem(word))
+        if self._vectors is None or holders >= self._many or not word.isalpha():
             return None
         names, vectors = self._common
         own = [each for each in self._vectors([word, _stem(word)]) if each.any()]
-        if not own or not names or self._held_by_many(_stem(word)):
+        if not own or not names:
             return None
         cosines = vectors @ own[0]
         best = int(cosines.argmax())
-        return names[best] if cosines[best] >= NEAR else None
-
-    def _held_by_many(self, stem: str) -> bool:
-        return self._holders_of.get(stem, 0) >= self._many
+        return names[best] if cosines[best] >= (NEAR if holders < FEW else NEARER) else None
 
     @cached_property
-    def _holders_of(self) -> dict[str, int]:
-        """The number of items that hold each word."""
-        counts = np.diff(self._holders.indptr)
-        return {word: int(counts[place]) for place, word in enumerate(self._words.words)}
+    def _places(self) -> dict[str, int]:
+        return {word: place for place, word in enumerate(self._words.words)}
+
+    def _count(self, stem: str) -> int:
+        """Return how many items hold a word."""
+        place = self._places.get(stem)
+        return 0 if place is None else int(np.diff(self._holders.indptr[place : place + 2])[0])
 
     @cached_property
     def _common(self) -> tuple[list[str], Floats32]:
@@ -130,14 +142,14 @@ class WordIndex:
         common = [
             word
             for word in self._words.words
-            if self._held_by_many(word) and word.isalpha() and word not in DECADES.values()
+            if self._count(word) >= self._many and word.isalpha() and word not in DECADES.values()
         ]
         forms = [self._vectors([form(word) for word in common]) for form in FORMS]
         vectors = np.zeros_like(forms[0])
         for form in reversed(forms):
             vectors = np.where(form.any(axis=1, keepdims=True), form, vectors)
-        known = vectors.any(axis=1)
-        return [word for word, has in zip(common, known, strict=True) if has], vectors[known]
+        known = np.flatnonzero(vectors.any(axis=1))
+        return [common[row] for row in known], vectors[known]
 
 
 def heard(q: Floats, histories: Histories, index: WordIndex, weight: float) -> Floats:
