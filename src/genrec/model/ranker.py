@@ -301,15 +301,14 @@ class Ranker:
         return None if q is None else cumulative_mass(self.index.trie, q)
 
     def _prior_probabilities(self, histories: Histories) -> Floats | None:
+        asked = any(histories.words or ())
         if self.prior is None:
-            if any(histories.words or ()):
+            if asked:
                 raise ConfigError("words need a prior, but this model has prior=none.")
             return None
         with one_blas_thread():
             q = self.prior.probabilities(histories)
-        if any(histories.words or ()):
-            return heard(q, histories, self.word_index, self.words_weight)
-        return q
+        return heard(q, histories, self.word_index, self.words_weight) if asked else q
 
     @cached_property
     def word_index(self) -> WordIndex:

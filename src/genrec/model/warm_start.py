@@ -70,44 +70,47 @@ def load_weights(ranker: Ranker) -> Ranker:
     config = ranker.config
     assert config.init_from is not None
     folder = local_folder(config.init_from)
-    settings = _settings(folder)
-    _check_settings(config, settings)
+    earlier = _settings(folder)
+    _check_settings(config, earlier)
     if config.tuning == "lora":
         _load_lora(ranker.backbone, folder / "adapter" if (folder / "adapter").is_dir() else folder)
     if ranker.prior is not None:
         read_head(folder, ranker.likelihood)
-        if isinstance(weight := settings.get("lm_weight"), float):
-            ranker.likelihood.lm_weight = weight
+        if earlier.lm_weight != "auto":
+            ranker.likelihood.lm_weight = earlier.lm_weight
     return ranker
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> Config:
     path = folder / "config.yaml"
     try:
         settings = yaml.safe_load(path.read_text())
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return Config.create(**renamed_settings(settings))
+    except (OSError, ValueError, yaml.YAMLError, ConfigError) as error:
         raise RunError(
             f"{path}: no settings can be read ({error}); give init_from the folder of a trained "
             "run or of a published adapter."
         ) from None
-    return renamed_settings(settings)
 
 
-def _check_settings(config: Config, settings: dict[str, Any]) -> None:
+def _check_settings(config: Config, earlier: Config) -> None:
     """Refuse weights of other settings, and say how to set them."""
-    ours = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
-    if (settings.get("prior") == "none") != (config.prior == "none"):
+    ours, theirs = (
+        each.model_dump(mode="json") | {"backbone": lasting_name(each.backbone)}
+        for each in (config, earlier)
+    )
+    if (earlier.prior == "none") != (config.prior == "none"):
         raise ConfigError(
             f"init_from={config.init_from}: these weights were trained with "
-            f"prior={settings.get('prior')}, which does not go with prior={config.prior}; set "
-            f"prior={settings.get('prior')}."
+            f"prior={earlier.prior}, which does not go with prior={config.prior}; set "
+            f"prior={earlier.prior}."
         )
     names = FITTING if config.tuning == "lora" else FITTING[: FITTING.index("tuning") + 1]
-    other = [name for name in names if settings.get(name) != ours[name]]
+    other = [name for name in names if theirs[name] != ours[name]]
     if other:
-        wanted = ", ".join(f"{name}={_as_text(settings.get(name))}" for name in other)
+        wanted = ", ".join(f"{name}={_as_text(theirs[name])}" for name in other)
         raise ConfigError(
             f"init_from={config.init_from}: these weights were trained with other settings; set "
             f"{wanted}."
