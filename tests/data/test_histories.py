@@ -17,7 +17,14 @@ from genrec.data.histories import Histories
 from genrec.data.interactions import Interactions
 from genrec.data.log_rows import coded_ids
 from genrec.data.provenance import Provenance
-from genrec.data.splits import Split, global_time, leave_last_out
+from genrec.data.splits import (
+    Split,
+    before_test,
+    global_time,
+    leave_last_out,
+    one_step_earlier,
+    split_by_name,
+)
 from genrec.errors import ConfigError, DataError
 
 Row = tuple[str, str, float]
@@ -331,7 +338,7 @@ def test_global_time() -> None:
     split = global_time(dataset(rows), valid=0.3, test=0.3)
     # Quantiles .4 and .7 of 1..10 lie at places 3.6 and 6.3 from 0; the next higher times are 5, 8.
     assert split.info.to_json() == {
-        "split": "global-time",
+        "split": "global-time,valid=0.3,test=0.3",
         "cuts": [5.0, 8.0],
         "valid_users_without_history": 1,  # x
         "valid_later_items_not_asked": 0,
@@ -364,6 +371,56 @@ def test_global_time_never_looks_ahead(rows: list[Row]) -> None:
             before = [item for time, _, item in sorted(own) if time < cut]
             after = [item for time, _, item in sorted(own) if cut <= time < end]
             assert (known, target) == ("".join(before), after[0])
+
+
+def test_the_target_of_a_split_by_time_can_be_another_item() -> None:
+    rows: list[Row] = [("u", item, time) for time, item in enumerate("abcdef")]
+    rows += [("v", "a", 1), ("v", "b", 3), ("w", "c", 5)]
+    shares = {"valid": 0.3, "test": 0.4}
+    last = global_time(dataset(rows), **shares, target="last")
+    assert last.info.facts["cuts"] == [2.0, 3.0]
+    assert asked(last, "test") == {"u": ("abcde", "f"), "v": ("a", "b")}
+    assert asked(last, "valid") == {"u": ("ab", "c")}
+    # Nobody's items after the second cut are known before the test, those of its users neither.
+    assert lists(before_test(last)) == {"u": "abc", "v": "a"}
+    assert lists(before_test(global_time(dataset(rows), **shares))) == {"u": "abc", "v": "a"}
+    drawn = global_time(dataset(rows), **shares, target="random")
+    known, target = asked(drawn, "test")["u"]
+    assert (known + target, target in "def") == ("abcdef"[: len(known) + 1], True)
+    again = split_by_name(dataset(rows), "global-time, target=random,valid=0.3,test=0.4")
+    assert asked(again, "test") == asked(drawn, "test")
+    assert again.info.name == "global-time,valid=0.3,test=0.4,target=random" == drawn.info.name
+
+
+def test_a_split_by_time_can_end_earlier() -> None:
+    letters = "abcdefghijklmnopqrst"
+    rows: list[Row] = [("u", item, time) for time, item in enumerate(letters)]
+    rows += [("v", item, time + 0.5) for time, item in enumerate(letters)]
+    split = split_by_name(dataset(rows), "global-time,until=0.5,valid=0.25,test=0.25")
+    assert split.info.facts["cuts"] == [5.0, 7.5]
+    assert asked(split, "test") == {"u": ("abcdefgh", "i"), "v": ("abcdefg", "h")}
+    assert split.info.facts["test_later_items_not_asked"] == 3  # k to t lie after the end
+    earlier = one_step_earlier(split)  # keeps the shares, and uses the whole of its own log
+    assert asked(earlier, "test") == asked(split, "valid")
+    assert earlier.valid.times is not None
+    assert earlier.train.histories.timestamps.max() < earlier.valid.times.min() == 3.5
+    assert before_test(earlier).fingerprint == split.train.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("global-time,share=0.1", "'share=0.1' is no option of global-time; it has valid, test"),
+        ("global-time,target=", "'target=' is no option"),
+        ("global-time,target=middle", "must be one of first, last, random"),
+        ("global-time,until=soon", "until must be a number, got 'soon'"),
+        ("global-time,until=1.5", "at most 1"),
+        ("leave-last-out,target=last", "no option of leave-last-out; it has none"),
+    ],
+)
+def test_wrong_options_of_a_split_are_named(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split_by_name(dataset([("u", item, time) for time, item in enumerate("abcd")]), name)
 
 
 def test_global_time_refuses_positions_and_bad_shares() -> None:

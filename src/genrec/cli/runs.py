@@ -60,7 +60,13 @@ InitFrom = Annotated[
         "starts; with --epochs 0 they are used as they are."
     ),
 ]
-Split = Annotated[str, typer.Option(help="How to split the data: leave-last-out or global-time.")]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="How to split the data: leave-last-out or global-time, which has options, such as "
+        "global-time,target=last,until=0.9."
+    ),
+]
 FuseOn = Annotated[
     str,
     typer.Option(

@@ -12,7 +12,8 @@ class SplitInfo:
     """How a data set was split.
 
     Attributes:
-        name: ``"leave-last-out"``, ``"global-time"``, or the folder of a split made elsewhere.
+        name: ``"leave-last-out"``, ``"global-time"``, either with options after commas, or the
+            folder of a split made elsewhere.
         facts: details that JSON can hold, e.g. the numbers of users in each part and the cut times.
         evaluate_on: the targets that are predicted: ``"test"``, or ``"valid"`` for the validation
             targets, one step earlier.
@@ -32,6 +33,11 @@ class SplitInfo:
         """Inverse of :meth:`to_json`."""
         facts = {key: value for key, value in found.items() if key not in ("split", "asked")}
         return cls(found["split"], facts, "valid" if "asked" in found else "test")
+
+    @property
+    def kind(self) -> str:
+        """The name without options."""
+        return self.name.partition(",")[0]
 
     @property
     def label(self) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 from genrec.data.dataset import Dataset
 from genrec.data.histories import histories_of
 from genrec.data.interactions import read_interactions
-from genrec.data.splits import SPLITS, Split, split_at
+from genrec.data.splits import SPLITS, Split, is_split_name, split_at, split_by_name
 from genrec.errors import DataError
 
 TABLES = ("train", "valid", "test")
@@ -25,14 +25,16 @@ def split_dataset(data: Dataset, name: str) -> Split:
 
     Args:
         data: the complete data set.
-        name: ``"leave-last-out"``, ``"global-time"``, or a folder with the tables train, valid and
-            test (see :func:`read_split`).
+        name: ``"leave-last-out"``, ``"global-time"`` with or without options such as
+            ``"global-time,target=last"`` (see :func:`.split_by_name`), or a folder with the tables
+            train, valid and test (see :func:`read_split`).
 
     Raises:
         DataError: ``name`` is neither the name of a split nor a folder.
+        ConfigError: An option of the split is unknown or invalid.
     """
-    if name in SPLITS:
-        return SPLITS[name](data)
+    if is_split_name(name):
+        return split_by_name(data, name)
     if Path(name).is_dir():
         return read_split(data, Path(name))
     raise DataError(

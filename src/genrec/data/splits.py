@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ from genrec.data.histories import Histories, common_clock, count_before
 from genrec.data.provenance import SplitInfo
 from genrec.data.statistics import dataset_statistics
 from genrec.errors import ConfigError, DataError
+
+TARGETS = ("first", "last", "random")
+"""Which of a user's items after a cut is the target; see :func:`global_time`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +75,15 @@ class Split:
         valid: targets for early stopping and for choosing models and settings.
         test: targets for the final evaluation.
         info: how the data were split.
+        known: returns everything before the test, one row per user; ``None`` if that is the test
+            histories, and for users without a test target their training history.
     """
 
     train: Dataset
     valid: Holdout
     test: Holdout
     info: SplitInfo
+    known: Callable[[], Histories] | None = None
 
 
 def leave_last_out(data: Dataset) -> Split:
@@ -99,43 +107,70 @@ def leave_last_out(data: Dataset) -> Split:
     return split_at(data, train, [(rows, known - 2), (rows, known - 1)], "leave-last-out", facts)
 
 
-def global_time(data: Dataset, *, valid: float = 0.1, test: float = 0.1) -> Split:
+def global_time(
+    data: Dataset,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    target: str = "first",
+    until: float = 1.0,
+) -> Split:
     """Split the log at two points of time that all users share.
 
     The cuts are the quantiles 1 - valid - test and 1 - test of all timestamps. The training data
-    are everything before the first cut. A user's validation target is the first item between the
-    cuts, and the test target is the first item from the second cut on; the history of a target is
-    everything before its cut. Users without a history before a cut or without an item after it get
-    no target; ``info`` counts those without a history.
+    are everything before the first cut. A user has one validation target, an item between the cuts,
+    and one test target, an item from the second cut on. The history of a target is everything
+    before it. Users without a history before a cut or without an item after it get no target;
+    ``info`` counts those without a history.
+
+    Which item is the target is a choice that can change the order of models (Gusak et al., "Time to
+    Split", arXiv 2507.16289).
 
     Args:
         data: the complete data set, with real timestamps.
         valid: share of the interactions between the cuts.
         test: share of the interactions from the second cut on.
+        target: which of the items after a cut is a user's target: ``"first"``, ``"last"``, or
+            ``"random"``, drawn with seed 0.
+        until: share of the log that is used, from its beginning. Smaller shares move both cuts back
+            in time, so that several of them make a rolling evaluation.
 
     Raises:
-        ConfigError: The shares are not positive, or add up to 1 or more.
+        ConfigError: The shares are not positive, or add up to 1 or more, or ``target`` is unknown.
         DataError: The timestamps are positions, not times, or a part gets no target.
     """
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise ConfigError(
             f"valid={valid} and test={test} must be positive and add up to less than 1"
         )
-    histories, times = data.histories, data.histories.timestamps
+    if not 0 < until <= 1:
+        raise ConfigError(f"until={until} must be more than 0 and at most 1")
+    if target not in TARGETS:
+        raise ConfigError(f"target={target!r} must be one of {', '.join(TARGETS)}")
     _check_clock(data)
-    cuts = np.quantile(times, [1 - valid - test, 1 - test], method="higher")
-    before = [count_before(histories, cut) for cut in (*cuts, np.inf)]
+    histories, shares = data.histories, np.array([1 - valid - test, 1 - test])
+    cuts = np.quantile(histories.timestamps, until * shares, method="higher")
+    end = np.inf
+    if until < 1:
+        end = np.quantile(histories.timestamps, until, method="higher")
+    before = [count_before(histories, cut) for cut in (*cuts, end)]
     facts: dict[str, Any] = {"cuts": cuts.tolist()}
-    parts = []
-    for name, known, until in zip(("valid", "test"), before, before[1:], strict=False):
-        active = until > known
+    rng, parts = np.random.default_rng(0), []
+    for name, known, stop in zip(("valid", "test"), before, before[1:], strict=False):
+        active = stop > known
         targeted = np.flatnonzero(active & (known > 0))
-        later = int((until - known)[targeted].sum()) - len(targeted)
+        first, last = known[targeted], stop[targeted] - 1
         facts[f"{name}_users_without_history"] = int((active & (known == 0)).sum())
-        facts[f"{name}_later_items_not_asked"] = later
-        parts.append((targeted, known[targeted]))
-    rows = np.flatnonzero(before[0])
-    return split_at(data, histories.head(rows, before[0][rows]), parts, "global-time", facts)
+        facts[f"{name}_later_items_not_asked"] = int((last - first).sum())
+        chosen = {"first": first, "last": last, "random": rng.integers(first, last + 1)}[target]
+        parts.append((targeted, chosen))
+    rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
+    options = {"valid": (valid, 0.1), "test": (test, 0.1), "target": (target, "first")}
+    options |= {"until": (until, 1.0)}
+    others = [f"{key}={value}" for key, (value, usual) in options.items() if value != usual]
+    name = ",".join(("global-time", *others))
+    split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
+    return replace(split, known=partial(histories.head, shown, before[1][shown]))
 
 
 def _check_clock(data: Dataset) -> None:
@@ -190,7 +225,41 @@ def split_at(
     return Split(Dataset(data.name, data.catalogue, train, provenance), valid, test, info)
 
 
-SPLITS = {"leave-last-out": leave_last_out, "global-time": global_time}
+SPLITS: Mapping[str, Callable[..., Split]] = {
+    "leave-last-out": leave_last_out,
+    "global-time": global_time,
+}
+
+
+def is_split_name(text: str) -> bool:
+    """Return whether a text names a split, with or without options."""
+    return text.partition(",")[0] in SPLITS
+
+
+def split_by_name(data: Dataset, text: str) -> Split:
+    """Split a data set by the name of a split and its options.
+
+    Args:
+        data: the complete data set.
+        text: such as ``"leave-last-out"`` or ``"global-time,target=last,until=0.9"``. The options
+            are the keyword arguments of the function in :data:`SPLITS`.
+
+    Raises:
+        ConfigError: An option is unknown or its value is invalid.
+    """
+    name, *options = (part.strip() for part in text.split(","))
+    known = signature(SPLITS[name]).parameters
+    given: dict[str, Any] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in known or key == "data" or not value:
+            names = ", ".join(key for key in known if key != "data") or "none"
+            raise ConfigError(f"split {text!r}: {option!r} is no option of {name}; it has {names}.")
+        try:
+            given[key] = value if key == "target" else float(value)
+        except ValueError:
+            raise ConfigError(f"split {text!r}: {key} must be a number, got {value!r}.") from None
+    return SPLITS[name](data, **given)
 
 
 def hold_out_last(
@@ -236,14 +305,21 @@ def with_targets(
 
 
 def before_test(split: Split) -> Dataset:
-    """Return everything before the test targets, to fit a model whose settings are final.
+    """Return everything before the test, to fit a model whose settings are final.
 
-    Test users keep the history of their test target, all other users their training history.
+    In a split by time that is everything before the second cut. Otherwise test users keep the
+    history of their test target, and all other users their training history.
     """
+    histories = _known_by_user(split) if split.known is None else split.known()
+    provenance = replace(split.train.provenance, train_on="train+valid")
+    return Dataset(split.train.name, split.train.catalogue, histories, provenance)
+
+
+def _known_by_user(split: Split) -> Histories:
     test, train = split.test.histories, split.train.histories
     tested = set(test.user_ids)
     others = train.select([row for row, user in enumerate(train.user_ids) if user not in tested])
-    histories = Histories(
+    return Histories(
         np.append(test.items, others.items),
         np.append(test.offsets, test.offsets[-1] + others.offsets[1:]),
         [*test.user_ids, *others.user_ids],
@@ -252,8 +328,6 @@ def before_test(split: Split) -> Dataset:
         if test.ratings is None or others.ratings is None
         else np.append(test.ratings, others.ratings),
     )
-    provenance = replace(split.train.provenance, train_on="train+valid")
-    return Dataset(split.train.name, split.train.catalogue, histories, provenance)
 
 
 def one_step_earlier(split: Split) -> Split:
@@ -262,7 +336,9 @@ def one_step_earlier(split: Split) -> Split:
     It serves to choose models and settings without using the test targets. Its own validation
     targets, for early stopping, are split off the training data.
     """
-    inner = SPLITS.get(split.info.name, leave_last_out)(split.train)
+    name = split.info.name if is_split_name(split.info.name) else "leave-last-out"
+    options = [part for part in name.split(",") if not part.startswith("until=")]  # done already
+    inner = split_by_name(split.train, ",".join(options))
     provenance = replace(
         before_test(inner).provenance,
         whole=split.train.provenance.whole,
@@ -270,4 +346,5 @@ def one_step_earlier(split: Split) -> Split:
         train_on="before valid",
     )
     train = replace(before_test(inner), provenance=provenance)
-    return Split(train, inner.test, split.valid, replace(split.info, evaluate_on="valid"))
+    info = replace(split.info, evaluate_on="valid")
+    return Split(train, inner.test, split.valid, info, known=lambda: split.train.histories)

@@ -220,17 +220,13 @@ def _training_after_target(split: Split) -> Iterator[Finding]:
                 f"{late} of {len(holdout)} {holdout.name} users have training interactions that "
                 "are later than their target: split each history by time",
             )
-        if _name(split) == "global-time" and train.timestamps.max() >= holdout.times.min():
+        if split.info.kind == "global-time" and train.timestamps.max() >= holdout.times.min():
             yield Finding(
                 "training after the target",
                 True,
                 f"some training interactions are as late as the first {holdout.name} target: split "
                 "all users at one point in time",
             )
-
-
-def _name(split: Split) -> str:
-    return split.info.name
 
 
 def _twins(split: Split) -> Iterator[Finding]:
