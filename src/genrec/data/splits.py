@@ -123,8 +123,7 @@ def global_time(
     before it. Users without a history before a cut or without an item after it get no target;
     ``info`` counts those without a history.
 
-    Which item is the target is a choice that can change the order of models (Gusak et al., "Time to
-    Split", arXiv 2507.16289).
+    Which item is the target can change the order of models ("Time to Split", arXiv 2507.16289).
 
     Args:
         data: the complete data set, with real timestamps.
@@ -136,9 +135,32 @@ def global_time(
             in time, so that several of them make a rolling evaluation.
 
     Raises:
-        ConfigError: The shares are not positive, or add up to 1 or more, or ``target`` is unknown.
+        ConfigError: A share is out of range, or ``target`` is unknown.
         DataError: The timestamps are positions, not times, or a part gets no target.
     """
+    name = _checked_name(valid, test, target, until)
+    _check_clock(data)
+    histories, shares = data.histories, np.array([1 - valid - test, 1 - test])
+    cuts = np.quantile(histories.timestamps, until * shares, method="higher")
+    end = np.inf if until == 1 else np.quantile(histories.timestamps, until, method="higher")
+    before = [count_before(histories, cut) for cut in (*cuts, end)]
+    facts: dict[str, Any] = {"cuts": cuts.tolist()}
+    rng, parts = np.random.default_rng(0), []
+    for part, known, stop in zip(("valid", "test"), before, before[1:], strict=False):
+        active = stop > known
+        targeted = np.flatnonzero(active & (known > 0))
+        first, last = known[targeted], stop[targeted] - 1
+        facts[f"{part}_users_without_history"] = int((active & (known == 0)).sum())
+        facts[f"{part}_later_items_not_asked"] = int((last - first).sum())
+        chosen = {"first": first, "last": last, "random": rng.integers(first, last + 1)}[target]
+        parts.append((targeted, chosen))
+    rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
+    split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
+    return replace(split, known=partial(histories.head, shown, before[1][shown]))
+
+
+def _checked_name(valid: float, test: float, target: str, until: float) -> str:
+    """Return the name of a split by time with all options that are not the usual ones."""
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise ConfigError(
             f"valid={valid} and test={test} must be positive and add up to less than 1"
@@ -147,30 +169,10 @@ def global_time(
         raise ConfigError(f"until={until} must be more than 0 and at most 1")
     if target not in TARGETS:
         raise ConfigError(f"target={target!r} must be one of {', '.join(TARGETS)}")
-    _check_clock(data)
-    histories, shares = data.histories, np.array([1 - valid - test, 1 - test])
-    cuts = np.quantile(histories.timestamps, until * shares, method="higher")
-    end = np.inf
-    if until < 1:
-        end = np.quantile(histories.timestamps, until, method="higher")
-    before = [count_before(histories, cut) for cut in (*cuts, end)]
-    facts: dict[str, Any] = {"cuts": cuts.tolist()}
-    rng, parts = np.random.default_rng(0), []
-    for name, known, stop in zip(("valid", "test"), before, before[1:], strict=False):
-        active = stop > known
-        targeted = np.flatnonzero(active & (known > 0))
-        first, last = known[targeted], stop[targeted] - 1
-        facts[f"{name}_users_without_history"] = int((active & (known == 0)).sum())
-        facts[f"{name}_later_items_not_asked"] = int((last - first).sum())
-        chosen = {"first": first, "last": last, "random": rng.integers(first, last + 1)}[target]
-        parts.append((targeted, chosen))
-    rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
     options = {"valid": (valid, 0.1), "test": (test, 0.1), "target": (target, "first")}
     options |= {"until": (until, 1.0)}
     others = [f"{key}={value}" for key, (value, usual) in options.items() if value != usual]
-    name = ",".join(("global-time", *others))
-    split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
-    return replace(split, known=partial(histories.head, shown, before[1][shown]))
+    return ",".join(("global-time", *others))
 
 
 def _check_clock(data: Dataset) -> None:
