@@ -114,6 +114,34 @@ def test_recommend_takes_filters_and_gives_reasons(
     assert "strongest effects" in out
 
 
+def test_recommend_says_how_words_are_understood(
+    capsys: pytest.CaptureFixture[str], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["recommend", trained, "--history", "i1", "-k", 3, "--words"]
+    code, out, err = run(capsys, *asked, "Green")
+    assert (code, "note:" in err) == (0, False)
+    assert "Green" in out
+    assert "nothing like these words" in run(capsys, *asked, "zxcv")[2]
+    related = {"emerald": "green"}
+    monkeypatch.setattr("genrec.GenRec.related_words", lambda model, words: related)
+    assert "note: understood emerald as green" in run(capsys, *asked, "emerald")[2]
+
+
+def test_training_starts_from_the_weights_of_a_run(
+    capsys: pytest.CaptureFixture[str], trained: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    arguments = ["train", trained.parent / "walks", "--out", tmp_path / "again", "--epochs", 0]
+    arguments += ["--backbone", tiny_backbone, "--init-from", trained, *TINY, "--json"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert json.loads(out)["training"]["steps"] == 0
+    assert run(capsys, "evaluate", tmp_path / "again")[0] == 0
+    code, _, err = run(capsys, *arguments, "--set", "lora_alpha=8")
+    assert (code, "set lora_alpha=32" in err) == (2, True)
+    code, _, err = run(capsys, *arguments, "--init-from", tmp_path)
+    assert (code, "give init_from the folder of a trained run" in err) == (2, True)
+
+
 def test_train_notes_settings_without_effect(
     capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +277,11 @@ def wrong(name: str, *arguments: object, says: str) -> object:
         wrong("setting", "train", "DATA", "--out", "OUT", "--set", "lr=1", says="'lr'"),
         wrong("recipe", "train", "DATA", "--out", "OUT", "--recipe", "best", says="'recipe'"),
         wrong("split", "train", "DATA", "--out", "OUT", "--split", "random", says="'random'"),
+        wrong(
+            "target",
+            *("train", "DATA", "--out", "OUT", "--split", "global-time,target=next"),
+            says="target='next' must be one of first, last, random",
+        ),
         wrong("minutes", "train", "DATA", "--out", "OUT", "--minutes", 0, says="'minutes'"),
         wrong("option", "recommend", "RUN", "--hsitory", "x", says="--hsitory"),
         wrong("prior", "train", "DATA", "--out", "OUT", "--prior", "svd", says="Use one of auto"),

@@ -188,6 +188,21 @@ def test_words_steer_the_list_by_keyboard_alone(page: Any) -> None:
     assert page.troubles == []
 
 
+def test_the_page_says_what_words_were_taken_for(page: Any) -> None:
+    def understood(route: Any) -> None:
+        response = route.fetch()
+        words = {"known_words": ["emerald"], "related_words": {"emerald": "green"}}
+        route.fulfill(response=response, json=response.json() | words)
+
+    page.route("**/v1/recommend", understood)
+    page.locator("#words").fill("emerald")
+    page.wait_for_selector("#words-note:has-text('Understood: emerald as green.')")
+    page.wait_for_function(
+        "document.querySelector('#status').innerText.includes('emerald as green')"
+    )
+    assert page.troubles == []
+
+
 def test_a_hostile_title_is_only_text(page: Any, server: Server) -> None:
     added = page.request.post(
         f"{server.url}/v1/items", data={"title": HOSTILE, "item_id": "hostile"}
