@@ -106,6 +106,17 @@ def test_a_published_adapter_needs_no_catalogue(
     assert_same_lists(*lists)
 
 
+def test_the_weight_of_the_language_model_is_the_earlier_one_or_the_given_one(
+    tiny_backbone: str, split: Split, run: str, tmp_path: Path
+) -> None:
+    earlier = GenRec(tiny_backbone, **SMALL, init_from=run, lm_weight=0.3, epochs=0)
+    earlier.fit(split.train, split.valid, progress=False).save_pretrained(tmp_path / "again")
+    assert earlier.ranker.likelihood.lm_weight == 0.3
+    found = GenRec(tiny_backbone, **SMALL, init_from=str(tmp_path / "again"), epochs=0)
+    ranker = found.fit(split.train, progress=False).ranker  # no validation users to fit it on
+    assert ranker.likelihood.lm_weight == ranker.config.lm_weight == 0.3
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -129,6 +140,16 @@ def test_weights_that_do_not_fit_are_refused(
     given = {**SMALL, "init_from": run, "epochs": 0, **settings}
     with pytest.raises(error, match=message):
         GenRec(tiny_backbone, **given).fit(split.train, progress=False)
+
+
+@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "head.safetensors"])
+def test_missing_weights_are_named_before_the_prior_is_fitted(
+    tiny_backbone: str, split: Split, run: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(run) / name).unlink()
+    monkeypatch.setattr("genrec.model.fitting.fit_prior", None)
+    with pytest.raises(RunError, match=f"{name} is missing; give init_from"):
+        GenRec(tiny_backbone, **SMALL, init_from=run, epochs=0).fit(split.train, progress=False)
 
 
 @pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "head.safetensors"])

@@ -27,7 +27,7 @@ from genrec.language_model.title_states import prepare_states
 from genrec.metrics import ndcg, target_ranks
 from genrec.model.ranker import Ranker
 from genrec.model.reading import context_layers, make_states, title_settings
-from genrec.model.warm_start import load_weights, own_weights
+from genrec.model.warm_start import check_weights, first_lm_weight, load_weights, own_weights
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
 if TYPE_CHECKING:
@@ -60,13 +60,14 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     kind = choose_prior(config.prior, len(train.catalogue))
     experts = training_experts(config, kind, len(train.catalogue))
     config = _resolved(config, train, kind, device)
+    own = own_weights(config)
     with stage(f"loading the backbone {config.backbone}"):
         backbone = load_backbone(
             config.backbone,
             dtype=config.dtype,
-            layers=config.layers if own_weights(config) is None else None,
+            layers=config.layers if own is None else None,
             quantization=config.quantization,
-            folder=own_weights(config),
+            folder=own,
             device=torch.device("cpu") if config.fsdp else device,
         )
         if config.fsdp:
@@ -79,6 +80,7 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         check_architecture(backbone, config.max_tokens, longest)
     layers = context_layers(config, len(backbone.blocks))
     config = config.model_copy(update={"context_layers": layers})
+    check_weights(config)
     states = make_states(config, backbone, index)  # refuses too many layers before the prior's fit
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
         prior = fit_prior(kind, train, valid, experts)
@@ -97,12 +99,10 @@ def trainable_ranker(ranker: Ranker) -> Ranker:
         ranker: an untrained ranker; use the returned one from now on.
 
     Raises:
-        RunError: The folder of the weights is missing or damaged.
-        ConfigError: The weights belong to other settings.
+        RunError: A file of the weights is damaged.
     """
     make_trainable(ranker.backbone, ranker.config)
-    ranker = ranker.renewed()
-    return ranker if ranker.config.init_from is None else load_weights(ranker)
+    return load_weights(ranker.renewed())
 
 
 def _resolved(config: Config, train: Dataset, prior: str, device: torch.device) -> Config:
@@ -110,7 +110,7 @@ def _resolved(config: Config, train: Dataset, prior: str, device: torch.device) 
     found = {
         "prior": prior,
         "dtype": broadcast_from_main(_training_dtype(config, device)),
-        "lm_weight": 1.0 if config.lm_weight == "auto" else config.lm_weight,
+        "lm_weight": first_lm_weight(config),
         "ratings": rating_values(config, train),
     }
     return config.model_copy(update=found)

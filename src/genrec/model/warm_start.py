@@ -19,6 +19,8 @@ from genrec.model.hub import local_folder
 from genrec.model.ranker import Ranker
 from genrec.model.run_folder import read_head, renamed_settings
 
+SOURCES = "the folder of a trained run or of a published adapter"
+"""What weights can be read from, for messages."""
 FITTING = (
     "backbone",
     "layers",
@@ -56,29 +58,60 @@ def own_weights(config: Config) -> Path | None:
     return folder
 
 
-def load_weights(ranker: Ranker) -> Ranker:
-    """Give a trainable ranker the weights of the run or adapter that ``config.init_from`` names.
-
-    Returns:
-        The ranker, with the earlier run's weight of the language model where the configuration
-        leaves it open.
+def first_lm_weight(config: Config) -> float:
+    """Return the weight of the language model before it is fitted: the earlier run's, or 1.
 
     Raises:
-        RunError: The folder is missing or damaged.
+        RunError: ``config.init_from`` holds no settings.
+    """
+    if config.lm_weight != "auto":
+        return config.lm_weight
+    earlier = None if config.init_from is None else _settings(local_folder(config.init_from))
+    return 1.0 if earlier is None or earlier.lm_weight == "auto" else earlier.lm_weight
+
+
+def check_weights(config: Config) -> None:
+    """Check that the weights that ``config.init_from`` names, if any, belong to these settings.
+
+    Args:
+        config: the resolved settings.
+
+    Raises:
+        RunError: The folder is missing or incomplete.
         ConfigError: The weights belong to other settings.
     """
-    config = ranker.config
-    assert config.init_from is not None
+    if config.init_from is None:
+        return
     folder = local_folder(config.init_from)
-    earlier = _settings(folder)
-    _check_settings(config, earlier)
+    _check_settings(config, _settings(folder))
+    needed = [_adapter(folder)] if config.tuning == "lora" else []
+    needed += [folder / "head.safetensors"] if config.prior != "none" else []
+    for path in needed:
+        if not path.is_file():
+            raise RunError(f"{path} is missing; give init_from {SOURCES}.")
+
+
+def load_weights(ranker: Ranker) -> Ranker:
+    """Give a trainable ranker the weights that ``config.init_from`` names, if any.
+
+    Raises:
+        RunError: A file is damaged.
+    """
+    config = ranker.config
+    if config.init_from is None:
+        return ranker
+    folder = local_folder(config.init_from)
     if config.tuning == "lora":
-        _load_lora(ranker.backbone, folder / "adapter" if (folder / "adapter").is_dir() else folder)
+        _load_lora(ranker.backbone, _adapter(folder))
     if ranker.prior is not None:
         read_head(folder, ranker.likelihood)
-        if earlier.lm_weight != "auto":
-            ranker.likelihood.lm_weight = earlier.lm_weight
     return ranker
+
+
+def _adapter(folder: Path) -> Path:
+    """Return the adapter's file, in a run folder or in a folder of its own."""
+    inside = folder / "adapter"
+    return (inside if inside.is_dir() else folder) / "adapter_model.safetensors"
 
 
 def _settings(folder: Path) -> Config:
@@ -90,8 +123,7 @@ def _settings(folder: Path) -> Config:
         return Config.create(**renamed_settings(settings))
     except (OSError, ValueError, yaml.YAMLError, ConfigError) as error:
         raise RunError(
-            f"{path}: no settings can be read ({error}); give init_from the folder of a trained "
-            "run or of a published adapter."
+            f"{path}: no settings can be read ({error}); give init_from {SOURCES}."
         ) from None
 
 
@@ -123,18 +155,15 @@ def _as_text(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _load_lora(backbone: Backbone, folder: Path) -> None:
-    path = folder / "adapter_model.safetensors"
+def _load_lora(backbone: Backbone, path: Path) -> None:
     assert isinstance(backbone.model, PeftModel)
     try:
-        tensors = load_file(path)
-        left: Any = set_peft_model_state_dict(backbone.model, tensors)
+        left: Any = set_peft_model_state_dict(backbone.model, load_file(path))
         strange = [*left.unexpected_keys, *(key for key in left.missing_keys if "lora_" in key)]
         if strange:
             raise ValueError(f"{strange[0]} does not match")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(
-            f"{path} is no adapter for these settings ({reason}); give init_from the folder of a "
-            "trained run or of a published adapter."
+            f"{path} is no adapter for these settings ({reason}); give init_from {SOURCES}."
         ) from None
