@@ -123,6 +123,7 @@ def test_fuse_changes_experts_without_training(model: GenRec, split: Split) -> N
     fused = GenRec(config=model.config)
     fused._adopt(model.ranker, model.info)
     fused.fuse(split.train, split.valid, experts=["transitions", "ease"])
+    assert fused.ranker.words_weight != model.ranker.words_weight  # fitted to the new prior
     prior = fused.ranker.prior
     assert isinstance(prior, PooledPrior)
     assert [expert.name for expert in prior.experts] == ["transitions", "ease"]

@@ -156,7 +156,7 @@ class GenRec(RequestModel):
         return self
 
     def fuse(self, train: Dataset, valid: Holdout, *, experts: Sequence[str] | None = None) -> Self:
-        """Fit the weights of all experts and of the language model to validation users again.
+        """Fit all weights again: those of the experts, of the language model and of words.
 
         Experts that the model does not have yet are fitted and join its prior; those that are not
         named leave it. The language model itself is not trained.
@@ -174,7 +174,7 @@ class GenRec(RequestModel):
         """
         names = self.ranker.config.experts if experts is None else experts
         with isolated_random(self.config.seed):
-            self._ranker = add_experts(self.ranker, names, train, valid)
+            self._ranker = fit_words_weight(add_experts(self.ranker, names, train, valid), valid)
         return self
 
     def refit_prior(self, train: Dataset) -> Self:
