@@ -331,8 +331,8 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        if self.epochs == 0 and self.init_from is None:
-            raise ValueError("epochs=0 trains nothing; set init_from or a number of epochs")
+        if self.epochs == 0 and (self.init_from is None or self.minutes is not None):
+            raise ValueError("epochs=0 trains nothing; it needs init_from, and no minutes")
         if self.batch_size % self.microbatch_size and self.batch_size > self.microbatch_size:
             raise ValueError("batch_size must be a multiple of microbatch_size")
         plain = (self.loss, self.loss_temperature, self.decoding) == ("catalogue", 1.0, "exact")

@@ -29,7 +29,6 @@ from genrec.collaborative.words import (
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.language_model.backbone import load_backbone
-from genrec.language_model.word_vectors import WordVectors
 
 FILMS = Catalogue(
     ["1", "2", "3", "4"],
@@ -93,6 +92,8 @@ def test_rare_words_stand_for_related_words_that_many_items_hold() -> None:
     assert found.tolist() == [1.0] * 10 + [0.0] * 12
     (found,) = index.likeness(["funny storm"])  # "Funny Storm" holds both words, comedies one
     assert found.tolist() == [0.5] * 10 + [0.0] * 11 + [1.0]
+    (found,) = index.likeness(["funny, hilarious comedy or sad"])  # two meanings
+    assert found.tolist() == [1.0] * 20 + [0.0] + [1.0]
     many.titles[:2] = ["Funny One", "Funny Two"]  # comedies, counted once all the same
     found = WordIndex(many, planted).likeness(["funny"])[0]
     assert found.tolist() == [1.0] * 10 + [0.0] * 11 + [1.0]
@@ -110,7 +111,7 @@ def test_word_vectors_bring_words_of_like_meaning_together(tiny_backbone: str) -
     ids = [tokenizer(f" {word}", add_special_tokens=False).input_ids[0] for word in words]
     with torch.no_grad():
         weight[ids[1]] = weight[ids[0]] + 0.1 * weight[ids[2]]
-    vectors = WordVectors(backbone)([*words, "unbelievablylongword"])
+    vectors = backbone.word_vectors([*words, "unbelievablylongword"])
     assert np.linalg.norm(vectors, axis=1).tolist() == pytest.approx([1, 1, 1, 0], abs=1e-5)
     assert vectors[0] @ vectors[1] > 0.9 > vectors[0] @ vectors[2]
 

@@ -127,6 +127,7 @@ def test_the_weight_of_the_language_model_is_the_earlier_one_or_the_given_one(
         ({"init_from": "nowhere"}, RunError, "nowhere/config.yaml: no settings can be read"),
         ({"init_from": None}, ConfigError, "epochs=0 trains nothing"),
         ({"epochs": -1}, ConfigError, "epochs"),
+        ({"minutes": 5.0}, ConfigError, "needs init_from, and no minutes"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
@@ -140,6 +141,31 @@ def test_weights_that_do_not_fit_are_refused(
     given = {**SMALL, "init_from": run, "epochs": 0, **settings}
     with pytest.raises(error, match=message):
         GenRec(tiny_backbone, **given).fit(split.train, progress=False)
+
+
+def test_the_start_is_noted_and_not_repeated(
+    tiny_backbone: str, split: Split, run: str, tmp_path: Path
+) -> None:
+    model = GenRec(tiny_backbone, **SMALL, init_from=run, epochs=0)
+    model.fit(split.train, progress=False).save_pretrained(tmp_path / "again")
+    assert run not in (tmp_path / "again" / "config.yaml").read_text()
+    assert "from the weights of run" in (tmp_path / "again" / "README.md").read_text()
+    loaded = GenRec.from_pretrained(tmp_path / "again")
+    assert (loaded.config.init_from, loaded.config.epochs) == (None, None)
+    with pytest.raises(ConfigError, match="call fit with epochs=0"):
+        model.build(split.train)
+
+
+def test_checkpoints_of_an_interrupted_run_are_not_given_up(
+    tiny_backbone: str, split: Split, run: str, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
+    model = GenRec(tiny_backbone, **SMALL, init_from=run, epochs=0)
+    with pytest.raises(RunError, match="epochs=0 trains nothing"):
+        model.fit(split.train, output=tmp_path, progress=False)
+    assert checkpoint.exists()
 
 
 @pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "head.safetensors"])

@@ -31,8 +31,8 @@ Out = Annotated[
 Split = Annotated[
     str,
     typer.Option(
-        help="How to split the data: leave-last-out, global-time, which has options, such as "
-        "global-time,target=last,until=0.9, or a folder with the tables train, valid and test."
+        help="How to split the data: leave-last-out, global-time, or a folder with the tables "
+        "train, valid and test. Options follow a comma, as in global-time,target=last."
     ),
 ]
 TrainOn = Annotated[

@@ -63,8 +63,8 @@ InitFrom = Annotated[
 Split = Annotated[
     str,
     typer.Option(
-        help="How to split the data: leave-last-out or global-time, which has options, such as "
-        "global-time,target=last,until=0.9."
+        help="How to split the data: leave-last-out or global-time. Options follow a comma, as in "
+        "global-time,target=last."
     ),
 ]
 FuseOn = Annotated[

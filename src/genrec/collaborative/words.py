@@ -8,7 +8,7 @@ found like any other, and the result is an item distribution that can be searche
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -39,11 +39,10 @@ FEW = 3
 NEAR, NEARER = 0.23, 0.5
 """Least cosine of the related word of a word that few, or not so few, items hold."""
 FORMS: tuple[Callable[[str], str], ...] = (
-    lambda stem: stem,
     lambda stem: f"{stem}s",
     lambda stem: f"{stem[:-1]}ies",
 )
-"""Forms of a stem that may have a vector."""
+"""Forms of a stem that may have a vector if it has none."""
 DECADES = {
     1920: "twenties",
     1930: "thirties",
@@ -92,9 +91,25 @@ class WordIndex:
         occur: Any = self._words.queries([stems(text) for text in words])
         counts = ((occur != 0).astype(np.float64) @ self._holders).toarray()
         for row, text in enumerate(words):
-            for word, near in self.related(text).items():  # an item counts once for both
-                counts[row] += self._held(near) * (1.0 - self._held(_stem(word)))
+            if related := self.related(text):
+                counts[row] = self._meanings(text, related)
         return cast(Floats, counts / np.maximum(counts.max(axis=1, keepdims=True), 1.0))
+
+    def _meanings(self, text: str, related: Mapping[str, str]) -> Floats:
+        """Return how many meanings of a wish each item holds, float64 [items].
+
+        A word and its related word are one meaning, and so are all words that share one.
+        """
+        meanings: dict[str, set[str]] = {}
+        for word in _words(text):
+            stem = _stem(word)
+            near = _stem(related[word]) if word in related else stem
+            meanings.setdefault(near, {near}).add(stem)
+        held = [
+            np.max([self._held(stem) for stem in sorted(alike)], axis=0)
+            for alike in meanings.values()
+        ]
+        return cast(Floats, np.sum(held, axis=0))
 
     def _held(self, stem: str) -> Floats:
         """Return 1 for each item that holds a word and 0 for others, float64 [items]."""
@@ -137,19 +152,21 @@ class WordIndex:
 
     @cached_property
     def _common(self) -> tuple[list[str], Floats32]:
-        """The words held by many items that have a vector, and their vectors."""
+        """The words held by many items, in a form that has a vector, and these vectors."""
         assert self._vectors is not None
         common = [
             word
             for word in self._words.words
             if self._count(word) >= self._many and word.isalpha() and word not in DECADES.values()
         ]
-        forms = [self._vectors([form(word) for word in common]) for form in FORMS]
-        vectors = np.zeros_like(forms[0])
-        for form in reversed(forms):
-            vectors = np.where(form.any(axis=1, keepdims=True), form, vectors)
+        names, vectors = list(common), self._vectors(common)
+        for form in FORMS:
+            shown = [form(word) for word in common]
+            for row in np.flatnonzero(~vectors.any(axis=1, keepdims=True)):
+                names[row] = shown[row]
+            vectors = np.where(vectors.any(axis=1, keepdims=True), vectors, self._vectors(shown))
         known = np.flatnonzero(vectors.any(axis=1))
-        return [common[row] for row in known], vectors[known]
+        return [names[row] for row in known], vectors[known]
 
 
 def heard(q: Floats, histories: Histories, index: WordIndex, weight: float) -> Floats:

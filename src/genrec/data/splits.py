@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -75,15 +74,16 @@ class Split:
         valid: targets for early stopping and for choosing models and settings.
         test: targets for the final evaluation.
         info: how the data were split.
-        known: returns everything before the test, one row per user; ``None`` if that is the test
-            histories, and for users without a test target their training history.
+        known: everything before the test, one row per user. ``None`` stands for the test users'
+            histories and the training histories of all others. Whoever replaces ``train`` has to
+            replace it, too.
     """
 
     train: Dataset
     valid: Holdout
     test: Holdout
     info: SplitInfo
-    known: Callable[[], Histories] | None = None
+    known: Histories | None = None
 
 
 def leave_last_out(data: Dataset) -> Split:
@@ -156,7 +156,7 @@ def global_time(
         parts.append((targeted, chosen))
     rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
     split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
-    return replace(split, known=partial(histories.head, shown, before[1][shown]))
+    return replace(split, known=histories.head(shown, before[1][shown]))
 
 
 def _checked_name(valid: float, test: float, target: str, until: float) -> str:
@@ -312,12 +312,13 @@ def before_test(split: Split) -> Dataset:
     In a split by time that is everything before the second cut. Otherwise test users keep the
     history of their test target, and all other users their training history.
     """
-    histories = _known_by_user(split) if split.known is None else split.known()
+    histories = known_by_user(split) if split.known is None else split.known
     provenance = replace(split.train.provenance, train_on="train+valid")
     return Dataset(split.train.name, split.train.catalogue, histories, provenance)
 
 
-def _known_by_user(split: Split) -> Histories:
+def known_by_user(split: Split) -> Histories:
+    """Return the test users' histories and the training histories of all other users."""
     test, train = split.test.histories, split.train.histories
     tested = set(test.user_ids)
     others = train.select([row for row, user in enumerate(train.user_ids) if user not in tested])
@@ -349,4 +350,4 @@ def one_step_earlier(split: Split) -> Split:
     )
     train = replace(before_test(inner), provenance=provenance)
     info = replace(split.info, evaluate_on="valid")
-    return Split(train, inner.test, split.valid, info, known=lambda: split.train.histories)
+    return Split(train, inner.test, split.valid, info, known=split.train.histories)

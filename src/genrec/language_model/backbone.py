@@ -10,6 +10,7 @@ import logging
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from genrec.errors import BackboneError
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.packed import pack_linear
 from genrec.language_model.sharding import sharded_names
+from genrec.language_model.word_vectors import WordVectors
 
 
 @dataclass
@@ -51,6 +53,12 @@ class Backbone:
         return cast(
             PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model
         )
+
+    @cached_property
+    def word_vectors(self) -> WordVectors:
+        """Vectors of single words."""
+        embeddings = cast(nn.Embedding, self.causal_lm.get_input_embeddings())
+        return WordVectors(self.tokenizer, embeddings)
 
     @property
     def device(self) -> torch.device:

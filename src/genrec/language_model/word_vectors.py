@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import cast
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from genrec.arrays import Floats32
-from genrec.language_model.backbone import Backbone
 
-SAMPLE = 2**16
+SAMPLE = 2**13
 """Most tokens from which the covariance of the embeddings is estimated."""
 SHRINKAGE = 0.1
 """Share of the mean variance that is added to each direction's, so that none is blown up."""
@@ -25,13 +24,12 @@ class WordVectors:
     them away (as Mu & Viswanath, arXiv 1702.01417, do by removing them).
 
     Args:
-        backbone: the language model.
+        tokenizer: the language model's tokenizer.
+        embeddings: its input embeddings.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._tokenizer = backbone.tokenizer
-        embeddings = cast(nn.Embedding, backbone.causal_lm.get_input_embeddings())
-        self._weight = embeddings.weight
+    def __init__(self, tokenizer: Any, embeddings: nn.Embedding) -> None:
+        self._tokenizer, self._weight = tokenizer, embeddings.weight
 
     def __call__(self, words: Sequence[str]) -> Floats32:
         """Return a vector of length 1 for each word that is one token, and zeros for others.
@@ -44,8 +42,10 @@ class WordVectors:
         """
         tokens = [self._token(word) for word in words]
         known = [row for row, token in enumerate(tokens) if token is not None]
+        vectors = np.zeros((len(words), self._weight.shape[1]), np.float32)
+        if not known:
+            return vectors
         mean, whitening = self._whitening
-        vectors = np.zeros((len(words), len(mean)), np.float32)
         raw = self._rows([token for token in tokens if token is not None])
         whitened = (raw - mean) @ whitening
         lengths = np.linalg.norm(whitened, axis=1, keepdims=True)

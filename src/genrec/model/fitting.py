@@ -189,9 +189,11 @@ def train_ranker(
         checkpoints: folder for checkpoints; training resumes from them.
         progress: draw a progress bar on standard error.
     """
-    from genrec.training.trainer import TrainingResult, train  # late: HF Trainer loads for seconds
+    from genrec.training.checkpoints import refuse_checkpoints  # late: HF Trainer loads for seconds
+    from genrec.training.trainer import TrainingResult, train
 
     if ranker.config.epochs == 0:
+        refuse_checkpoints(checkpoints)
         return TrainingResult()
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
     return train(

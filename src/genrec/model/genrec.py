@@ -130,6 +130,8 @@ class GenRec(RequestModel):
             ranker = fused_after_training(replace(ranker), config, train, valid)
         self._adopt(ranker, data_info(train))
         self.info["training"] = training_info(self.training)
+        if config.init_from is not None:
+            self.info["training"]["init_from"] = Path(config.init_from).name
         self.info["valid_log_likelihood"] = [before, mean_log_likelihood(self.ranker, valid)]
         return self
 
@@ -146,8 +148,10 @@ class GenRec(RequestModel):
             The model itself.
 
         Raises:
-            ConfigError: The settings do not fit the backbone or the data.
+            ConfigError: The settings do not fit the backbone or the data, or ``init_from`` is set.
         """
+        if self.config.init_from is not None:
+            raise ConfigError("build does not use init_from; call fit with epochs=0.")
         with isolated_random(self.config.seed):
             ranker = untrained_ranker(self.config, train, valid)
         ranker.backbone.merge_for_inference()

@@ -90,6 +90,7 @@ def _facts(info: Mapping[str, Any], config: Config, catalogue: Catalogue) -> str
         trained = (
             f"{training['steps']} steps, {training['targets']} targets, {training['seconds']} s, "
             f"seed {config.seed}{_kept(training)}"
+            f"{_start(training)}"
         )
     return f"""# GenRec on {data["name"]}
 
@@ -110,6 +111,11 @@ def _prior(config: Config) -> str:
     if config.prior != "pooled" or config.experts == "auto":
         return config.prior
     return f"{config.prior}: {', '.join(config.experts)}"
+
+
+def _start(training: Mapping[str, Any]) -> str:
+    source = training.get("init_from")
+    return f", from the weights of {source}" if source else ""
 
 
 def _kept(training: Mapping[str, Any]) -> str:

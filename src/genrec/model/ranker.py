@@ -26,7 +26,6 @@ from genrec.language_model.prior_mass import cumulative_mass
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import TitleStates
-from genrec.language_model.word_vectors import WordVectors
 from genrec.model.candidates import candidate_mask
 from genrec.model.reading import make_layout, make_prompts, title_settings
 from genrec.processes import one_blas_thread
@@ -313,7 +312,7 @@ class Ranker:
     @cached_property
     def word_index(self) -> WordIndex:
         """The words of the items, to which those of a request are compared."""
-        return WordIndex(self.catalogue, WordVectors(self.backbone))
+        return WordIndex(self.catalogue, self.backbone.word_vectors)
 
     @property
     def words_weight(self) -> float:

@@ -165,8 +165,8 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     config, backbone = ranker.config, ranker.backbone
     ranker.catalogue.save(folder / "catalogue.parquet")
     settings = config.model_dump(mode="json") | {"backbone": lasting_name(config.backbone)}
-    if config.init_from is not None:
-        settings["init_from"] = lasting_name(config.init_from)
+    if config.init_from is not None:  # a start that another training shall not have by accident
+        settings |= {"init_from": None, "epochs": config.epochs or None}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     ranker.index.save(folder / "index")
     if ranker.states is not None and ranker.states.known.all():

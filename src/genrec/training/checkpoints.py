@@ -46,9 +46,22 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
     return broadcast_from_main(str(checkpoints))
 
 
+def refuse_checkpoints(checkpoints: Path) -> None:
+    """Refuse to give up the checkpoints of an interrupted run.
+
+    Raises:
+        RunError: the folder holds checkpoints.
+    """
+    if last_whole_checkpoint(checkpoints):
+        raise RunError(
+            f"{checkpoints} holds checkpoints of an interrupted run, but epochs=0 trains nothing. "
+            "Use the settings of that run to resume it, or delete its checkpoints with --restart."
+        )
+
+
 def last_whole_checkpoint(checkpoints: Path) -> str | None:
     """Return the newest complete checkpoint and delete newer, incomplete ones."""
-    while last := cast(str | None, get_last_checkpoint(str(checkpoints))):
+    while last := _last(checkpoints):
         try:  # HF Trainer writes this file last
             json.loads((Path(last) / "trainer_state.json").read_text())
         except (OSError, ValueError):
@@ -56,3 +69,9 @@ def last_whole_checkpoint(checkpoints: Path) -> str | None:
         else:
             return last
     return None
+
+
+def _last(checkpoints: Path) -> str | None:
+    if not checkpoints.is_dir():
+        return None
+    return cast(str | None, get_last_checkpoint(str(checkpoints)))

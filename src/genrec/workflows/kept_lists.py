@@ -116,6 +116,7 @@ def lists_of(
         "data": task.data.fingerprint,
         "split": task.split.info.to_json(),
         "train_on": plan.train_on,
+        "fitted": task.fitted.fingerprint,
         "test": _digest(test),
         "k": max(plan.k),
         **({} if plan.exclude_seen else {"exclude_seen": False}),

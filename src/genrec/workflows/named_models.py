@@ -220,7 +220,7 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
 
     This avoids training again if only the evaluation was interrupted.
     """
-    if not (folder / "genrec.json").is_file():
+    if not (folder / "genrec.json").is_file() or wanted.config.init_from is not None:
         return None
     kept = GenRec.from_pretrained(folder)
     auto = [key for key in RESOLVED if getattr(wanted.config, key) == "auto"]
