@@ -99,8 +99,8 @@ def train(
     from genrec.processes import is_main
     from genrec.workflows.runs import train_run
 
-    flags = {"prior": prior, "backbone": backbone, "minutes": minutes, "epochs": epochs}
-    flags |= {"init_from": init_from}
+    flags = {"prior": prior, "backbone": backbone, "minutes": minutes}
+    flags |= {"epochs": epochs, "init_from": init_from}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
     settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
     if (out / "genrec.json").is_file() and is_main():

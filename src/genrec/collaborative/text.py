@@ -87,11 +87,6 @@ class TextVectors:
         vectorizer.idf_ = self.idf
         return vectorizer
 
-    @cached_property
-    def vocabulary(self) -> frozenset[str]:
-        """The known words."""
-        return frozenset(self.words)
-
     def likeness(self, weights: sp.csr_array[Any]) -> Floats:
         """Return the weighted sum of cosines with each item, shape [rows, items].
 

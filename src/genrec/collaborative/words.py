@@ -121,7 +121,7 @@ class WordIndex:
     def known(self, words: str) -> list[str]:
         """Return the words of a wish that the catalogue or a related word gives a meaning."""
         found, related = dict.fromkeys(_words(words)), self.related(words)
-        return [word for word in found if _stem(word) in self._words.vocabulary or word in related]
+        return [word for word in found if _stem(word) in self._places or word in related]
 
     def related(self, words: str) -> dict[str, str]:
         """Return the words of a wish that few items hold, each with the word it also stands for."""
@@ -133,9 +133,11 @@ class WordIndex:
         holders = self._count(_stem(word))
         if self._vectors is None or holders >= self._many or not word.isalpha():
             return None
-        names, vectors = self._common
         own = [each for each in self._vectors([word, _stem(word)]) if each.any()]
-        if not own or not names:
+        if not own:
+            return None
+        names, vectors = self._common
+        if not names:
             return None
         cosines = vectors @ own[0]
         best = int(cosines.argmax())
