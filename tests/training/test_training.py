@@ -27,21 +27,21 @@ SMALL = {
 
 
 def test_windows_are_counted_from_the_end_and_cover_every_item() -> None:
-    windows = Windows(Histories.from_lists([range(10)]), 4, every_position=True).windows
+    windows = list(Windows(Histories.from_lists([range(10)]), 4, every_position=True))
     assert windows == [Window(0, 5, 6, 10), Window(0, 1, 2, 6), Window(0, 0, 0, 2)]
     targets = [item for window in windows for item in range(window.first, window.stop)]
     assert sorted(targets) == list(range(10))
+    assert Windows(Histories.from_lists([range(10)]), 4, every_position=True).targets == 10
 
 
 def test_only_the_last_windows_of_each_history() -> None:
-    windows = Windows(
-        Histories.from_lists([range(10), range(3)]), 4, every_position=True, last=1
-    ).windows
-    assert windows == [Window(0, 5, 6, 10), Window(1, 0, 0, 3)]
+    histories = Histories.from_lists([range(10), [], range(3)])
+    windows = list(Windows(histories, 4, every_position=True, last=1))
+    assert windows == [Window(0, 5, 6, 10), Window(2, 0, 0, 3)]
 
 
 def test_one_target_per_window_with_the_instruction_template() -> None:
-    windows = Windows(Histories.from_lists([range(4)]), 2, every_position=False).windows
+    windows = list(Windows(Histories.from_lists([range(4)]), 2, every_position=False))
     assert windows == [Window(0, 1, 3, 4), Window(0, 0, 2, 3), Window(0, 0, 1, 2)]
 
 

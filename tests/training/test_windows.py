@@ -55,7 +55,7 @@ def test_title_tokens_of_each_window(tiny_backbone: str) -> None:
     model = GenRec(backbone=tiny_backbone, prior="none", dtype="float32", context_layers=None)
     model.build(data)
     windows = Windows(data.histories, 3, every_position=True)
-    batch = Collator(model.ranker.layout, data.histories, None)(windows.windows)
+    batch = Collator(model.ranker.layout, data.histories, None)(list(windows))
     expected = (batch["sequences"].lengths - len(model.ranker.prompts.prefixes[0])).tolist()
     assert windows.title_tokens(model.ranker.prompts.titles).tolist() == expected
 

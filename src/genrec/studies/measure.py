@@ -150,8 +150,8 @@ def _fitted(
 
 def targets_per_epoch(ranker: Ranker, split: Split) -> int:
     """Return the number of training targets in one pass over the training windows."""
-    windows = training_windows(split.train.histories, ranker.layout.prompts, ranker.config)
-    return sum(window.stop - window.first for window in windows.windows)
+    histories = split.train.histories
+    return training_windows(histories, ranker.layout.prompts, ranker.config).targets
 
 
 def _request(model: GenRec, held: HeldOut) -> dict[str, float]:

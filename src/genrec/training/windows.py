@@ -61,40 +61,54 @@ class Windows(TorchDataset[Window]):
     ) -> None:
         cut = _cut if every_position else _cut_one_target
         self.histories = histories
-        self.windows = [
-            window
-            for row, items in enumerate(np.diff(histories.offsets).tolist())
-            for window in cut(row, items, length)[:last]
-        ]
-        if not self.windows:
+        self._table = cut(histories.lengths, length, last)
+        if not len(self._table):
             raise DataError(
                 "Nothing to train on: no user has two items before the held-out ones. Use data "
                 "with longer histories."
             )
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self._table)
 
     def __getitem__(self, index: int) -> Window:
-        return self.windows[index]
+        return Window(*self._table[index].tolist())
+
+    @property
+    def targets(self) -> int:
+        """Number of targets of all windows."""
+        _, _, first, stop = self._table.T
+        return int((stop - first).sum())
 
     def title_tokens(self, titles: TitleTokens) -> Ints:
         """Return the number of title tokens in each window, shape [windows]."""
         ends = np.append(0, np.cumsum(titles.lengths[self.histories.items]))
-        rows, starts, stops = np.array([(w.row, w.start, w.stop) for w in self.windows]).T
-        first = self.histories.offsets[rows]
-        return cast(Ints, ends[first + stops] - ends[first + starts])
+        rows, starts, _, stops = self._table.T
+        before = self.histories.offsets[rows]
+        return cast(Ints, ends[before + stops] - ends[before + starts])
 
 
-def _cut(row: int, items: int, length: int) -> list[Window]:
+def _cut(lengths: Ints, length: int, last: int | None) -> Ints:
+    """Return the windows of histories of some lengths, the fields of :class:`Window` in a row."""
+    row, number = _numbered(-(-lengths // length), last)
+    stop = lengths[row] - length * number
+    first = np.maximum(0, stop - length)
     # The item before the first target gives every target a history. Only the first item of a
     # history has none, which trains for new users.
-    firsts = [(max(0, stop - length), stop) for stop in range(items, 0, -length)]
-    return [Window(row, max(0, first - 1), first, stop) for first, stop in firsts]
+    return np.stack([row, np.maximum(0, first - 1), first, stop], axis=1)
 
 
-def _cut_one_target(row: int, items: int, length: int) -> list[Window]:
-    return [Window(row, max(0, stop - 1 - length), stop - 1, stop) for stop in range(items, 1, -1)]
+def _cut_one_target(lengths: Ints, length: int, last: int | None) -> Ints:
+    row, number = _numbered(np.maximum(lengths - 1, 0), last)
+    stop = lengths[row] - number
+    return np.stack([row, np.maximum(0, stop - 1 - length), stop - 1, stop], axis=1)
+
+
+def _numbered(counts: Ints, most: int | None) -> tuple[Ints, Ints]:
+    """Return the row of each of its windows, and their numbers from the end of the history."""
+    counts = counts if most is None else np.minimum(counts, most)
+    row = np.repeat(np.arange(len(counts)), counts)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def training_windows(histories: Histories, prompts: Prompts, config: Config) -> Windows:
