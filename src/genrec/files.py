@@ -74,6 +74,30 @@ def read_arrays(path: Path) -> tuple[Arrays, Any]:
     return arrays, None if head is None else json.loads(str(head))
 
 
+def write_array_folder(folder: Path, arrays: Arrays) -> None:
+    """Write one ``.npy`` file per array into a new folder, for :func:`map_array_folder`."""
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def map_array_folder(folder: Path) -> Arrays:
+    """Memory-map the arrays of a folder, read-only.
+
+    The operating system reads pages when they are needed, and processes share them.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    arrays = {}
+    for path in folder.glob("*.npy"):
+        try:
+            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except UNREADABLE as error:
+            raise OSError(f"{path.name}: {error}") from None
+    return arrays
+
+
 def is_free(folder: Path) -> bool:
     """Return whether the path does not exist or is an empty folder."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -167,8 +167,8 @@ def test_without_any_target_the_first_term_speaks_alone() -> None:
 def test_a_pool_comes_back_from_its_file(names: Any, tmp_path: Path) -> None:
     train, valid = split_of(make_dataset())
     prior = PooledPrior(names).fit(train, valid)
-    save_prior(prior, tmp_path / "prior.npz")
-    loaded = load_prior(tmp_path / "prior.npz")
+    save_prior(prior, tmp_path / "prior")
+    loaded = load_prior(tmp_path / "prior")
     assert isinstance(loaded, PooledPrior)
     assert loaded.choice() == prior.choice()
     histories = valid.histories.select([0, 1, 2])

@@ -25,6 +25,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.errors import RunError
+from genrec.files import write_arrays
 
 KINDS = ("popularity", "cooccurrence", "transitions", "pooled")
 
@@ -163,12 +164,23 @@ def test_kernel_of_a_log_without_pairs_is_the_fixed_one() -> None:
 def test_save_and_load(kind: str, tmp_path: Path) -> None:
     data = make_dataset()
     prior = fitted(kind, data.histories, 30)
-    save_prior(prior, tmp_path / "prior.npz")
-    loaded = load_prior(tmp_path / "prior.npz")
-    assert loaded.kind == kind
-    np.testing.assert_array_equal(
-        loaded.probabilities(data.histories), prior.probabilities(data.histories)
-    )
+    save_prior(prior, tmp_path / "prior")
+    shipped = tmp_path / "prior.npz"
+    write_arrays(shipped, {"kind": np.array(kind), **prior.arrays()})
+    for loaded in (load_prior(tmp_path / "prior"), load_prior(shipped)):
+        assert loaded.kind == kind
+        np.testing.assert_array_equal(
+            loaded.probabilities(data.histories), prior.probabilities(data.histories)
+        )
+
+
+def test_a_saved_prior_is_mapped_and_not_read(tmp_path: Path) -> None:
+    save_prior(fitted("transitions", make_dataset().histories, 30), tmp_path / "prior")
+    loaded = load_prior(tmp_path / "prior")
+    assert isinstance(loaded, TransitionPrior)
+    for matrix in loaded.transitions:
+        assert not matrix.data.flags.writeable  # a copy in memory could be written to
+        assert not matrix.indices.flags.writeable
 
 
 def test_damaged_prior_is_named(tmp_path: Path) -> None:

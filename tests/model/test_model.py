@@ -142,7 +142,9 @@ def test_wrong_input_is_named(tiny_backbone: str, split: Split) -> None:
         ("genrec.json", "not a run folder"),
         ("adapter", "adapter_config.json is missing"),
         ("adapter/adapter_model.safetensors", r"adapter_model\.safetensors is missing"),
-        ("prior.npz", "no readable prior"),
+        ("prior", "no readable prior"),
+        ("prior/kind.npy", "no readable prior"),
+        ("prior/counts.npy", "no readable prior"),
         ("head.safetensors", r"head\.safetensors"),
         ("catalogue.parquet", "catalogue.parquet"),
         ("index", "no readable trie"),
@@ -165,6 +167,7 @@ def test_incomplete_run_folders(
     ("name", "content", "message"),
     [
         ("prior.npz", b"PK\x03\x04 cut off", "no readable prior"),
+        ("prior/counts.npy", b"\x93NUMPY", "no readable prior"),
         ("head.safetensors", b"cut off", r"head\.safetensors"),
         ("adapter/adapter_model.safetensors", b"cut off", "not an adapter"),
         ("config.yaml", b"", "damaged"),

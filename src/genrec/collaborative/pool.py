@@ -24,7 +24,7 @@ from genrec.collaborative.counts import (
     seen_before,
 )
 from genrec.collaborative.expert import Expert
-from genrec.collaborative.experts import auto_experts, make_experts
+from genrec.collaborative.experts import EXPERTS, auto_experts, make_experts
 from genrec.collaborative.fusion import (
     Weights,
     choose,
@@ -216,7 +216,8 @@ class PooledPrior:
         self.counts, self.repeat_rate = arrays["counts"], float(arrays["repeat_rate"])
         base, gate = arrays["weights"]
         self.weights = Weights(base, gate, arrays["length"])
-        self.gains = {key: float(value) for key, value in _part(arrays, "gain").items()}
+        gains = _part(arrays, "gain")
+        self.gains = {name: float(gains[name]) for name in EXPERTS if name in gains}
         self.experts = [
             expert.restore(_part(arrays, expert.name)) for expert in make_experts(names, 0)
         ]

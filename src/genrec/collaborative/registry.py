@@ -16,7 +16,7 @@ from genrec.collaborative.transitions import TransitionPrior
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, RunError
-from genrec.files import UNREADABLE, read_arrays, write_arrays
+from genrec.files import UNREADABLE, map_array_folder, read_arrays, write_array_folder
 
 PRIORS: dict[str, type[Prior]] = {
     "popularity": PopularityPrior,
@@ -76,22 +76,23 @@ def fit_prior(
     return cast(Prior, counting.fit(train.histories, len(train.catalogue)))
 
 
-def save_prior(prior: Prior, path: Path) -> None:
-    """Write a prior to one ``.npz`` file without pickled objects.
-
-    The file is written whole: readers never see a part of it.
-    """
-    write_arrays(path, {"kind": np.array(prior.kind), **prior.arrays()})
+def save_prior(prior: Prior, folder: Path) -> None:
+    """Write a prior to a new folder, one file per array, without pickled objects."""
+    write_array_folder(folder, {"kind": np.array(prior.kind), **prior.arrays()})
 
 
 def load_prior(path: Path) -> Prior:
-    """Read a prior that :func:`save_prior` wrote.
+    """Load a prior that :func:`save_prior` wrote; its arrays are memory-mapped.
+
+    Args:
+        path: the folder; or a compressed ``.npz`` file of the same arrays, for a model that is
+            shipped.
 
     Raises:
-        RunError: the file is missing, damaged, or holds an unknown kind of prior.
+        RunError: a file is missing, damaged, or holds an unknown kind of prior.
     """
     try:
-        arrays, _ = read_arrays(path)
+        arrays = read_arrays(path)[0] if path.suffix == ".npz" else map_array_folder(path)
         kind = str(arrays.pop("kind"))
         return PRIORS[OLD_NAMES.get(kind, kind)]().restore(arrays)
     except UNREADABLE as error:

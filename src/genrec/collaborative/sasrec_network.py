@@ -159,7 +159,7 @@ class SASRecScorer:
     def restore(self, arrays: Arrays) -> Self:
         """Load the weights that :meth:`arrays` returned."""
         self.network = _Network(len(arrays["items.weight"]) - 1, self.config)
-        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+        self.network.load_state_dict({k: torch.tensor(v) for k, v in arrays.items()})
         return self
 
 

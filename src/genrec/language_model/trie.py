@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genrec.arrays import Integers, Ints, Ints32, Items
 from genrec.errors import DataError, RunError
+from genrec.files import map_array_folder, write_array_folder
 from genrec.language_model.titles import TitleTokens
 
 ROOT = 0
@@ -101,9 +103,7 @@ class Trie:
 
     def save(self, folder: Path) -> None:
         """Write one ``.npy`` file per array into a new folder."""
-        folder.mkdir()
-        for name, array in self._arrays().items():
-            np.save(folder / f"{name}.npy", array)
+        write_array_folder(folder, self._arrays())
 
     @classmethod
     def load(cls, folder: Path) -> Trie:
@@ -112,16 +112,12 @@ class Trie:
         Raises:
             RunError: an array is missing or damaged.
         """
-        path = folder
         try:
-            arrays = {}
-            for name in ("tokens", "offsets", *_ARRAYS):
-                path = folder / f"{name}.npy"
-                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            arrays: dict[str, Any] = {**map_array_folder(folder)}
             return cls(TitleTokens(arrays.pop("tokens"), arrays.pop("offsets")), **arrays)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, KeyError, TypeError) as error:  # a file is damaged, missing or unknown
             raise RunError(
-                f"{path} holds no readable trie ({error}). Train the run again."
+                f"{folder} holds no readable trie ({error}). Train the run again."
             ) from None
 
     def _arrays(self) -> dict[str, Integers]:

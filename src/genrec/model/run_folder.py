@@ -43,6 +43,8 @@ TRAINING_LOG = "train.log"
 """File with the announced stages of training; it begins before the first checkpoint."""
 STATES = "title_states.safetensors"
 """File with the title states of a run that has context layers."""
+SHIPPED_PRIOR = "prior.npz"
+"""The prior in one compressed file, in shipped models and in runs of older versions."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
 """Former names of settings in the config.yaml of older runs, with their present names."""
 RUN_FILES = (
@@ -51,7 +53,8 @@ RUN_FILES = (
     "catalogue.parquet",
     "index",
     STATES,
-    "prior.npz",
+    "prior",
+    SHIPPED_PRIOR,
     "head.safetensors",
     "adapter",
     "backbone",
@@ -177,7 +180,7 @@ def write_run(folder: Path, *, ranker: Ranker, info: dict[str, Any]) -> None:
     if own_weights:
         backbone.export(folder / "backbone")
     if ranker.prior is not None:
-        save_prior(ranker.prior, folder / "prior.npz")
+        save_prior(ranker.prior, folder / "prior")
         save_file(ranker.likelihood.head(), folder / "head.safetensors")
         info["prior"] = _prior_facts(ranker)
     info |= {
@@ -231,7 +234,7 @@ def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str |
     if info["adapter"]:
         load_adapter(backbone, folder / "adapter")
     backbone.merge_for_inference()
-    prior = None if config.prior == "none" else load_prior(folder / "prior.npz")
+    prior = None if config.prior == "none" else load_prior(_prior_path(folder))
     catalogue, index = read_catalogue(folder)
     states = make_states(config, backbone, index)
     if states is not None and (folder / STATES).is_file():
@@ -241,6 +244,11 @@ def load_ranker(folder: Path, info: dict[str, Any], config: Config, dtype: str |
     if prior is not None:
         read_head(folder, ranker.likelihood)
     return ranker
+
+
+def _prior_path(folder: Path) -> Path:
+    shipped = folder / SHIPPED_PRIOR
+    return shipped if shipped.is_file() else folder / "prior"
 
 
 def data_info(train: Dataset) -> dict[str, Any]:

@@ -182,9 +182,10 @@ def note(model: Recommender) -> str:
 def run_state(run: Path) -> int:
     """Return a checksum of the files in which `genrec fuse` changes a run."""
     state = 0
-    for name in ("genrec.json", "config.yaml", "prior.npz", "head.safetensors"):
-        if (run / name).is_file():
-            state = zlib.crc32((run / name).read_bytes(), state)
+    files = [run / name for name in ("genrec.json", "config.yaml", "prior.npz", "head.safetensors")]
+    for file in (*files, *sorted((run / "prior").glob("*"))):
+        if file.is_file():
+            state = zlib.crc32(file.read_bytes(), state)
     return state
 
 
