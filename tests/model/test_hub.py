@@ -155,6 +155,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(
     assert done.stdout.strip() == f"{hub.url}/org/run/commit/{COMMITS[0]}"
     first = hub.commits[COMMITS[0]]
     assert {"genrec.json", "config.yaml", "README.md", "metrics.json"} <= set(first)
+    assert "prior/counts.npy" in first
     assert first["README.md"].startswith(b"---\nlibrary_name: genrec")
     load = "found = genrec.GenRec.from_pretrained('org/run'{}).recommend(['i1'], k=30, by='id')\n"
     load += "print(' '.join(sorted(item.item_id for item in found)))"

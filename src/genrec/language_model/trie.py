@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,9 +112,10 @@ class Trie:
             RunError: an array is missing or damaged.
         """
         try:
-            arrays: dict[str, Any] = {**map_array_folder(folder)}
-            return cls(TitleTokens(arrays.pop("tokens"), arrays.pop("offsets")), **arrays)
-        except (OSError, KeyError, TypeError) as error:  # a file is damaged, missing or unknown
+            arrays = map_array_folder(folder)
+            titles = TitleTokens(arrays["tokens"], arrays["offsets"])
+            return cls(titles, **{name: arrays[name] for name in _ARRAYS})
+        except (OSError, KeyError) as error:
             raise RunError(
                 f"{folder} holds no readable trie ({error}). Train the run again."
             ) from None

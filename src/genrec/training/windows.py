@@ -89,7 +89,7 @@ class Windows(TorchDataset[Window]):
 
 
 def _cut(lengths: Ints, length: int, last: int | None) -> Ints:
-    """Return the windows of histories of some lengths, the fields of :class:`Window` in a row."""
+    """Return the windows of histories: a row of :class:`Window` fields each, [windows, 4]."""
     row, number = _numbered(-(-lengths // length), last)
     stop = lengths[row] - length * number
     first = np.maximum(0, stop - length)
