@@ -273,14 +273,19 @@ def constrained_beams(
 
 
 @torch.inference_mode()
-def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+def brute_force(model: GenRec, histories: Histories) -> npt.NDArray[np.float64]:
     """Compute log p of every item from its definition, without trie, search or tree attention.
 
     Each distinct prefix of a title that more than one token may follow is one row of the model.
 
+    Args:
+        model: the model.
+        histories: one history, with its times if the prior looks at them.
+
     Returns:
         log p(item | history) in nats, float64 [items].
     """
+    history = histories[0]
     titles = [tuple(title.tolist()) for title in model.ranker.prompts.titles]
     below: defaultdict[Prefix, defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for item, title in enumerate(titles):
@@ -292,7 +297,7 @@ def brute_force(model: GenRec, history: npt.NDArray[np.int32]) -> npt.NDArray[np
     else:
         states = states_of_titles(model, history, starts)
     prior = model.ranker.prior
-    q = None if prior is None else prior.probabilities(Histories.from_lists([history.tolist()]))[0]
+    q = None if prior is None else prior.probabilities(histories)[0]
     scores = np.zeros(len(titles))
     head, weight = model.ranker.likelihood, model.ranker.backbone.output_weight
     for start, state in zip(starts, states, strict=True):
@@ -381,7 +386,7 @@ def exactness(model: GenRec, histories: Histories, users: int) -> dict[str, Any]
     sample = histories.select(rows)
     top = model.recommend_batch(sample, K)
     for row, history in enumerate(sample):
-        scores = brute_force(model, history)
+        scores = brute_force(model, sample.select([row]))
         assert abs(np.exp(scores).sum() - 1) < 1e-3
         scores[history] = -np.inf
         best = np.sort(scores)[::-1][:K]

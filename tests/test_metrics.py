@@ -86,6 +86,29 @@ def test_interval_agrees_with_drawing_users_one_by_one() -> None:
     assert found == pytest.approx(expected, abs=0.03 * values.std())
 
 
+def test_values_of_one_user_are_drawn_together() -> None:
+    rng = np.random.default_rng(1)
+    values, owner = rng.normal(size=300), np.arange(300)
+    alone = metrics.bootstrap_interval(values, seed=0, resamples=4000)
+    # Repeating each value says nothing new about the users, so the interval stays.
+    repeated = metrics.bootstrap_interval(
+        np.repeat(values, 9), seed=0, resamples=4000, owner=np.repeat(owner, 9)
+    )
+    assert repeated == pytest.approx(alone, abs=0.01)
+    naive = metrics.bootstrap_interval(np.repeat(values, 9), seed=0, resamples=4000)
+    assert naive[1] - naive[0] < 0.4 * (repeated[1] - repeated[0])
+    found = metrics.paired_difference(values, values + 1, owner=owner // 3)
+    assert found == pytest.approx((-1, -1, -1))
+
+
+def test_the_mean_is_over_targets_however_many_a_user_has() -> None:
+    # One user with 3 hits of 3, one with 0 of 1: the draws are both of one, or one of each.
+    ends = metrics.bootstrap_interval(
+        np.array([1.0, 1.0, 1.0, 0.0]), seed=0, owner=np.array([7, 7, 7, 2])
+    )
+    assert ends == (0.0, 1.0)
+
+
 def test_interval_does_not_depend_on_how_resamples_are_blocked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ Floats = NDArray[np.float64]
 """64-bit floating-point numbers."""
 Floats32 = NDArray[np.float32]
 """32-bit floating-point numbers."""
+Floating = NDArray[np.floating[Any]]
+"""Floating-point numbers of any width."""
+Width = TypeVar("Width", bound=np.floating[Any])
+"""The width of floating-point numbers that a function keeps."""
 Ints = NDArray[np.int64]
 """64-bit integers."""
 Ints32 = NDArray[np.int32]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genrec.arrays import Floats, Integers, Items, Mask
+from genrec.arrays import Floats, Integers, Ints, Items, Mask
 from genrec.errors import ConfigError, DataError
 
 _BLOCK = 1 << 22  # most resampled counts in memory at once: 32 MiB
@@ -142,19 +142,25 @@ def novelty(items: Integers, counts: Integers) -> float:
 
 
 def bootstrap_interval(
-    values: Floats, seed: int, resamples: int = 1000, level: float = 0.95
+    values: Floats,
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+    owner: Ints | None = None,
 ) -> tuple[float, float]:
     """Return the percentile interval of a mean under a bootstrap over users.
 
     Drawing users with replacement is equivalent to drawing how often each distinct value occurs. A
     metric at k has at most k + 1 distinct values, so drawing multinomial counts gives the same
-    distribution at a fraction of the cost.
+    distribution at a fraction of the cost. Values of the same user are not independent; with
+    ``owner`` users are drawn with all their values, and the mean is over the values drawn.
 
     Args:
-        values: one finite number per user; the order does not matter.
+        values: one finite number per user, or per target; the order does not matter.
         seed: random seed.
         resamples: number of resamples.
         level: confidence level.
+        owner: number of the user of each value, if users have several.
 
     Raises:
         DataError: there is no user.
@@ -167,13 +173,22 @@ def bootstrap_interval(
             f"A bootstrap needs resamples >= 1 and 0 < level < 1, got resamples={resamples} and "
             f"level={level}."
         )
-    means = _resampled_means(values, np.random.default_rng(seed), resamples)
+    rng = np.random.default_rng(seed)
+    if owner is None:
+        means = _resampled_means(values, rng, resamples)
+    else:
+        means = _means_of_resampled_users(values, owner, rng, resamples)
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
 
 
 def paired_difference(
-    a: Floats, b: Floats, seed: int = 0, resamples: int = 1000, level: float = 0.95
+    a: Floats,
+    b: Floats,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    owner: Ints | None = None,
 ) -> PairedDifference:
     """Return the mean of ``a - b`` over the same users, with its bootstrap interval.
 
@@ -182,11 +197,12 @@ def paired_difference(
     model is better.
 
     Args:
-        a: values of the first model, shape [users].
-        b: values of the second model, same users in the same order.
+        a: values of the first model, shape [users] or [targets].
+        b: values of the second model, of the same users in the same order.
         seed: random seed.
         resamples: number of resamples.
         level: confidence level.
+        owner: number of the user of each value, if users have several.
 
     Raises:
         DataError: the numbers of users differ.
@@ -197,7 +213,7 @@ def paired_difference(
             "user of the same holdout."
         )
     differences = a - b
-    low, high = bootstrap_interval(differences, seed, resamples, level)
+    low, high = bootstrap_interval(differences, seed, resamples, level, owner)
     return PairedDifference(float(differences.mean()), low, high)
 
 
@@ -216,4 +232,16 @@ def _resampled_means(values: Floats, rng: np.random.Generator, resamples: int) -
         rows = min(block, resamples - start)
         draws = rng.multinomial(users, counts / users, size=rows)
         means[start : start + rows] = draws @ distinct / users
+    return means
+
+
+def _means_of_resampled_users(
+    values: Floats, owner: Ints, rng: np.random.Generator, resamples: int
+) -> Floats:
+    _, user, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    sums, users = np.bincount(user, values), len(counts)
+    means = np.empty(resamples)
+    for number in range(resamples):
+        draws = np.bincount(rng.integers(users, size=users), minlength=users)
+        means[number] = draws @ sums / (draws @ counts)
     return means

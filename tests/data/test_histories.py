@@ -18,6 +18,7 @@ from genrec.data.interactions import Interactions
 from genrec.data.log_rows import coded_ids
 from genrec.data.provenance import Provenance
 from genrec.data.splits import (
+    Holdout,
     Split,
     before_test,
     global_time,
@@ -26,6 +27,7 @@ from genrec.data.splits import (
     split_by_name,
 )
 from genrec.errors import ConfigError, DataError
+from genrec.evaluation.leakage import check_split
 
 Row = tuple[str, str, float]
 LOGS = st.lists(
@@ -392,6 +394,44 @@ def test_the_target_of_a_split_by_time_can_be_another_item() -> None:
     assert again.info.name == "global-time,valid=0.3,test=0.4,target=random" == drawn.info.name
 
 
+def all_asked(holdout: Holdout) -> list[tuple[str, str, str]]:
+    """Each row's user, known items and target, one letter each."""
+    ids, histories = holdout.catalogue.item_ids, holdout.histories
+    known = ["".join(ids[item] for item in row) for row in histories]
+    targets = [ids[item] for item in holdout.targets]
+    return list(zip(histories.user_ids, known, targets, strict=True))
+
+
+def test_every_item_after_a_cut_can_be_a_target() -> None:
+    rows: list[Row] = [("u", item, time) for time, item in enumerate("abcdef")]
+    rows += [("v", "a", 1), ("v", "b", 3), ("w", "c", 5)]
+    split = split_by_name(dataset(rows), "global-time,valid=0.3,test=0.4,target=successive")
+    assert split.info.facts["cuts"] == [2.0, 3.0]
+    assert all_asked(split.valid) == [("u", "ab", "c")]
+    successive = [("u", "abc", "d"), ("u", "abcd", "e"), ("u", "abcde", "f"), ("v", "a", "b")]
+    assert all_asked(split.test) == successive
+    assert (split.info.facts["test_users"], split.info.facts["test_targets"]) == (2, 4)
+    assert lists(before_test(split)) == {"u": "abc", "v": "a"}
+    assert split.test.owners().tolist() == [0, 0, 0, 1]
+    for seed in range(5):  # a user comes with all targets
+        assert all_asked(split.test.sample(1, seed)) in (successive[:3], successive[3:])
+    assert not [each for each in check_split(split) if each.leak]
+
+
+def test_leave_last_out_can_ask_for_several_items() -> None:
+    data = dataset(log_of(u="abcdef", v="abc", w="fedc"))
+    split = split_by_name(data, "leave-last-out,n=2")
+    assert lists(split.train) == {"u": "abc", "v": "abc", "w": "f"}
+    assert all_asked(split.valid) == [("u", "abc", "d"), ("w", "f", "e")]
+    tests = [("u", "abcd", "e"), ("u", "abcde", "f"), ("w", "fe", "d"), ("w", "fed", "c")]
+    assert all_asked(split.test) == tests
+    assert split.info.name == "leave-last-out,n=2"
+    assert split.info.facts["users_with_fewer_than_4_items"] == 1
+    assert lists(before_test(split)) == {"u": "abcd", "v": "abc", "w": "fe"}
+    assert not [each for each in check_split(split) if each.leak]
+    assert all_asked(one_step_earlier(split).test) == all_asked(split.valid)
+
+
 def test_a_split_by_time_can_end_earlier() -> None:
     letters = "abcdefghijklmnopqrst"
     rows: list[Row] = [("u", item, time) for time, item in enumerate(letters)]
@@ -412,10 +452,12 @@ def test_a_split_by_time_can_end_earlier() -> None:
     [
         ("global-time,share=0.1", "'share=0.1' is no option of global-time; it has valid, test"),
         ("global-time,target=", "'target=' is no option"),
-        ("global-time,target=middle", "must be one of first, last, random"),
+        ("global-time,target=middle", "must be one of first, last, random, successive"),
         ("global-time,until=soon", "until must be a number, got 'soon'"),
         ("global-time,until=1.5", "at most 1"),
-        ("leave-last-out,target=last", "no option of leave-last-out; it has none"),
+        ("leave-last-out,target=last", "no option of leave-last-out; it has n"),
+        ("leave-last-out,n=1.5", "n must be a whole number, got '1.5'"),
+        ("leave-last-out,n=0", "n=0 must be at least 1"),
     ],
 )
 def test_wrong_options_of_a_split_are_named(name: str, message: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
 from genrec.evaluation.evaluate import evaluate
 from genrec.evaluation.results import Evaluation, compare_paired, comparison_table, decimals, short
+from genrec.metrics import bootstrap_interval
 from genrec.recommender import Recommender, TopK, top_k
 
 ITEMS = 6
@@ -255,6 +257,24 @@ def test_other_users_or_protocols_cannot_be_paired() -> None:
     for b in others:
         with pytest.raises(DataError, match="different users or protocols"):
             compare_paired(a, b, "HR@3")
+
+
+def test_several_targets_of_a_user_are_drawn_together() -> None:
+    lists = [[0, 1], [0, 1, 2], [2], [0, 3]]
+    histories = replace(Histories.from_lists(lists), user_ids=["u", "u", "v", "w"])
+    task = Holdout("test", histories, np.array([2, 3, 5, 4], np.int32), catalogue())
+    result = evaluate(Fixed(FALLING), task, k=[3])  # ranks 1, 1, 0, 3
+    assert (result.users, result.targets, result.metrics["HR@3"]) == (3, 4, 0.75)
+    assert result.to_json()["targets"] == 4
+    assert "test split, 3 users, 4 targets;" in result.table()
+    assert "4 held-out target items of 3 users" in result.protocol[0]
+    owner = np.array([0, 0, 1, 2])
+    ends = bootstrap_interval(result.values("HR@3"), seed=0, owner=owner)
+    assert result.intervals["HR@3"] == ends
+    other = evaluate(Fixed(FALLING[::-1]), task, k=[3])
+    found = compare_paired(result, other, "MRR@3")
+    each = result.values("MRR@3") - other.values("MRR@3")
+    assert found == (each.mean(), *bootstrap_interval(each, seed=0, owner=owner))
 
 
 def rendered(evaluations: list[Evaluation], width: int) -> str:

@@ -56,7 +56,7 @@ def print_paired(evaluations: Sequence[Evaluation]) -> None:
         mean, low, high = compare_paired(subject, other, metric)
         line = f"{metric} over {other.name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
         if subject.nll is not None and other.nll is not None:
-            less, low, high = paired_difference(other.nll, subject.nll)
+            less, low, high = paired_difference(other.nll, subject.nll, owner=subject.owner)
             line += f"; NLL lower by {less:+.3f} [{low:+.3f}, {high:+.3f}]"
         print(line)
 

@@ -114,15 +114,32 @@ def gap_pairs(length: int) -> tuple[Ints, Ints, Ints]:
 
 
 def own_transitions(
-    history: Integers, weights: TransitionWeights, n_items: int
-) -> list[sp.csr_array[Any]]:
-    """Return what one history contributes to the weighted matrices, one per direction."""
+    history: Integers, weights: TransitionWeights, sources: Integers, n_items: int
+) -> list[Floats]:
+    """Return what one history contributes to rows of the weighted matrices, one per direction.
+
+    Args:
+        history: items of the history, numbered from 0 to ``n_items``.
+        weights: weights of the gaps.
+        sources: items whose rows are wanted, in ascending order.
+        n_items: number of distinct items.
+
+    Returns:
+        Two arrays of shape [sources, items].
+    """
     earlier, later, group = gap_pairs(len(history))
-    both = history[earlier], history[later]
-    own = []
+    row_of = np.full(n_items, -1)
+    row_of[sources] = np.arange(len(sources))
+    own: list[Floats] = []
     for direction, by_group in enumerate(weights.gap):
-        where = both[::-1] if direction else both
-        own.append(sp.csr_array((by_group[group], where), shape=(n_items, n_items)))
+        source, target = (later, earlier) if direction else (earlier, later)
+        row = row_of[history[source]]
+        kept = row >= 0
+        where = row[kept] * n_items + history[target[kept]]
+        votes = cast(
+            Floats, np.bincount(where, by_group[group[kept]], minlength=len(sources) * n_items)
+        )
+        own.append(votes.reshape(len(sources), n_items))
     return own
 
 
@@ -226,7 +243,8 @@ class CooccurrencePrior:
         scale = unit / self.weights.popularity / (others + SHRINKAGE)[place[voters]]
         votes: Any = sp.csr_array((stop - start, len(self.counts))) if sparse else 0.0
         known = np.zeros((stop - start, len(items)))
-        own = own_transitions(place, self.weights, len(items))
+        sources, source = np.unique(place[voters], return_inverse=True)
+        own = own_transitions(place, self.weights, sources, len(items))
         for recency, transitions, mine in zip(
             self.weights.recency, self.transitions, own, strict=True
         ):
@@ -234,7 +252,7 @@ class CooccurrencePrior:
             weight *= scale
             rows = transitions[history[voters]]
             votes = votes + (sp.csr_array(weight) @ rows if sparse else weight @ rows.toarray())
-            known -= weight @ mine[place[voters]].toarray()
+            known -= weight @ mine[source]
         known += votes[:, items].toarray() if sparse else votes[:, items]
         known = np.maximum(known, 0.0) + others + 1.0  # rounding may leave negative votes
         known[first_at < np.arange(start, stop)[:, None]] *= repeats

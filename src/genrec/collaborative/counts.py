@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from genrec.arrays import Floats, Ints, Items, Mask
+from genrec.arrays import Floats, Ints, Items, Mask, Width
 from genrec.data.histories import Histories, common_clock, distinct_pairs
 
 
@@ -43,7 +44,7 @@ def repeat_rate(histories: Histories) -> float:
     return (count - distinct_pairs(histories) + 1) / (count + 2)
 
 
-def discount_repeats(votes: Floats, seen: Mask, repeat_rate: float) -> Floats:
+def discount_repeats(votes: NDArray[Width], seen: Mask, repeat_rate: float) -> NDArray[Width]:
     """Turn votes into a distribution and scale items of the history by the repeat rate, in place.
 
     Args:

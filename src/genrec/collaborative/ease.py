@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
 
-from genrec.arrays import Arrays, Floats, Floats32, Ints, Items
+from genrec.arrays import Arrays, Floating, Floats, Floats32, Ints, Items
 from genrec.collaborative.base import Scores, Scoring, check_setting
 from genrec.collaborative.counts import extended_matrix
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
@@ -28,6 +28,7 @@ from genrec.collaborative.matrix import (
     dense_product,
     interaction_matrix,
     matrix_arrays,
+    merged_weights,
     restored_matrix,
     strongest_in_columns,
     training_ages,
@@ -72,7 +73,7 @@ def top_weights(inverse: Floats32) -> sp.csr_array[Any]:
     return strongest_in_columns(len(inverse), block)
 
 
-def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats]:
+def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats32]:
     """Return a function that scores items as if one user had not been counted.
 
     Args:
@@ -83,17 +84,19 @@ def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floa
         A function from weights of the history's items, shape [positions, items of the history], to
         scores, shape [positions, items].
     """
-    own = np.unique(history)
-    moved = inverse[own].sum(axis=0)
+    own, place = np.unique(history, return_inverse=True)
+    rows = inverse[own]
+    moved = rows.sum(axis=0)
     factor = 1.0 / (1.0 - moved[own].sum())
     diagonal = np.diag(inverse) + factor * moved**2
 
-    def scores(weights: Floats) -> Floats:
-        dense = weights @ inverse[history] + factor * np.outer(weights @ moved[history], moved)
-        found = -dense / diagonal
-        for column, item in enumerate(history):  # the diagonal of the weights is zero
-            found[:, item] += weights[:, column]
-        return cast(Floats, found)
+    def scores(weights: Floats) -> Floats32:
+        merged = merged_weights(weights, place).astype(np.float32)
+        found = merged @ rows
+        found += (factor * merged @ moved[own])[:, None] * moved
+        found /= -diagonal
+        found[:, own] += merged  # the diagonal of the weights is zero
+        return cast(Floats32, found)
 
     return scores
 
@@ -157,11 +160,12 @@ class EASEExpert(Expert):
         found = [dense_product(each, self.weights) for each in given]
         return [log_votes(each, FLOOR) for each in found]
 
-    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+    def training_scores(self, history: Histories, start: int, stop: int) -> Sequence[Floating]:
         assert self.inverse is not None, "a loaded or extended expert has no training scores"
         ages = training_ages(len(history.items), start, stop)
-        ease = leave_user_out(self.inverse, history.items)
-        return [log_votes(ease(decayed_weights(ages, decay)), FLOOR) for decay in DECAYS]
+        weights = np.concatenate([decayed_weights(ages, decay) for decay in DECAYS])
+        found = log_votes(leave_user_out(self.inverse, history.items)(weights), FLOOR)
+        return np.split(found, len(DECAYS))
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         longer = copy(self)

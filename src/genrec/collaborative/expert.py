@@ -12,8 +12,9 @@ from copy import copy
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from genrec.arrays import Arrays, Floats, Integers
+from genrec.arrays import Arrays, Floating, Floats, Integers, Width
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -60,7 +61,7 @@ class Expert(ABC):
             One array per term, of shape [rows, items], or [1, items] if all rows are alike.
         """
 
-    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+    def training_scores(self, history: Histories, start: int, stop: int) -> Sequence[Floating]:
         """Return scores at positions of one training history, without that user's own data.
 
         Args:
@@ -117,7 +118,7 @@ class PriorExpert(Expert):
         return self
 
 
-def log_votes(scores: Floats, floor: float) -> Floats:
+def log_votes(scores: NDArray[Width], floor: float) -> NDArray[Width]:
     """Return the logarithm of scores as votes; negative scores count as none.
 
     In a log-linear pool, the logarithm of a linear model's score is worth more than the score
@@ -127,7 +128,7 @@ def log_votes(scores: Floats, floor: float) -> Floats:
         scores: real-valued scores, any shape.
         floor: added to the votes, so that no item is impossible.
     """
-    return np.asarray(np.log(np.maximum(scores, 0.0) + floor))
+    return cast(NDArray[Width], np.log(np.maximum(scores, 0.0) + floor))
 
 
 def decayed_weights(history_ages: Integers, decay: float) -> Floats:

@@ -78,6 +78,11 @@ class Examples:
     lengths: Ints
 
     @property
+    def by_user(self) -> Floats32:
+        """A view of the scores of shape [users, terms, items]."""
+        return self.scores.transpose(1, 0, 2)
+
+    @property
     def of_targets(self) -> Floats32:
         """The scores of each user's target, shape [users, terms]."""
         return self.scores[:, np.arange(len(self.target)), self.target].T
@@ -137,7 +142,7 @@ def fit_weights(data: Examples) -> Weights:
         by_row = (base + x[:, None] * gate).astype(np.float32)
         shares, log_total = _softmax(data, by_row)
         value = float(np.mean(log_total - (by_row * right).sum(axis=1)))
-        slope = np.einsum("ui,tui->ut", shares, data.scores) - right
+        slope = (data.by_user @ shares[:, :, None])[:, :, 0] - right
         parts = slope.mean(axis=0) / scale, (x[:, None] * slope).mean(axis=0) / scale
         away = flat - first
         return value + float(ridge @ away**2), np.concatenate(parts) + 2 * ridge * away
@@ -159,7 +164,7 @@ def pool_nll(data: Examples, weights: Weights) -> Floats:
 
 def _softmax(data: Examples, weights: Floats32) -> tuple[Floats32, Floats32]:
     """Return each user's distribution over unseen items, and the logarithm of its normaliser."""
-    logits = np.einsum("ut,tui->ui", weights, data.scores)
+    logits = (weights[:, None] @ data.by_user)[:, 0]
     logits[~data.unseen] = -np.inf
     top = logits.max(axis=1)
     np.exp(logits - top[:, None], out=logits)

@@ -158,3 +158,18 @@ def training_ages(length: int, start: int, stop: int) -> Integers:
         Shape [stop - start, length].
     """
     return np.arange(start, stop)[:, None] - 1 - np.arange(length)
+
+
+def merged_weights(weights: Floats, place: Integers, size: int | None = None) -> Floats:
+    """Add up the weights of repeated items.
+
+    Args:
+        weights: weight of each history item, shape [positions, length].
+        place: number of each history item among the distinct ones, shape [length].
+        size: number of distinct items; the highest of ``place`` plus one if omitted.
+
+    Returns:
+        Shape [positions, distinct items].
+    """
+    one_hot = np.eye(place.max(initial=-1) + 1 if size is None else size)[place]
+    return weights @ one_hot

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
-from genrec.arrays import Arrays, Floats
+from genrec.arrays import Arrays, Floating, Floats
 from genrec.collaborative.sparse import SparseDistributions
 from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
@@ -41,7 +41,7 @@ class Prior(Protocol):
         """
         ...
 
-    def training_probabilities(self, history: Histories, start: int, stop: int) -> Floats:
+    def training_probabilities(self, history: Histories, start: int, stop: int) -> Floating:
         """Return q at positions of one training history, without that user's own counts.
 
         If the user's counts stayed in, they would reveal each target to the model in training.

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
 
-from genrec.arrays import Arrays, Floats, Floats32, Integers
+from genrec.arrays import Arrays, Floating, Floats, Floats32
 from genrec.collaborative.counts import extended_matrix
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
 from genrec.collaborative.matrix import (
@@ -29,6 +29,7 @@ from genrec.collaborative.matrix import (
     decayed_matrix,
     dense_product,
     matrix_arrays,
+    merged_weights,
     restored_matrix,
     strongest_in_columns,
     training_ages,
@@ -87,24 +88,24 @@ class SLITExpert(Expert):
         given = decayed_matrix(histories.tail(MAX_AGE), self.weights.shape[0], DECAY)
         return [log_votes(dense_product(given, self.weights), FLOOR)]
 
-    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
+    def training_scores(self, history: Histories, start: int, stop: int) -> Sequence[Floating]:
         assert self.inverse is not None, "a loaded or extended expert has no training scores"
         assert self.dense is not None
         items, place = np.unique(history.items, return_inverse=True)
         length = len(place)
         first = max(0, length - POSITIONS - 1)
-        own = _merged(
-            _position_weights(length - first, 1, length - first), place[first:], len(items)
+        latest = place[first:]
+        own = merged_weights(
+            _position_weights(length - first, 1, length - first), latest, len(items)
         )
-        asked = _merged(_position_weights(length, start, stop), place, len(items))
+        asked = merged_weights(_position_weights(length, start, stop), place)
         block = self.inverse[np.ix_(items, items)].astype(np.float64)
         projected = own @ block @ own.T
         kept = np.linalg.solve(np.eye(len(own)) - projected, (asked @ block @ own.T).T).T
         moved = asked + kept @ own
-        scores = moved @ self.dense[items]
+        scores = moved.astype(np.float32) @ self.dense[items]
         # The user's own targets left C as well: subtract what they would add.
-        shares = moved @ block @ own.T
-        np.subtract.at(scores.T, history.items[first + 1 :], shares.T)
+        scores[:, items] -= merged_weights(moved @ block @ own.T, latest[1:], len(items))
         return [log_votes(scores, FLOOR)]
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
@@ -154,10 +155,3 @@ def _position_weights(length: int, start: int, stop: int) -> Floats:
     """Return the weight of each history item at each position, shape [stop - start, length]."""
     ages = training_ages(length, start, stop)
     return np.where(ages < MAX_AGE, decayed_weights(ages, DECAY), 0.0)
-
-
-def _merged(weights: Floats, place: Integers, size: int) -> Floats:
-    """Add up the weights of repeated items, shape [positions, distinct items]."""
-    merged = np.zeros((len(weights), size))
-    np.add.at(merged.T, place, weights.T)
-    return merged

@@ -33,6 +33,8 @@ from genrec.data.splits import Holdout
 
 DECAY = 0.6
 """Factor of an item's weight per step back in the history."""
+MAX_AGE = 30
+"""Number of last items that count; the weights of older ones are below 1e-6."""
 FLOOR = 0.05
 """Likeness that every item has; see :func:`.log_votes`."""
 WORD = r"(?u)\w+"
@@ -138,11 +140,11 @@ class TextExpert(Expert):
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
-        return self._scores(decayed_matrix(histories, self._size, DECAY))
+        return self._scores(decayed_matrix(histories.tail(MAX_AGE), self._size, DECAY))
 
     def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
         ages = training_ages(len(history.items), start, stop)
-        row, place = np.nonzero(ages >= 0)
+        row, place = np.nonzero((ages >= 0) & (ages < MAX_AGE))
         values = decayed_weights(ages[row, place], DECAY)
         shape = (stop - start, self._size)
         return self._scores(sp.csr_array((values, (row, history.items[place])), shape=shape))

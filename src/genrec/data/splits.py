@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec.arrays import Floats, Integers, Items
+from genrec.arrays import Floats, Integers, Ints, Items
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories, common_clock, count_before
@@ -18,17 +18,19 @@ from genrec.data.provenance import SplitInfo
 from genrec.data.statistics import dataset_statistics
 from genrec.errors import ConfigError, DataError
 
-TARGETS = ("first", "last", "random")
-"""Which of a user's items after a cut is the target; see :func:`global_time`."""
+TARGETS = ("first", "last", "random", "successive")
+"""Which of a user's items after a cut are targets; see :func:`global_time`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
     """Histories with one target each: the item that came next.
 
+    A user has one row, or one for each target if a split asks for several.
+
     Attributes:
         name: ``"valid"`` or ``"test"``.
-        histories: everything before the target, one row per user.
+        histories: everything before the target, one row per target.
         targets: item indices of ``catalogue``, int32 [rows].
         catalogue: the items.
         times: timestamps of the targets, float64 [rows], or ``None`` if unknown.
@@ -43,11 +45,17 @@ class Holdout:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def owners(self) -> Ints:
+        """Return the number of each row's user, counted from 0, shape [rows]."""
+        numbers: dict[str, int] = {}
+        users = self.histories.user_ids
+        return np.array([numbers.setdefault(user, len(numbers)) for user in users], np.int64)
+
     def sample(self, users: int, seed: int) -> Holdout:
-        """Return a random sample of the rows.
+        """Return a random sample of the users, with all their targets.
 
         Args:
-            users: maximum number of rows.
+            users: maximum number of users.
             seed: seed of the sample.
 
         Returns:
@@ -58,8 +66,12 @@ class Holdout:
         """
         if users < 1:
             raise ConfigError(f"a sample of {users} users is empty; give 1 or more")
-        drawn = np.random.default_rng(seed).permutation(len(self))[:users]
-        rows = np.sort(drawn)
+        owner = self.owners()
+        drawn = np.random.default_rng(seed).permutation(owner.max(initial=-1) + 1)[:users]
+        return self.select(np.flatnonzero(np.isin(owner, drawn)))
+
+    def select(self, rows: Ints) -> Holdout:
+        """Return some of the rows."""
         times = None if self.times is None else self.times[rows]
         histories = self.histories.select(rows)
         return Holdout(self.name, histories, self.targets[rows], self.catalogue, times)
@@ -86,25 +98,33 @@ class Split:
     known: Histories | None = None
 
 
-def leave_last_out(data: Dataset) -> Split:
-    """Split off each user's last item for the test and the second last for validation.
+def leave_last_out(data: Dataset, *, n: int = 1) -> Split:
+    """Split off each user's last items for the test and the one before them for validation.
 
-    The history of a test target contains the validation item. Users with fewer than three items
+    The history of a target is everything before it, so that of a test target contains the
+    validation item and, with several, the earlier test targets. Users with fewer than n + 2 items
     get no target, and all their items belong to the training data.
 
     Args:
         data: the complete data set.
+        n: number of test targets of each user.
 
     Raises:
-        DataError: No user has three items.
+        ConfigError: ``n`` is below 1.
+        DataError: No user has n + 2 items.
     """
+    if n < 1:
+        raise ConfigError(f"n={n} must be at least 1: it is the number of test targets of a user")
     histories, lengths = data.histories, data.histories.lengths
-    rows = np.flatnonzero(lengths >= 3)
-    train = histories.head(np.arange(len(histories)), lengths - 2 * (lengths >= 3))
-    short = len(lengths) - len(rows)
-    facts = {"users_with_fewer_than_3_items": short}
-    known = lengths[rows]
-    return split_at(data, train, [(rows, known - 2), (rows, known - 1)], "leave-last-out", facts)
+    everybody, long = np.arange(len(histories)), lengths >= n + 2
+    rows = np.flatnonzero(long)
+    train = histories.head(everybody, lengths - (n + 1) * long)
+    facts = {f"users_with_fewer_than_{n + 2}_items": len(lengths) - len(rows)}
+    first = lengths[rows] - n
+    tests = _ranges(rows, first, lengths[rows])
+    name = "leave-last-out" if n == 1 else f"leave-last-out,n={n}"
+    split = split_at(data, train, [(rows, first - 1), tests], name, facts)
+    return split if n == 1 else replace(split, known=histories.head(everybody, lengths - n * long))
 
 
 def global_time(
@@ -119,9 +139,9 @@ def global_time(
 
     The cuts are the quantiles 1 - valid - test and 1 - test of all timestamps. The training data
     are everything before the first cut. A user has one validation target, an item between the cuts,
-    and one test target, an item from the second cut on. The history of a target is everything
-    before it. Users without a history before a cut or without an item after it get no target;
-    ``info`` counts those without a history.
+    and one test target, an item from the second cut on; with ``target="successive"``, every item
+    there is a target. The history of a target is everything before it. Users without a history
+    before a cut or without an item after it get no target; ``info`` counts those without a history.
 
     Which item is the target can change the order of models ("Time to Split", arXiv 2507.16289).
 
@@ -129,8 +149,8 @@ def global_time(
         data: the complete data set, with real timestamps.
         valid: share of the interactions between the cuts.
         test: share of the interactions from the second cut on.
-        target: which of the items after a cut is a user's target: ``"first"``, ``"last"``, or
-            ``"random"``, drawn with seed 0.
+        target: which of the items after a cut is a user's target: ``"first"``, ``"last"``,
+            ``"random"``, drawn with seed 0, or ``"successive"`` for each of them in turn.
         until: share of the log that is used, from its beginning. Smaller shares move both cuts back
             in time, so that several of them make a rolling evaluation.
 
@@ -151,12 +171,22 @@ def global_time(
         targeted = np.flatnonzero(active & (known > 0))
         first, last = known[targeted], stop[targeted] - 1
         facts[f"{part}_users_without_history"] = int((active & (known == 0)).sum())
+        if target == "successive":
+            parts.append(_ranges(targeted, first, last + 1))
+            continue
         facts[f"{part}_later_items_not_asked"] = int((last - first).sum())
         chosen = {"first": first, "last": last, "random": rng.integers(first, last + 1)}[target]
         parts.append((targeted, chosen))
     rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
     split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
     return replace(split, known=histories.head(shown, before[1][shown]))
+
+
+def _ranges(rows: Ints, first: Integers, stop: Integers) -> tuple[Ints, Ints]:
+    """Return the row and the place of each item in ``first:stop`` of each row."""
+    counts = stop - first
+    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(rows, counts), place + np.repeat(first, counts)
 
 
 def _checked_name(valid: float, test: float, target: str, until: float) -> str:
@@ -214,7 +244,9 @@ def split_at(
         places = histories.offsets[rows] + known
         targets, times = histories.items[places], histories.timestamps[places]
         holdouts.append(Holdout(part, histories.head(rows, known), targets, data.catalogue, times))
-        users[f"{part}_users"] = len(rows)
+        users[f"{part}_users"] = len(np.unique(rows))
+        if len(rows) > users[f"{part}_users"]:
+            users[f"{part}_targets"] = len(rows)
     info = SplitInfo(name, {**facts, **users})
     statistics = dataset_statistics(train, len(data.catalogue))
     provenance = replace(
@@ -231,6 +263,14 @@ SPLITS: Mapping[str, Callable[..., Split]] = {
     "leave-last-out": leave_last_out,
     "global-time": global_time,
 }
+
+
+_READERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+}
+"""How an option's value is read from text, by the type of the argument, and what it must be."""
 
 
 def is_split_name(text: str) -> bool:
@@ -257,10 +297,11 @@ def split_by_name(data: Dataset, text: str) -> Split:
         if key not in known or key == "data" or not value:
             names = ", ".join(key for key in known if key != "data") or "none"
             raise ConfigError(f"split {text!r}: {option!r} is no option of {name}; it has {names}.")
+        read, what = _READERS[known[key].annotation]
         try:
-            given[key] = value if key == "target" else float(value)
+            given[key] = read(value)
         except ValueError:
-            raise ConfigError(f"split {text!r}: {key} must be a number, got {value!r}.") from None
+            raise ConfigError(f"split {text!r}: {key} must be {what}, got {value!r}.") from None
     return SPLITS[name](data, **given)
 
 
@@ -340,7 +381,8 @@ def one_step_earlier(split: Split) -> Split:
     targets, for early stopping, are split off the training data.
     """
     name = split.info.name if is_split_name(split.info.name) else "leave-last-out"
-    options = [part for part in name.split(",") if not part.startswith("until=")]  # done already
+    # The log has ended already, and a user has one validation target.
+    options = [part for part in name.split(",") if not part.startswith(("until=", "n="))]
     inner = split_by_name(split.train, ",".join(options))
     provenance = replace(
         before_test(inner).provenance,

@@ -59,7 +59,7 @@ class Entry:
     @property
     def milliseconds(self) -> float:
         """Wall time per list, in milliseconds."""
-        return 1000 * self.evaluation.seconds / self.evaluation.users
+        return 1000 * self.evaluation.seconds / self.evaluation.targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +140,20 @@ class Comparison:
         """
         if entry.nll is None or self.reference.nll is None:
             return None
-        return metrics.paired_difference(entry.nll, self.reference.nll, self.seed, level=LEVEL)
+        return metrics.paired_difference(
+            entry.nll, self.reference.nll, self.seed, level=LEVEL, owner=entry.evaluation.owner
+        )
+
+    def users_in(self, part: Slice) -> int:
+        """Return the number of users of a slice."""
+        return len(np.unique(self.test.owners()[part.rows]))
 
     def in_slice(self, entry: Entry, part: Slice, metric: str) -> tuple[float, float, float]:
         """Return the mean of a metric over a slice's users, and the ends of its interval."""
-        values = entry.evaluation.values(metric)[part.rows]
-        return float(values.mean()), *metrics.bootstrap_interval(values, self.seed, level=LEVEL)
+        values, owner = entry.evaluation.values(metric)[part.rows], entry.evaluation.owner
+        mine = None if owner is None else owner[part.rows]
+        ends = metrics.bootstrap_interval(values, self.seed, level=LEVEL, owner=mine)
+        return float(values.mean()), *ends
 
     def beyond_accuracy(self, entry: Entry) -> dict[str, float]:
         """Return coverage, Gini index and novelty of the lists at each k."""
@@ -202,7 +210,7 @@ class Comparison:
                 {
                     "group": part.group,
                     "name": part.name,
-                    "users": int(part.rows.sum()),
+                    "users": self.users_in(part),
                     self.metric: self.in_slice(entry, part, self.metric),
                 }
                 for part in self.slices

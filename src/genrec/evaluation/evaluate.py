@@ -1,7 +1,7 @@
 """Evaluation of one recommender on one holdout: lists, ranks, metrics with intervals.
 
-The protocol is the same for every model: one target per user, ranked against the whole catalogue,
-and intervals from a bootstrap over users.
+The protocol is the same for every model: targets are ranked against the whole catalogue, and
+intervals come from a bootstrap over users.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from genrec import metrics
-from genrec.arrays import Floats, Items
+from genrec.arrays import Floats, Ints, Items
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
@@ -111,23 +111,26 @@ def evaluate_lists(
     cuts = _cut_offs(k)
     ranks = metrics.target_ranks(items, holdout.targets)
     values = {f"{name}@{cut}": of(ranks, cut) for cut in cuts for name, of in METRICS.items()}
-    size = len(holdout.catalogue)
+    size, owner = len(holdout.catalogue), holdout.owners()
+    users = len(np.unique(owner))
+    several = owner if users < len(owner) else None
     return Evaluation(
         name=name,
         split=holdout.name,
-        users=len(holdout),
+        users=users,
         k=cuts,
         items=items,
         ranks=ranks,
         metrics={name: float(each.mean()) for name, each in values.items()},
-        intervals=_intervals(values, seed, bootstrap),
+        intervals=_intervals(values, seed, bootstrap, several),
         spread={},
         coverage={f"coverage@{cut}": metrics.coverage(items[:, :cut], size) for cut in cuts},
         counts=_counts(items, holdout, size),
         seconds=seconds,
-        protocol=_protocol(holdout, exclude_seen, seed, bootstrap),
+        protocol=_protocol(holdout, users, exclude_seen, seed, bootstrap),
         fingerprint=_fingerprint(holdout, exclude_seen),
         nll=nll,
+        owner=several,
     )
 
 
@@ -156,7 +159,7 @@ def average_runs(runs: Sequence[Evaluation], *, seed: int = 0, bootstrap: int = 
         items=np.stack([each.items for each in runs]),
         ranks=ranks,
         metrics={name: float(each.mean()) for name, each in values.items()},
-        intervals=_intervals(values, seed, bootstrap),
+        intervals=_intervals(values, seed, bootstrap, first.owner),
         spread={
             name: float(np.std([each.metrics[name] for each in runs], ddof=1)) for name in values
         },
@@ -220,12 +223,12 @@ def _checked(name: str, top: TopK, shape: tuple[int, int]) -> Items:
 
 
 def _intervals(
-    values: Mapping[str, Floats], seed: int, resamples: int
+    values: Mapping[str, Floats], seed: int, resamples: int, owner: Ints | None
 ) -> dict[str, tuple[float, float]]:
     if not resamples:
         return {}
     return {
-        name: metrics.bootstrap_interval(each, seed, resamples, LEVEL)
+        name: metrics.bootstrap_interval(each, seed, resamples, LEVEL, owner)
         for name, each in values.items()
     }
 
@@ -249,11 +252,16 @@ def _counts(items: Items, holdout: Holdout, size: int) -> dict[str, int]:
     }
 
 
-def _protocol(holdout: Holdout, exclude_seen: bool, seed: int, resamples: int) -> tuple[str, ...]:
-    split = (
-        f"Split: {holdout.name}; one held-out target item for each of {len(holdout):,} users; "
-        "the history is everything known before it."
+def _protocol(
+    holdout: Holdout, users: int, exclude_seen: bool, seed: int, resamples: int
+) -> tuple[str, ...]:
+    targets = len(holdout)
+    held_out = (
+        f"one held-out target item for each of {users:,} users"
+        if users == targets
+        else f"{targets:,} held-out target items of {users:,} users, one after the other"
     )
+    split = f"Split: {holdout.name}; {held_out}; the history is everything known before the target."
     ranking = (
         f"Full ranking: the target competes with all {len(holdout.catalogue):,} items of the "
         "catalogue; a hit is decided on the item's identity, not on its title."
@@ -261,7 +269,7 @@ def _protocol(holdout: Holdout, exclude_seen: bool, seed: int, resamples: int) -
     seen = f"Items of the user's own history are {'left out of' if exclude_seen else 'allowed in'}"
     formulas = (
         "HR@k = 1 if rank ≤ k; NDCG@k = 1 / log2(rank + 1) if rank ≤ k (one relevant item, so "
-        "the ideal is 1); MRR@k = 1 / rank if rank ≤ k; each is 0 otherwise. Means over users."
+        "the ideal is 1); MRR@k = 1 / rank if rank ≤ k; each is 0 otherwise. Means over targets."
     )
     ties = "Equal scores are ordered by ascending item index."
     lines = (split, ranking, f"{seen} the list.", ties, formulas)

@@ -15,7 +15,7 @@ from genrec.arrays import Integers
 from genrec.data.dataset import Dataset
 from genrec.data.display_titles import places_of
 from genrec.data.histories import Histories
-from genrec.data.splits import Split
+from genrec.data.splits import Holdout, Split
 from genrec.errors import DataError
 from genrec.metrics import hit_rate, target_ranks
 from genrec.recommender import Recommender
@@ -172,13 +172,23 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
                 f"{count} of {len(holdout)} {holdout.name} targets are training interactions, too "
                 "(same user, item and time): remove duplicate rows and split again",
             )
-        if count := len(_contained(held_out - trained, holdout.histories)):
+        if count := _repeated_in_history(holdout):
             yield Finding(
                 "duplicates",
                 True,
                 f"{count} of {len(holdout)} {holdout.name} targets occur in their own history "
                 "(same item and time): remove duplicate rows from the data",
             )
+
+
+def _repeated_in_history(holdout: Holdout) -> int:
+    """Return the number of targets that their own history holds, with the same time."""
+    assert holdout.times is not None
+    histories = holdout.histories
+    row = np.repeat(np.arange(len(holdout)), histories.lengths)
+    same = histories.items == holdout.targets[row]
+    same &= histories.timestamps == holdout.times[row]
+    return len(np.unique(row[same]))
 
 
 Interaction = tuple[str, int, float]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrec import metrics
-from genrec.arrays import Floats, Integers, Items
+from genrec.arrays import Floats, Integers, Ints, Items
 from genrec.errors import ConfigError, DataError
 from genrec.metrics import PairedDifference
 
@@ -39,7 +39,7 @@ class Evaluation:
     split: str
     """Name of the holdout: "valid" or "test"."""
     users: int
-    """Number of evaluated users."""
+    """Number of evaluated users. A user has one target, or several if :attr:`owner` says so."""
     k: tuple[int, ...]
     """The cut-offs, ascending."""
     items: Items = field(repr=False)
@@ -50,7 +50,7 @@ class Evaluation:
     A rank of 0 means that the target is not among the first max(k) items.
     """
     metrics: dict[str, float]
-    """Means over users of "HR@5", "NDCG@5", "MRR@5", ... for each k."""
+    """Means over targets of "HR@5", "NDCG@5", "MRR@5", ... for each k."""
     intervals: dict[str, tuple[float, float]]
     """Ends of each metric's bootstrap interval over users; empty if intervals were omitted."""
     spread: dict[str, float]
@@ -79,6 +79,22 @@ class Evaluation:
 
     ``None`` if it was not requested or the recommender has no such probability.
     """
+    owner: Ints | None = field(default=None, repr=False)
+    """Number of the user of each target, shape [targets]; ``None`` if each user has one.
+
+    Everything of shape [users] then has one entry per target.
+    """
+
+    @property
+    def targets(self) -> int:
+        """Number of targets, and of lists."""
+        return int(self.ranks.shape[-1])
+
+    @property
+    def extent(self) -> str:
+        """The number of users in words, and that of targets if there are more."""
+        users = f"{self.users:,} users"
+        return users if self.owner is None else f"{users}, {self.targets:,} targets"
 
     def values(self, metric: str) -> Floats:
         """Return a metric such as "NDCG@10" for each user, float64 [users]; means over runs.
@@ -102,6 +118,7 @@ class Evaluation:
         return {
             **self.metrics,
             "users": self.users,
+            **({} if self.owner is None else {"targets": self.targets}),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             **({"spread": dict(self.spread)} if self.spread else {}),
             **({} if self.nll is None else {"nll": float(self.nll.mean())}),
@@ -149,7 +166,9 @@ def compare_paired(
             f"{a.name} and {b.name} were evaluated on different users or protocols. Evaluate both "
             "on the same split with the same settings."
         )
-    return metrics.paired_difference(a.values(metric), b.values(metric), seed, resamples, LEVEL)
+    return metrics.paired_difference(
+        a.values(metric), b.values(metric), seed, resamples, LEVEL, a.owner
+    )
 
 
 def comparison_table(
@@ -253,7 +272,7 @@ class _Cell:
 
 
 def _caption(evaluations: Sequence[Evaluation]) -> str:
-    tasks = {each.fingerprint: f"{each.split} split, {each.users:,} users" for each in evaluations}
+    tasks = {each.fingerprint: f"{each.split} split, {each.extent}" for each in evaluations}
     text = " | ".join(tasks.values())  # several tasks show that the rows are not comparable
     shown = any(each.intervals for each in evaluations)
     return f"{text}; {LEVEL:.0%} intervals, user bootstrap" if shown else text

@@ -18,13 +18,13 @@ BUCKETS = 4
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """A group of a holdout's users.
+    """A group of a holdout's targets.
 
     Attributes:
-        group: property by which the users are grouped.
+        group: property by which they are grouped.
         name: short name, for tables.
         definition: the property's range in words, for tables.
-        rows: users in the group, bool [users].
+        rows: targets in the group, bool [targets].
     """
 
     group: str

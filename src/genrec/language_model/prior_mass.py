@@ -9,12 +9,12 @@ from typing import Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.arrays import Floats, Floats32, Ints, Items
+from genrec.arrays import Floating, Floats, Floats32, Ints, Items
 from genrec.collaborative.sparse import SparseDistributions
 from genrec.language_model.trie import Trie
 
 
-def cumulative_mass(trie: Trie, probabilities: Floats) -> Floats:
+def cumulative_mass(trie: Trie, probabilities: Floating) -> Floats:
     """Return prefix sums of item probabilities in leaf order, shape [rows, leaves + 1]."""
     sums = np.zeros((len(probabilities), len(trie) + 1))
     np.cumsum(probabilities[:, trie.items], axis=1, out=sums[:, 1:])

@@ -56,7 +56,7 @@ def _header(comparison: Comparison) -> dict[str, Any]:
     reference = comparison.reference
     return {
         "title": f"{len(comparison.entries)} recommenders on {comparison.data}",
-        "subtitle": f"{comparison.split} split · {reference.evaluation.users:,} users · "
+        "subtitle": f"{comparison.split} split · {reference.evaluation.extent} · "
         f"{len(comparison.train.catalogue):,} items",
         "level": f"{LEVEL:.0%}",
         "metric": comparison.metric,
@@ -195,7 +195,7 @@ def _slice_table(
     best = [max(found[n][0] for found in honest) for n in range(len(parts))]
     return {
         "group": group,
-        "heads": [(part.name, part.definition, f"{part.rows.sum():,}") for part in parts],
+        "heads": [(part.name, part.definition, f"{comparison.users_in(part):,}") for part in parts],
         "rows": [
             {
                 "name": entry.name,

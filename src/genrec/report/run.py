@@ -82,7 +82,7 @@ def _results(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     main = charted[-1]  # NDCG at the largest k, which depends on the rank of a hit
     return {
         "subject": subject.name,
-        "subtitle": f"{subject.name} · {subject.split} split · {subject.users:,} users",
+        "subtitle": f"{subject.name} · {subject.split} split · {subject.extent}",
         "level": f"{LEVEL:.0%}",
         "cards": _cards(subject, charted, places),
         "columns": columns,
@@ -100,7 +100,7 @@ def _cards(subject: Evaluation, names: Sequence[str], places: int) -> list[tuple
     return [
         *((name, *cell(subject, name, places)) for name in names),
         (f"Coverage@{cut}", f"{covered:.1%}", "of the catalogue"),
-        ("Time", _time(subject), "per user"),
+        ("Time", _time(subject), "per list"),
     ]
 
 
@@ -122,7 +122,7 @@ def _row(
 
 
 def _time(evaluation: Evaluation) -> str:
-    return duration(evaluation.seconds / evaluation.users)
+    return duration(evaluation.seconds / evaluation.targets)
 
 
 def _paired(subject: Evaluation, other: Evaluation, metric: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def drawn(valid: Holdout, users: int) -> HeldOut:
     """
     users = min(users, len(valid))
     rows = np.sort(np.random.default_rng(0).permutation(len(valid))[:users])
-    return HeldOut(valid.sample(users, 0), rows)
+    return HeldOut(valid.select(rows), rows)
 
 
 def known_ratings(histories: Histories, name: str) -> Floats32:

@@ -99,7 +99,7 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
         assert isinstance(model, GenRec)
         model = Filtered(model)
     found = evaluate(model, held.holdout, K, bootstrap=0, nll=True)
-    values["list_ms"] = 1000 * found.seconds / found.users
+    values["list_ms"] = 1000 * found.seconds / found.targets
     values["seconds"] = time.perf_counter() - started
     users = np.unique(held.holdout.histories.user_ids, return_inverse=True)[1]
     counts = np.bincount(split.train.histories.items, minlength=len(split.train.catalogue))
