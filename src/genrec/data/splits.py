@@ -24,9 +24,7 @@ TARGETS = ("first", "last", "random", "successive")
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Histories with one target each: the item that came next.
-
-    A user has one row, or one for each target if a split asks for several.
+    """Histories with one target each: the item that came next. A user may have several rows.
 
     Attributes:
         name: ``"valid"`` or ``"test"``.
@@ -169,17 +167,23 @@ def global_time(
     for part, known, stop in zip(("valid", "test"), before, before[1:], strict=False):
         active = stop > known
         targeted = np.flatnonzero(active & (known > 0))
-        first, last = known[targeted], stop[targeted] - 1
         facts[f"{part}_users_without_history"] = int((active & (known == 0)).sum())
-        if target == "successive":
-            parts.append(_ranges(targeted, first, last + 1))
-            continue
-        facts[f"{part}_later_items_not_asked"] = int((last - first).sum())
-        chosen = {"first": first, "last": last, "random": rng.integers(first, last + 1)}[target]
-        parts.append((targeted, chosen))
+        parts.append(_places(target, targeted, known[targeted], stop[targeted], rng))
+        if target != "successive":
+            later = stop[targeted] - known[targeted] - 1
+            facts[f"{part}_later_items_not_asked"] = int(later.sum())
     rows, shown = np.flatnonzero(before[0]), np.flatnonzero(before[1])
     split = split_at(data, histories.head(rows, before[0][rows]), parts, name, facts)
     return replace(split, known=histories.head(shown, before[1][shown]))
+
+
+def _places(
+    target: str, rows: Ints, first: Integers, stop: Integers, rng: np.random.Generator
+) -> tuple[Ints, Integers]:
+    """Return the row and the place of each target among the items ``first:stop`` of each row."""
+    if target == "successive":
+        return _ranges(rows, first, stop)
+    return rows, {"first": first, "last": stop - 1, "random": rng.integers(first, stop)}[target]
 
 
 def _ranges(rows: Ints, first: Integers, stop: Integers) -> tuple[Ints, Ints]:
