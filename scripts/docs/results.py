@@ -29,7 +29,8 @@ def entry(found: dict[str, Any], comparison: dict[str, Any]) -> dict[str, Any]:
     }
     if found.get("nll") is not None:
         kept["nll"] = round(found["nll"], 3)
-    kept |= {"users": found["users"], "fit": facts["fitted_on"]}
+    kept |= {name: found[name] for name in ("users", "targets") if name in found}
+    kept["fit"] = facts["fitted_on"]
     if found.get("fit_seconds") is not None:
         kept["fit_seconds"] = round(found["fit_seconds"])
     if (difference := found["reference_minus_this"].get("NDCG@10")) is not None:
