@@ -171,5 +171,6 @@ def merged_weights(weights: Floats, place: Integers, size: int | None = None) ->
     Returns:
         Shape [positions, distinct items].
     """
-    one_hot = np.eye(place.max(initial=-1) + 1 if size is None else size)[place]
-    return weights @ one_hot
+    merged = np.zeros((len(weights), place.max(initial=-1) + 1 if size is None else size))
+    np.add.at(merged.T, place, weights.T)
+    return merged

@@ -146,7 +146,8 @@ class Comparison:
 
     def users_in(self, part: Slice) -> int:
         """Return the number of users of a slice."""
-        return len(np.unique(self.test.owners()[part.rows]))
+        owner = self.reference.evaluation.owner
+        return int(part.rows.sum()) if owner is None else len(np.unique(owner[part.rows]))
 
     def in_slice(self, entry: Entry, part: Slice, metric: str) -> tuple[float, float, float]:
         """Return the mean of a metric over a slice's users, and the ends of its interval."""
