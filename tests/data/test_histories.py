@@ -415,6 +415,9 @@ def test_every_item_after_a_cut_can_be_a_target() -> None:
     assert split.test.owners().tolist() == [0, 0, 0, 1]
     for seed in range(5):  # a user comes with all targets
         assert all_asked(split.test.sample(1, seed)) in (successive[:3], successive[3:])
+        drawn = all_asked(split.test.sample_targets(2, seed))
+        assert len(drawn) == 2
+        assert set(drawn) < set(successive)
     assert not [each for each in check_split(split) if each.leak]
 
 

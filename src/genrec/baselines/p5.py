@@ -134,7 +134,8 @@ class P5(FromScores):
         with torch.random.fork_rng():  # leaves the caller's random state unchanged
             torch.manual_seed(settings.seed)
             self._network = self._untrained()
-            self._train(histories, valid and valid.sample(settings.eval_users, settings.seed))
+            drawn = valid and valid.sample_targets(settings.eval_users, settings.seed)
+            self._train(histories, drawn)
 
     def _build(self, numbers: Ints, user_ids: Sequence[str]) -> None:
         """Set up everything that follows from the numbers and is not learned."""

@@ -77,7 +77,7 @@ class SASRec(Scoring):
         Without ``valid``, the last items of a tenth of the users are held out of training for that.
         """
         train, valid = with_targets(train, valid, self.seed)
-        holdout = valid.sample(self.eval_users, self.seed) if len(valid) else None
+        holdout = valid.sample_targets(self.eval_users, self.seed) if len(valid) else None
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs

@@ -50,14 +50,11 @@ class Holdout:
         return np.array([numbers.setdefault(user, len(numbers)) for user in users], np.int64)
 
     def sample(self, users: int, seed: int) -> Holdout:
-        """Return a random sample of the users, with all their targets.
+        """Return a random sample of the users, with all their targets, in the order of the rows.
 
         Args:
             users: maximum number of users.
             seed: seed of the sample.
-
-        Returns:
-            The sample, in the order of the rows.
 
         Raises:
             ConfigError: ``users`` is below 1.
@@ -67,6 +64,10 @@ class Holdout:
         owner = self.owners()
         drawn = np.random.default_rng(seed).permutation(owner.max(initial=-1) + 1)[:users]
         return self.select(np.flatnonzero(np.isin(owner, drawn)))
+
+    def sample_targets(self, targets: int, seed: int) -> Holdout:
+        """Return at most this many random rows, whoever's they are."""
+        return self.select(np.sort(np.random.default_rng(seed).permutation(len(self))[:targets]))
 
     def select(self, rows: Ints) -> Holdout:
         """Return some of the rows."""

@@ -229,7 +229,7 @@ def evaluate_step(ranker: Ranker, holdout: Holdout) -> dict[str, float]:
 
 
 def _sample(holdout: Holdout, users: int, seed: int) -> Holdout:
-    return holdout.sample(min(users, len(holdout)), seed)
+    return holdout.sample_targets(users, seed)
 
 
 def mean_log_likelihood(ranker: Ranker, holdout: Holdout | None, users: int = 200) -> float | None:

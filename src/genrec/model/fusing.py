@@ -201,7 +201,7 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
     fixed = ranker.prior is None or config.lm_weight != "auto"
     if fixed or valid is None or not len(valid):
         return ranker
-    sample = valid.sample(min(USERS, len(valid)), ranker.config.seed)
+    sample = valid.sample_targets(USERS, ranker.config.seed)
     with stage(f"weighing prior and language model on {len(sample)} validation users"):
         prior_weight, lm_weight = _best(*_parts(ranker, sample), len(sample))
     log.info("prior_weight %.3f, lm_weight %.3f", prior_weight, lm_weight)
