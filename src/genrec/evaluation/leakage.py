@@ -162,9 +162,8 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
         if holdout.times is None:
             continue
         users = holdout.histories.user_ids
-        pairs = zip(users, holdout.targets.tolist(), holdout.times.tolist(), strict=True)
-        held_out = set(pairs)
-        trained = _contained(held_out, split.train.histories)
+        held_out = list(zip(users, holdout.targets.tolist(), holdout.times.tolist(), strict=True))
+        trained = _contained(set(held_out), split.train.histories)
         if count := len(trained):
             yield Finding(
                 "held-out items in training",
@@ -172,7 +171,7 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
                 f"{count} of {len(holdout)} {holdout.name} targets are training interactions, too "
                 "(same user, item and time): remove duplicate rows and split again",
             )
-        if count := _repeated_in_history(holdout):
+        if count := len({held_out[row] for row in _in_own_history(holdout)} - trained):
             yield Finding(
                 "duplicates",
                 True,
@@ -181,14 +180,14 @@ def _held_out_in_training(split: Split) -> Iterator[Finding]:
             )
 
 
-def _repeated_in_history(holdout: Holdout) -> int:
-    """Return the number of targets that their own history holds, with the same time."""
+def _in_own_history(holdout: Holdout) -> Integers:
+    """Return the rows whose history holds the target, with the same time."""
     assert holdout.times is not None
     histories = holdout.histories
     row = np.repeat(np.arange(len(holdout)), histories.lengths)
     same = histories.items == holdout.targets[row]
     same &= histories.timestamps == holdout.times[row]
-    return len(np.unique(row[same]))
+    return np.unique(row[same])
 
 
 Interaction = tuple[str, int, float]

@@ -226,11 +226,11 @@ def evaluate_run(
         evaluations = evaluate_baselines(split, test, whole=whole, **how)
     with stage(f"evaluating {model.name} on {len(test)} users"):
         evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
-    measured = _users_measured(folder, model.name)
-    if measured > len(test):
+    measured, users = _users_measured(folder, model.name), evaluations[-1].users
+    if measured > users:
         say(
             f"note: {folder} holds results of {measured} users, so those of this sample of "
-            f"{len(test)} were not written"
+            f"{users} were not written"
         )
     else:
         write_results(folder, model, data, evaluations, seed)
