@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -24,8 +25,10 @@ pytestmark = pytest.mark.slow
 
 NGINX_CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-USERS = 6
+CLIENTS = 6
 """Clients that send requests at the same time."""
+USERS = [f"u{number}" for number in range(48)]
+"""Users of the clients, in turn: so many that a balancer gives each replica some of them."""
 LIMITS = ("rate=100000", "burst=100000", "deadline=60", "store_seconds=60")
 
 
@@ -44,16 +47,16 @@ class Load:
     failed: list[tuple[str, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def user(self, name: str) -> None:
+    def client(self, users: list[str]) -> None:
         with httpx2.Client(base_url=f"{self.url}/v1", timeout=60) as client:
-            number = 0
-            while not self.stop.is_set():
+            for number, name in enumerate(itertools.cycle(users)):
+                if self.stop.is_set():
+                    break
                 event = {"item_id": f"i{number % 8}", "event_id": f"{name}-{number}"}
                 if self._sent("event", client.post, f"/users/{name}/events", {"events": [event]}):
                     self.stored.append(event["event_id"])
                 self._sent("get", client.get, f"/users/{name}/recommendations?k=2")
                 self._sent("ask", client.post, "/recommend", {"history": [], "k": 2})
-                number += 1
 
     def _sent(
         self, kind: str, send: Callable[..., httpx2.Response], path: str, body: object = None
@@ -69,7 +72,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self.user, args=(f"u{n}",)) for n in range(USERS)]
+        shares = [USERS[first::CLIENTS] for first in range(CLIENTS)]
+        threads = [threading.Thread(target=self.client, args=(share,)) for share in shares]
         for thread in threads:
             thread.start()
         try:
@@ -125,8 +129,8 @@ def replica(run: Path, port: int, store: str, *more: str) -> list[str]:
 
 def stored_events(url: str) -> list[str]:
     found = []
-    for number in range(USERS):
-        events = httpx2.get(f"{url}/v1/users/u{number}/events?limit=10000").json()["events"]
+    for user in USERS:
+        events = httpx2.get(f"{url}/v1/users/{user}/events?limit=10000").json()["events"]
         found += [event["event_id"] for event in events]
     return found
 
@@ -168,7 +172,7 @@ def test_a_killed_replica_behind_nginx_loses_nothing(
             load.wait_for(60)
         assert min(asked) > 0  # both replicas took part
         assert {kind for kind, _ in load.failed} <= {"event"}  # all else went to the other replica
-        assert len(load.failed) <= USERS  # only requests in flight
+        assert len(load.failed) <= CLIENTS  # only requests in flight
         found = stored_events(load.url)
         assert set(load.stored) <= set(found)
         assert len(found) == len(set(found))
@@ -200,7 +204,7 @@ def test_a_killed_replica_of_ray_serve_loses_nothing(
             assert load.failed == []
             os.kill(replicas[0].pid, signal.SIGKILL)
             load.wait_for(60)
-        assert len(load.failed) <= 3 * USERS  # requests in flight
+        assert len(load.failed) <= 3 * CLIENTS  # requests in flight
         found = stored_events(load.url)
         assert set(load.stored) <= set(found)
         assert len(found) == len(set(found))
