@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from genrec.arrays import Arrays, Floats32, Integers, Ints
+from genrec.arrays import Arrays, Floats32, Integers, Ints, rows_and_places
 from genrec.baselines.p5_network import (
     MOST_WORDS,
     IdTree,
@@ -327,10 +327,8 @@ class _Validation:
 
 def _targets(histories: Histories, last: int | None) -> Ints:
     """Return row and place of every item with a non-empty history before it, shape [targets, 2]."""
-    lengths = histories.lengths
-    rows = np.repeat(np.arange(len(histories)), lengths)
-    places = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
-    from_end = lengths[rows] - places
+    rows, places = rows_and_places(histories.lengths)
+    from_end = histories.lengths[rows] - places
     wanted = (places > 0) & (from_end <= (last or np.inf))
     return np.stack([rows[wanted], places[wanted]], axis=1)
 

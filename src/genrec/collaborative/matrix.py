@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import scipy.sparse as sp
 
-from genrec.arrays import Arrays, Floats, Floats32, Integers, Ints
+from genrec.arrays import Arrays, Floats, Floats32, Integers, Ints, rows_and_places
 from genrec.data.histories import Histories
 from genrec.errors import ConfigError
 
@@ -56,10 +56,8 @@ def without_diagonal(matrix: sp.csr_array[Any]) -> sp.csr_array[Any]:
 
 def strongest(matrix: sp.csr_array[Any], count: int) -> sp.csr_array[Any]:
     """Keep the ``count`` largest entries of each row; ties go to the lowest column."""
-    lengths = np.diff(matrix.indptr)
-    row = np.repeat(np.arange(matrix.shape[0]), lengths)
+    row, place = rows_and_places(np.diff(matrix.indptr))
     order = np.lexsort((matrix.indices, -matrix.data, row))
-    place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], lengths)
     kept = order[place < count]
     return sp.csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)
 

@@ -15,7 +15,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from genrec.arrays import Arrays, Floats, Floats32, Ints, Mask
+from genrec.arrays import Arrays, Floats, Floats32, Ints, Mask, rows_and_places
 from genrec.collaborative.counts import extended_source
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
@@ -124,8 +124,6 @@ class RecencyExpert(Expert):
 
 def _have_times(histories: Histories) -> Mask:
     """Return which rows have times: not those that count 0, 1, 2 …, as lists of titles do."""
-    lengths = histories.lengths
-    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
-    row = np.repeat(np.arange(len(histories)), lengths)
+    row, place = rows_and_places(histories.lengths)
     differs = np.bincount(row, histories.timestamps != place, minlength=len(histories))
     return differs > 0

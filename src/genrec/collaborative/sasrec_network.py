@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrec.arrays import Arrays, Floats, Ints, Items
+from genrec.arrays import Arrays, Floats, Ints, Items, rows_and_places
 from genrec.data.histories import Histories
 
 LENGTH_GROUPS = 4
@@ -222,8 +222,7 @@ def _cut_at_random(histories: Histories, most: int) -> tuple[Ints, Ints]:
     free = np.where(lengths > most, step, 1)
     shift = (torch.rand(len(histories)).numpy() * free).astype(np.int64)
     pieces = np.maximum(1, -(-(lengths - 1 + shift) // step))
-    row = np.repeat(np.arange(len(histories)), pieces)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    row, number = rows_and_places(pieces)
     start = np.maximum(0, number * step - shift[row])
     stop = np.minimum(lengths[row], (number + 1) * step - shift[row] + 1)
     return histories.offsets[row] + start, stop - start

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
 
-from genrec.arrays import Arrays, Floating, Floats, Floats32
+from genrec.arrays import Arrays, Floating, Floats, Floats32, rows_and_places
 from genrec.collaborative.counts import extended_matrix
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
 from genrec.collaborative.matrix import (
@@ -136,7 +136,7 @@ def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], s
     The row of a history's first item is empty in both.
     """
     items, size = histories.items, len(histories.items)
-    place = np.arange(size) - np.repeat(histories.offsets[:-1], histories.lengths)
+    _, place = rows_and_places(histories.lengths)
     rows, columns, values = [], [], []
     for age in range(MAX_AGE):
         target = np.flatnonzero(place > age)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask
+from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask, rows_and_places
 from genrec.errors import DataError
 
 
@@ -56,7 +56,7 @@ class Histories:
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         offsets = offsets_of(lengths)
         items = np.array([item for row in rows for item in row], dtype=np.int32)
-        steps = np.arange(len(items)) - np.repeat(offsets[:-1], lengths)
+        _, steps = rows_and_places(lengths)
         users = [str(row) for row in range(len(rows))]
         flat = None
         if ratings is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec.arrays import Floats, Integers, Ints, Items
+from genrec.arrays import Floats, Integers, Ints, Items, rows_and_places
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories, common_clock, count_before
@@ -120,7 +120,8 @@ def leave_last_out(data: Dataset, *, n: int = 1) -> Split:
     train = histories.head(everybody, lengths - (n + 1) * long)
     facts = {f"users_with_fewer_than_{n + 2}_items": len(lengths) - len(rows)}
     first = lengths[rows] - n
-    tests = _ranges(rows, first, lengths[rows])
+    row, place = rows_and_places(np.full(len(rows), n))
+    tests = rows[row], first[row] + place
     name = "leave-last-out" if n == 1 else f"leave-last-out,n={n}"
     split = split_at(data, train, [(rows, first - 1), tests], name, facts)
     return split if n == 1 else replace(split, known=histories.head(everybody, lengths - n * long))
@@ -183,15 +184,9 @@ def _places(
 ) -> tuple[Ints, Integers]:
     """Return the row and the place of each target among the items ``first:stop`` of each row."""
     if target == "successive":
-        return _ranges(rows, first, stop)
+        row, place = rows_and_places(stop - first)
+        return rows[row], first[row] + place
     return rows, {"first": first, "last": stop - 1, "random": rng.integers(first, stop)}[target]
-
-
-def _ranges(rows: Ints, first: Integers, stop: Integers) -> tuple[Ints, Ints]:
-    """Return the row and the place of each item in ``first:stop`` of each row."""
-    counts = stop - first
-    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(rows, counts), place + np.repeat(first, counts)
 
 
 def _checked_name(valid: float, test: float, target: str, until: float) -> str:

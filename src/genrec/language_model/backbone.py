@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from genrec.assets.known import backbone_folder
 from genrec.errors import BackboneError
+from genrec.language_model.attention import attend_in_rows
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.packed import pack_linear
 from genrec.language_model.sharding import sharded_names
@@ -219,6 +220,7 @@ def load_backbone(
             "or set layers=N, dtype=bfloat16 or quantization=4bit."
         ) from None
     model.eval().requires_grad_(False)
+    attend_in_rows(model)
     return backbone
 
 

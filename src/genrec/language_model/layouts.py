@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from transformers import DynamicCache
 
 from genrec.arrays import Ints, Items, Mask
+from genrec.language_model.attention import Rows
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_states import TitleStates
@@ -45,6 +46,8 @@ class Sequences:
         positions: place of each position in its prompt, of the shape of ``ids``; ``None`` counts.
         visible: positions that each position sees, shape [rows, 1, positions, positions]; ``None``
             stands for all earlier ones.
+        rows: rows for attention, if the histories share one row of ``ids``; ``visible`` then has
+            the shape [rows, 1, places, places].
     """
 
     ids: torch.Tensor
@@ -53,16 +56,21 @@ class Sequences:
     position: Ints
     positions: torch.Tensor | None = None
     visible: torch.Tensor | None = None
+    rows: Rows | None = None
 
     @classmethod
-    def one_row(cls, ids: Ints, places: Ints, visible: Mask, position: Ints) -> Self:
+    def one_row(
+        cls, ids: Ints, places: Ints, visible: Mask, position: Ints, rows: Rows | None = None
+    ) -> Self:
         """Return positions that share one row.
 
         Args:
             ids: ids of the positions, shape [positions].
             places: place of each in its prompt, shape [positions].
-            visible: positions that each sees, shape [positions, positions].
+            visible: positions that each sees, shape [positions, positions], or [rows, places,
+                places] with ``rows``.
             position: position of the state that predicts each decision, shape [decisions].
+            rows: rows for attention.
         """
         return cls(
             torch.from_numpy(ids)[None],
@@ -70,7 +78,8 @@ class Sequences:
             np.zeros(len(position), np.int64),
             position,
             torch.from_numpy(places)[None],
-            torch.from_numpy(visible)[None, None],
+            torch.from_numpy(visible).unsqueeze(-3).view(-1, 1, *visible.shape[-2:]),
+            rows,
         )
 
 
@@ -137,6 +146,7 @@ class Layout(ABC):
         *,
         positions: torch.Tensor | None = None,
         visible: torch.Tensor | None = None,
+        rows: Rows | None = None,
         cache: DynamicCache | None = None,
     ) -> torch.Tensor:
         """Run positions.
@@ -146,16 +156,20 @@ class Layout(ABC):
             positions: place of each position in its prompt; counted after the cache if ``None``.
             visible: positions that each position sees, bool [rows, 1, positions, cached +
                 positions]; all earlier ones if ``None``.
+            rows: rows for attention; ``visible`` is then [rows, 1, places, places].
             cache: keys and values of earlier positions; it grows by these.
 
         Returns:
             Final hidden states, shape [rows, positions, hidden].
         """
+        device = self.backbone.device
+        more = {} if rows is None else {"rows": rows.to(device)}
         return self._run(
             ids,
-            position_ids=None if positions is None else positions.to(self.backbone.device),
+            position_ids=None if positions is None else positions.to(device),
             attention_mask=None if visible is None else self._mask(visible),
             past_key_values=cache,
+            **more,
         )
 
     @abstractmethod
@@ -273,10 +287,12 @@ class TitleLayout(Layout):
             predictors.append(predictor)
             end += len(context) + len(inner)
         ids, owner, place, context = (np.concatenate(each) for each in zip(*blocks, strict=True))
-        same = (owner == owner[:, None]) | (owner == -1)
-        earlier = (place < place[:, None]) & context
-        visible = (same & earlier) | np.eye(len(ids), dtype=bool)
-        return Sequences.one_row(ids, place, visible, np.concatenate(predictors))
+        rows = Rows.of(owner)
+        taken = rows.taken.numpy()
+        earlier = place[taken][:, None] < place[taken][:, :, None]
+        seen = earlier & (context[taken] & (taken >= 0))[:, None]
+        visible = seen | np.eye(taken.shape[1], dtype=bool)
+        return Sequences.one_row(ids, place, visible, np.concatenate(predictors), rows)
 
     def _context(self, part: Supervised) -> Ints:
         """Return the rows that a target sees: titles, their ratings, and the suffix."""

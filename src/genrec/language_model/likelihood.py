@@ -146,7 +146,10 @@ class CatalogueLikelihood(nn.Module):
     def decision_states(self, sequences: Sequences) -> torch.Tensor:
         """Return the hidden state that predicts each decision, shape [decisions, hidden]."""
         hidden = self.layout.hidden(
-            sequences.ids, positions=sequences.positions, visible=sequences.visible
+            sequences.ids,
+            positions=sequences.positions,
+            visible=sequences.visible,
+            rows=sequences.rows,
         )
         row, position = torch.from_numpy(sequences.row), torch.from_numpy(sequences.position)
         return hidden[row.to(hidden.device), position.to(hidden.device)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genrec.arrays import Integers, Ints, Ints32, Items
+from genrec.arrays import Integers, Ints, Ints32, Items, rows_and_places
 from genrec.errors import DataError, RunError
 from genrec.files import map_array_folder, write_array_folder
 from genrec.language_model.titles import TitleTokens
@@ -91,9 +91,7 @@ class Trie:
             shape [decisions].
         """
         leaf = self.leaf_of[items]
-        counts = np.diff(self.path_offsets)[leaf]
-        owner = np.repeat(np.arange(len(items)), counts)
-        step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        owner, step = rows_and_places(np.diff(self.path_offsets)[leaf])
         return owner, self.path[self.path_offsets[leaf][owner] + step]
 
     def root_edge(self) -> Ints32:
@@ -252,9 +250,8 @@ def _split_level(shared: Ints, low: Ints, high: Ints) -> _Level:
     depth = np.minimum.reduceat(shared, bounds)[::2]
     if len(low) == 1 and high[0] - low[0] == 1:
         depth = np.zeros(1, np.int64)  # a single item: there is no shared prefix and no decision
-    sizes = high - low - 1
-    owner = np.repeat(np.arange(len(low)), sizes)
-    inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[owner]
+    owner, place = rows_and_places(high - low - 1)
+    inside = low[owner] + place
     cut = shared[inside] == depth[owner]
     starts = np.concatenate([low, inside[cut] + 1])
     owners = np.concatenate([np.arange(len(low)), owner[cut]])
@@ -301,9 +298,8 @@ def _paths(low: Ints, high: Ints, leaves: int) -> tuple[Ints32, Ints]:
 
     Levels come in order of depth, so the children of each leaf are ordered from the root.
     """
-    sizes = high - low
-    child = np.repeat(np.arange(len(low)), sizes)
-    leaf = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[child]
+    child, place = rows_and_places(high - low)
+    leaf = low[child] + place
     order = np.argsort(leaf, kind="stable")
     counts = np.bincount(leaf, minlength=leaves)
     return child[order].astype(np.int32), np.concatenate([[0], np.cumsum(counts)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genrec.arrays import Floats32, Ints
+from genrec.arrays import Floats32, Ints, rows_and_places
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, Split, split_at
@@ -45,8 +45,7 @@ def hold_out_positions(
     train = data.histories.head(
         np.arange(len(lengths)), np.where(held, lengths - 1 - held, lengths)
     )
-    rows = np.repeat(np.arange(len(lengths)), held)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(held) - held, held)
+    rows, place = rows_and_places(held)
     known = (lengths - 1 - held)[rows] + place
     if liked:
         ratings = known_ratings(data.histories, data.name)

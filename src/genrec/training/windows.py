@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
-from genrec.arrays import Ints
+from genrec.arrays import Ints, rows_and_places
 from genrec.config import Config
 from genrec.data.histories import Histories
 from genrec.errors import DataError
@@ -107,8 +107,7 @@ def _cut_one_target(lengths: Ints, length: int, last: int | None) -> Ints:
 def _numbered(counts: Ints, most: int | None) -> tuple[Ints, Ints]:
     """Return the row of each of its windows, and their numbers from the end of the history."""
     counts = counts if most is None else np.minimum(counts, most)
-    row = np.repeat(np.arange(len(counts)), counts)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows_and_places(counts)
 
 
 def training_windows(histories: Histories, prompts: Prompts, config: Config) -> Windows:
