@@ -35,7 +35,7 @@ from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.model.fitting import untrained_ranker
 from genrec.studies.bounds import clock, count_flops, machine_rates, passes
 from genrec.training.batches import Collator
-from genrec.training.order import ByLength
+from genrec.training.order import training_order
 from genrec.training.windows import training_windows
 from output import show
 
@@ -111,7 +111,7 @@ def single_batches(settings: Config, train: Any, batches: int) -> dict[str, floa
     windows = training_windows(train.histories, prompts, config)
     collate = Collator(ranker.layout, train.histories, ranker.prior, loss=config.loss)
     size = config.microbatch_size
-    order = np.array(list(ByLength(windows.title_tokens(prompts.titles), size, size, config.seed)))
+    order = np.array(list(training_order(windows, ranker.layout, size, size, config.seed)))
     dtype = choose_dtype(config.dtype, choose_device())
     rows: list[tuple[float, ...]] = []
     for drawn in order[: size * batches].reshape(-1, size):

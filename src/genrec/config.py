@@ -93,7 +93,7 @@ class Settings(TypedDict, total=False):
     window: int
     windows_per_user: int | None
     batch_size: int
-    microbatch_size: int
+    microbatch_size: Literal["auto"] | int
     gradient_checkpointing: bool
     epochs: float | None
     minutes: float | None
@@ -260,8 +260,10 @@ class Config(BaseModel):
     batch_size: int = Field(
         16, ge=1, description="windows (recipe paper: examples) per optimiser step"
     )
-    microbatch_size: int = Field(
-        8, ge=1, description="windows per forward pass; gradients are accumulated over a batch"
+    microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="windows per forward pass; gradients are accumulated over a batch. auto: at "
+        "most 16 where titles are read once, else at most 8",
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations: less memory, about a third more time"
@@ -333,7 +335,8 @@ class Config(BaseModel):
     def _check(self) -> Config:
         if self.epochs == 0 and (self.init_from is None or self.minutes is not None):
             raise ValueError("epochs=0 trains nothing; it needs init_from, and no minutes")
-        if self.batch_size % self.microbatch_size and self.batch_size > self.microbatch_size:
+        size = 1 if self.microbatch_size == "auto" else self.microbatch_size
+        if self.batch_size % size and self.batch_size > size:
             raise ValueError("batch_size must be a multiple of microbatch_size")
         plain = (self.loss, self.loss_temperature, self.decoding) == ("catalogue", 1.0, "exact")
         if self.prior != "none" and not plain:

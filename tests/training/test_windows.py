@@ -12,7 +12,7 @@ from conftest import make_dataset
 from genrec import GenRec
 from genrec.training import batches
 from genrec.training.batches import Collator
-from genrec.training.order import ByLength
+from genrec.training.order import ByLength, training_order
 from genrec.training.windows import Window, Windows
 
 
@@ -38,6 +38,20 @@ def test_microbatches_hold_windows_of_about_one_length() -> None:
     padding = 1 - lengths.sum() / (8 * longest).sum()
     assert padding < 0.08
     assert np.corrcoef(longest, np.arange(len(longest)))[0, 1] ** 2 < 0.1  # in no order of length
+
+
+def test_only_windows_that_are_padded_are_sorted(tiny_backbone: str) -> None:
+    """The order of title positions is that of windows without a length."""
+    data = make_dataset()
+    orders = {}
+    for layers in (None, 1):
+        model = GenRec(tiny_backbone, prior="none", dtype="float32", context_layers=layers)
+        layout = model.build(data).ranker.layout
+        windows = Windows(data.histories, 4, every_position=True)
+        orders[layers] = list(training_order(windows, layout, 4, 8, seed=0))
+    lengths = windows.title_tokens(layout.prompts.titles)
+    assert orders[None] != orders[1] == list(ByLength(np.zeros_like(lengths), 4, 8, seed=0))
+    assert sorted(orders[None]) == sorted(orders[1])
 
 
 def test_an_epoch_is_the_same_whoever_draws_it_and_the_next_another() -> None:

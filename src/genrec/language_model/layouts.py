@@ -108,9 +108,11 @@ class Layout(ABC):
         trie: the items that can be recommended.
         prompts: the template and the titles, in ids.
         sees_path: whether a node sees the nodes above it; if not, its own position holds its title.
+        pads: whether :meth:`sequences` pads short histories.
     """
 
     sees_path: bool
+    pads: bool
 
     def __init__(self, backbone: Backbone, trie: Trie, prompts: Prompts) -> None:
         self.backbone, self.trie, self.prompts = backbone, trie, prompts
@@ -186,6 +188,7 @@ class TokenLayout(Layout):
     """Every token of every title is a position of all layers."""
 
     sees_path = True
+    pads = True
 
     def root_edge(self) -> list[int]:
         return [int(token) for token in self.trie.root_edge()]
@@ -237,6 +240,7 @@ class TitleLayout(Layout):
     """
 
     sees_path = False
+    pads = False
 
     def __init__(self, trie: Trie, states: TitleStates) -> None:
         ratings = states.prompts.ratings

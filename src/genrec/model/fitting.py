@@ -26,7 +26,7 @@ from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import prepare_states
 from genrec.metrics import ndcg, target_ranks
 from genrec.model.ranker import Ranker
-from genrec.model.reading import context_layers, make_states, title_settings
+from genrec.model.reading import for_layers, make_states, title_settings
 from genrec.model.warm_start import check_weights, first_lm_weight, load_weights, own_weights
 from genrec.processes import ProgressLines, broadcast_from_main, init_processes, stage
 
@@ -78,8 +78,7 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         )
         longest = int(index.titles.lengths.max(initial=0))
         check_architecture(backbone, config.max_tokens, longest)
-    layers = context_layers(config, len(backbone.blocks))
-    config = config.model_copy(update={"context_layers": layers})
+    config = for_layers(config, len(backbone.blocks))
     check_weights(config)
     states = make_states(config, backbone, index)  # refuses too many layers before the prior's fit
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):

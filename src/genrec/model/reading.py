@@ -14,19 +14,28 @@ from genrec.language_model.title_states import TitleStates
 
 CONTEXT_LAYERS = 6
 """Layers that see the history by default (docs/decisions/0013-titles-read-once.md)."""
+MICROBATCH_OF_TOKENS = 8
+"""Most windows of a forward pass in which every token is a position."""
+MICROBATCH_OF_TITLES = 16
+"""Most windows of a forward pass in which every title is one position, so that a pass is short."""
 
 
-def context_layers(config: Config, layers: int) -> int | None:
-    """Resolve ``context_layers="auto"`` for a backbone with a number of layers.
+def for_layers(config: Config, layers: int) -> Config:
+    """Return the settings with what ``auto`` stands for on a backbone with a number of layers.
 
-    It stands for :data:`CONTEXT_LAYERS`, but at most half of the layers, and for ``None`` where a
-    setting needs every token of the history.
+    ``context_layers`` becomes :data:`CONTEXT_LAYERS`, but at most half of the layers, and ``None``
+    where a setting needs every token of the history. ``microbatch_size`` becomes a divisor of the
+    batch size.
     """
-    if config.context_layers != "auto":
-        return config.context_layers
-    if config.reads_tokens or layers < 2:
-        return None
-    return min(CONTEXT_LAYERS, layers // 2)
+    context = config.context_layers
+    if context == "auto":
+        reads_tokens = config.reads_tokens or layers < 2
+        context = None if reads_tokens else min(CONTEXT_LAYERS, layers // 2)
+    size = config.microbatch_size
+    if size == "auto":
+        most = MICROBATCH_OF_TOKENS if context is None else MICROBATCH_OF_TITLES
+        size = max(size for size in range(1, most + 1) if config.batch_size % size == 0)
+    return config.model_copy(update={"context_layers": context, "microbatch_size": size})
 
 
 def make_prompts(config: Config, backbone: Backbone, index: TitleIndex) -> Prompts:

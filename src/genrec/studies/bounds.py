@@ -117,10 +117,12 @@ def target_bound(ranker: Ranker, split: Split, rates: Rates) -> float:
     model = ranker.likelihood.train()
     windows = training_windows(histories, ranker.layout.prompts, config)
     collate = Collator(ranker.layout, histories, ranker.prior, loss=config.loss)
-    drawn = np.random.default_rng(0).permutation(len(windows))[: BATCHES * config.microbatch_size]
+    size = config.microbatch_size
+    assert size != "auto"  # resolved with the backbone
+    drawn = np.random.default_rng(0).permutation(len(windows))[: BATCHES * size]
     flops, read, targets = 0, 0, 0
-    for start in range(0, len(drawn), config.microbatch_size):
-        inputs = collate([windows[int(row)] for row in drawn[start:][: config.microbatch_size]])
+    for start in range(0, len(drawn), size):
+        inputs = collate([windows[int(row)] for row in drawn[start:][:size]])
         targets += inputs.pop("titles")
         flops += count_flops(partial(passes, model, inputs))
         read += 2 * layer_bytes(ranker.backbone, config.context_layers)

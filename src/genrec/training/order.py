@@ -1,4 +1,4 @@
-"""The order of an epoch's windows: random, with windows of similar length in a microbatch."""
+"""The order of an epoch's windows: random, where it pays with similar lengths in a microbatch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from genrec.arrays import Ints
+from genrec.language_model.layouts import Layout
+from genrec.training.windows import Windows
 
 POOLED_MICROBATCHES = 64
 """Number of microbatches in a pool, which is sorted by length as a whole."""
@@ -52,3 +54,19 @@ class ByLength(Sampler[int]):
             part = part[np.argsort(self.lengths[part], kind="stable")]
             microbatches = part.reshape(-1, self.microbatch)
             yield from random.permutation(microbatches).ravel().tolist()
+
+
+def training_order(
+    windows: Windows, layout: Layout, microbatch: int, step: int, seed: int
+) -> ByLength:
+    """Return the order of the windows, sorted by length only where short rows would be padded.
+
+    Args:
+        windows: the windows of one epoch.
+        layout: the positions that the windows become.
+        microbatch: windows per microbatch.
+        step: windows per optimiser step.
+        seed: random seed.
+    """
+    lengths = windows.title_tokens(layout.prompts.titles)
+    return ByLength(lengths if layout.pads else np.zeros_like(lengths), microbatch, step, seed)

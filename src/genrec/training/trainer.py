@@ -30,7 +30,7 @@ from genrec.processes import broadcast_from_main, is_main, process_count, stage,
 from genrec.training.batches import Collator
 from genrec.training.callbacks import Budget, Epochs, ProgressBar, trackers
 from genrec.training.checkpoints import claim, last_whole_checkpoint
-from genrec.training.order import ByLength
+from genrec.training.order import training_order
 from genrec.training.windows import Windows, training_windows
 
 CHECKPOINT_PREFIX = "checkpoint-"
@@ -271,8 +271,7 @@ def _trainer(
     # FSDP handles the sharded weights; DDP sums the gradients of weights that are whole everywhere.
     leave_out = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
     leave_out(model, sharded_names(model))  # type: ignore[no-untyped-call]
-    lengths = windows.title_tokens(collate.prompts.titles)
-    order = ByLength(lengths, microbatch, step, config.seed)
+    order = training_order(windows, model.layout, microbatch, step, config.seed)
     budget = Budget(config.minutes and config.minutes * 60, config)
     try:
         trainer = LikelihoodTrainer(
@@ -320,6 +319,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
             f"Set it to a multiple of {process_count()}."
         )
     batch = min(config.batch_size, windows)
+    assert config.microbatch_size != "auto"  # resolved with the backbone
     microbatch = max(1, min(config.microbatch_size, batch // process_count()))
     evaluation: dict[str, Any] = {}
     if config.patience is not None:

@@ -61,7 +61,7 @@ class FitContext:
 
 RESOLVED = (
     *("prior", "experts", "lm_weight", "words_weight", "ratings"),
-    *("context_layers", "dtype"),
+    *("context_layers", "dtype", "microbatch_size"),
 )
 """Settings whose value ``auto`` stands for another one in a fitted run."""
 
