@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from conftest import make_dataset
-from genrec.collaborative import recency, slit
+from genrec.collaborative import recency, slit, text
 from genrec.collaborative.experts import AUTO, EXPERTS, fits, make_experts
 from genrec.collaborative.recency import RecencyExpert
 from genrec.collaborative.sasrec import SASRec
@@ -127,6 +127,19 @@ def test_titles_without_words_are_scored_alike(titles: list[str]) -> None:
     assert expert.extended([None], of_titles([*titles, "New"]).catalogue).scores(
         Histories.from_lists([[0]])
     )[0].shape == (1, 3)
+
+
+@pytest.mark.parametrize("kept", [0, 30])
+def test_text_scores_training_positions_like_any_history(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "KEPT_ITEMS", kept)
+    data = with_times()
+    expert = TextExpert().fit(data)
+    history = np.random.default_rng(0).integers(0, 30, 50).astype(np.int32)  # with repeated items
+    found = expert.training_scores(Histories.from_lists([history]), 28, 50)
+    expected = expert.scores(Histories.from_lists([history[:stop] for stop in range(28, 50)]))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_new_title_is_scored_by_its_words() -> None:

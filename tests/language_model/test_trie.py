@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec.errors import DataError
+from genrec.language_model.decisions import choices, distinct_tokens
 from genrec.language_model.trie import LEAF, ROOT, Trie, build_trie
 
 END = 0
@@ -86,3 +87,13 @@ def test_titles_sharing_long_prefixes_have_one_decision_each() -> None:
     trie = build_trie([[*stem, 200 + n, END] for n in range(50)])
     assert trie.depth.tolist() == [199]
     assert np.diff(trie.path_offsets).tolist() == [1] * 50
+
+
+@given(titles_strategy, st.lists(st.integers(0, 1000), min_size=1, max_size=12))
+def test_distinct_tokens_of_choices(titles: list[tuple[int, ...]], drawn: list[int]) -> None:
+    trie = build_trie(closed(titles))
+    chosen = choices(trie, np.array(drawn) % len(trie.depth))
+    tokens, place = distinct_tokens(trie, chosen)
+    expected = np.unique(trie.child_token[chosen.child], return_inverse=True)
+    np.testing.assert_array_equal(tokens, expected[0])
+    np.testing.assert_array_equal(place, expected[1])

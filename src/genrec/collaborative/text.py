@@ -11,19 +11,20 @@ import json
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from genrec.arrays import Arrays, Floats
+from genrec.arrays import Arrays, Floats, Floats32, Items
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
 from genrec.collaborative.matrix import (
     CSR_PARTS,
     decayed_matrix,
     dense_product,
     matrix_arrays,
+    merged_weights,
     training_ages,
 )
 from genrec.data.catalogue import Catalogue
@@ -37,6 +38,8 @@ MAX_AGE = 30
 """Number of last items that count; the weights of older ones are below 1e-6."""
 FLOOR = 0.05
 """Likeness that every item has; see :func:`.log_votes`."""
+KEPT_ITEMS = 4096
+"""Largest catalogue whose cosines are kept in memory while a model is trained, at most 64 MiB."""
 WORD = r"(?u)\w+"
 """Pattern of a word in a title."""
 PHRASE = r"(?u)[^\s|>,;/][^|>,;/]*"
@@ -98,6 +101,18 @@ class TextVectors:
         queries = sp.csr_array(weights @ self.vectors)
         return dense_product(queries, self._transposed)
 
+    def cosines(self, items: Items) -> Floats32:
+        """Return the cosine of some items with each item, shape [len(items), all items]."""
+        if self.vectors.shape[0] <= KEPT_ITEMS:
+            return self._all_cosines[items]
+        found = self.vectors[items] @ self._transposed
+        return cast(Floats32, found.astype(np.float32).toarray())
+
+    @cached_property
+    def _all_cosines(self) -> Floats32:
+        found = self.vectors @ self._transposed
+        return cast(Floats32, found.astype(np.float32).toarray())
+
     def arrays(self, prefix: str) -> Arrays:
         """Return the state as arrays whose names begin with a prefix."""
         words = np.frombuffer(json.dumps(self.words).encode(), np.uint8)
@@ -118,6 +133,7 @@ class TextVectors:
     def _set(self, vectors: Any) -> None:
         self.vectors = sp.csr_array(vectors)
         self._transposed = sp.csr_array(self.vectors.T)
+        self.__dict__.pop("_all_cosines", None)
 
     def _vectorizer(self, vocabulary: Sequence[str] | None = None) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to import
@@ -140,17 +156,19 @@ class TextExpert(Expert):
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
-        return self._scores(decayed_matrix(histories.tail(MAX_AGE), self._size, DECAY))
 
-    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats]:
-        ages = training_ages(len(history.items), start, stop)
-        row, place = np.nonzero((ages >= 0) & (ages < MAX_AGE))
-        values = decayed_weights(ages[row, place], DECAY)
-        shape = (stop - start, self._size)
-        return self._scores(sp.csr_array((values, (row, history.items[place])), shape=shape))
-
-    def _scores(self, weights: sp.csr_array[Any]) -> list[Floats]:
+        weights = decayed_matrix(histories.tail(MAX_AGE), self._size, DECAY)
         return [log_votes(part.likeness(weights), FLOOR) for part in self.parts.values()]
+
+    def training_scores(self, history: Histories, start: int, stop: int) -> list[Floats32]:
+        first = max(0, start - MAX_AGE)
+        ages = training_ages(stop - first, start - first, stop - first)
+        weights = np.where(ages < MAX_AGE, decayed_weights(ages, DECAY), 0.0)
+        # Positions share most items, so each item is compared with the catalogue only once.
+        items, place = np.unique(history.items[first:stop], return_inverse=True)
+        merged = merged_weights(weights, place).astype(np.float32)
+        parts = self.parts.values()
+        return [log_votes(merged @ part.cosines(items), FLOOR) for part in parts]
 
     @property
     def _size(self) -> int:

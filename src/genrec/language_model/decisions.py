@@ -36,6 +36,19 @@ def choices(trie: Trie, nodes: Ints32) -> Choices:
     return Choices(child, decision, starts)
 
 
+def distinct_tokens(trie: Trie, chosen: Choices) -> tuple[Ints32, Ints]:
+    """Return the distinct first tokens of the children, and the place of each child's among them.
+
+    Many decisions of a batch are those of one node, the root above all, so tokens are compared
+    once for each node.
+    """
+    nodes, again = np.unique(trie.child_parent[chosen.child[chosen.starts]], return_inverse=True)
+    once = choices(trie, nodes)
+    tokens, place = np.unique(trie.child_token[once.child], return_inverse=True)
+    shift = once.starts[again] - chosen.starts
+    return tokens, place[np.arange(len(chosen.child)) + shift[chosen.decision]]
+
+
 @dataclass(frozen=True)
 class Targets:
     """The decisions to predict: for each target title, those on the way to it, root first.

@@ -21,7 +21,7 @@ from torch import nn
 
 from genrec.arrays import Floats32
 from genrec.language_model.backbone import Backbone
-from genrec.language_model.decisions import Choices, Targets
+from genrec.language_model.decisions import Choices, Targets, distinct_tokens
 from genrec.language_model.layouts import Layout, Sequences
 from genrec.language_model.residual import Residual, Temperature, segment_log_softmax
 from genrec.language_model.trie import ROOT, Trie
@@ -125,7 +125,7 @@ class CatalogueLikelihood(nn.Module):
         device = hidden.device
         if self.residual is not None:
             hidden = factor / self.row_norm * self.residual(hidden, self.is_inner(chosen))
-        tokens, column = np.unique(self.trie.child_token[chosen.child], return_inverse=True)
+        tokens, column = distinct_tokens(self.trie, chosen)
         rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
         dense = (hidden.float() @ rows.float().T).float()  # autocast may return float16
         decision = torch.from_numpy(chosen.decision).to(device)
