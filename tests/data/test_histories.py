@@ -454,6 +454,7 @@ def test_a_split_by_time_can_end_earlier() -> None:
     ("name", "message"),
     [
         ("global-time,share=0.1", "'share=0.1' is no option of global-time; it has valid, test"),
+        ("global-time,test=0.1,valid=0.2,test=0.2", "test is given twice; keep one of them"),
         ("global-time,target=", "'target=' is no option"),
         ("global-time,target=middle", "must be one of first, last, random, successive"),
         ("global-time,until=soon", "until must be a number, got 'soon'"),

@@ -297,6 +297,8 @@ def split_by_name(data: Dataset, text: str) -> Split:
         if key not in known or key == "data" or not value:
             names = ", ".join(key for key in known if key != "data") or "none"
             raise ConfigError(f"split {text!r}: {option!r} is no option of {name}; it has {names}.")
+        if key in given:
+            raise ConfigError(f"split {text!r}: {key} is given twice; keep one of them.")
         read, what = _READERS[known[key].annotation]
         try:
             given[key] = read(value)
