@@ -123,11 +123,12 @@ class CatalogueLikelihood(nn.Module):
             Shape [choices], float32.
         """
         device = hidden.device
-        if self.residual is not None:
-            hidden = factor / self.row_norm * self.residual(hidden, self.is_inner(chosen))
         tokens, column = distinct_tokens(self.trie, chosen)
-        rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)]
-        dense = (hidden.float() @ rows.float().T).float()  # autocast may return float16
+        rows = self.backbone.output_weight[torch.from_numpy(tokens).to(device)].float()
+        if self.residual is not None:
+            reduced = self.residual.reduced(hidden, self.is_inner(chosen))
+            hidden, rows = factor / self.row_norm * reduced, self.residual.reduced_rows(rows)
+        dense = (hidden.float() @ rows.T).float()  # autocast may return float16
         decision = torch.from_numpy(chosen.decision).to(device)
         return dense[decision, torch.from_numpy(column).to(device)]
 

@@ -40,8 +40,20 @@ class Residual(nn.Module):
         Returns:
             Shape [decisions, hidden], float32.
         """
+        return cast(torch.Tensor, self.up(self.reduced(hidden, inner)))
+
+    def reduced(self, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+        """Return the projection before it is brought up again, shape [decisions, rank].
+
+        Its products with :meth:`reduced_rows` are those of :meth:`forward` with the rows, and take
+        the rank's share of the arithmetic.
+        """
         standard = (hidden.float() - self.mean[inner]) / self.scale[inner]
-        return cast(torch.Tensor, self.up(self.down(standard)))
+        return cast(torch.Tensor, self.down(standard))
+
+    def reduced_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows of the output weights, shape [rows, hidden], as [rows, rank]."""
+        return rows @ self.up.weight
 
     @torch.no_grad()
     def calibrate(self, hidden: torch.Tensor, inner: torch.Tensor) -> None:
