@@ -18,7 +18,6 @@ SETTINGS = [
     "dtype=float32",
     "lora_rank=4",
     "batch_size=8",
-    "microbatch_size=4",
     "window=6",
     "warmup_steps=2",
     "epochs=2",

@@ -68,5 +68,7 @@ def training_order(
         step: windows per optimiser step.
         seed: random seed.
     """
-    lengths = windows.title_tokens(layout.prompts.titles)
-    return ByLength(lengths if layout.pads else np.zeros_like(lengths), microbatch, step, seed)
+    if layout.pads:
+        return ByLength(windows.title_tokens(layout.prompts.titles), microbatch, step, seed)
+    # With single windows in place of microbatches, any number of processes has the same steps.
+    return ByLength(np.zeros(len(windows), np.int64), 1, step, seed)
