@@ -146,6 +146,25 @@ def test_popularity_recommends_the_same_to_all_and_it_shows(
     assert beyond["popularity"]["novelty@5"] < beyond["cooccurrence"]["novelty@5"]
 
 
+def test_a_model_without_any_list_is_compared_too(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a language model that writes no title of the catalogue."""
+
+    def empty(_: Any, histories: Histories, k: int, **__: Any) -> TopK:
+        shape = (len(histories), k)
+        return TopK(np.full(shape, -1, np.int32), np.full(shape, -np.inf))
+
+    monkeypatch.setattr(Popularity, "recommend_batch", empty)
+    found = run_comparison(dataset, ComparisonConfig(("popularity", "ease")), tmp_path / "out")
+    entry = json.loads((tmp_path / "out" / "comparison.json").read_text())["models"]["popularity"]
+    assert (entry["HR@10"], entry["coverage@10"], entry["unfilled_rate"]) == (0, 0, 1)
+    assert "gini@10" not in entry
+    assert found.reference.name == "ease"
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| 0.0% | – | – |" in report
+
+
 def test_costs_follow_from_time_and_price(found: tuple[Comparison, Path]) -> None:
     for entry in found[0].entries:
         cost = found[0].cost(entry)

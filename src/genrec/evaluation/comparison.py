@@ -157,12 +157,17 @@ class Comparison:
         return float(values.mean()), *ends
 
     def beyond_accuracy(self, entry: Entry) -> dict[str, float]:
-        """Return coverage, Gini index and novelty of the lists at each k."""
+        """Return coverage, Gini index and novelty of the lists at each k.
+
+        Gini index and novelty are left out of lists without any item.
+        """
         size = len(self.train.catalogue)
         counts = np.bincount(self.train.histories.items, minlength=size)
         found = dict(entry.evaluation.coverage)
         for cut in entry.evaluation.k:
             items = entry.evaluation.items[..., :cut]
+            if (items < 0).all():
+                continue
             found[f"gini@{cut}"] = metrics.gini(items, size)
             found[f"novelty@{cut}"] = metrics.novelty(items, counts)
         return found
