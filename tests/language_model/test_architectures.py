@@ -25,6 +25,7 @@ WORKING = {
     "mistral": hf.MistralConfig(**TINY, sliding_window=1024),
     "gemma": hf.GemmaConfig(**TINY, head_dim=8),
     "gemma3": hf.Gemma3TextConfig(**TINY, head_dim=8, sliding_window=1024),
+    "stablelm, whose attention stays its own": hf.StableLmConfig(**TINY, rotary_pct=1.0),
     "gpt2": hf.GPT2Config(**SPECIAL, **GPT2, initializer_range=0.4),
 }
 REFUSED = {
@@ -66,6 +67,15 @@ def test_trains_and_searches_exactly(
     loaded = GenRec.from_pretrained(tmp_path / "run")
     again = loaded.recommend_batch(histories, 30, exclude_seen=False)
     np.testing.assert_allclose(again.scores, found.scores, atol=1e-4)
+
+
+def test_layers_that_do_not_run_in_parts_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    config = hf.GPTJConfig(**SPECIAL, **GPT2, rotary_dim=4)
+    settings = {"backbone": random_backbone(tmp_path / "backbone", config), **SMALL}
+    with pytest.raises(GenRecError, match=r"two parts.*Set context_layers=null"):
+        GenRec(**settings).build(make_dataset(users=5))
+    model = GenRec(**settings, context_layers=None).build(make_dataset(users=5))
+    assert len(model.recommend([], 3)) == 3
 
 
 @pytest.mark.parametrize("reason", REFUSED)

@@ -72,6 +72,18 @@ class Rows:
         flat = states[0].transpose(0, 1).index_select(0, self.taken.clamp(min=0).flatten())
         return flat.view(*self.taken.shape, *flat.shape[1:]).transpose(1, 2)
 
+    def together(self, visible: torch.Tensor) -> torch.Tensor:
+        """Return which positions see which, [1, 1, positions, positions], for all rows at once.
+
+        Args:
+            visible: places that each place sees, bool [rows, 1, places, places].
+        """
+        whole = torch.zeros(2 * [len(self.place)], dtype=torch.bool)
+        for taken, seen in zip(self.taken, visible[:, 0], strict=True):
+            there = taken >= 0
+            whole[taken[there][:, None], taken[there]] = seen[there][:, there]
+        return whole[None, None]
+
     def join(self, output: torch.Tensor) -> torch.Tensor:
         """Return [rows, places, heads, size] as [1, positions, heads, size]."""
         return output.flatten(0, 1).index_select(0, self.place)[None]
@@ -80,13 +92,19 @@ class Rows:
 def attend_in_rows(model: PreTrainedModel) -> None:
     """Let the model's attention accept :class:`Rows` as the argument ``rows`` of its decoder.
 
-    Without that argument the model computes what it computed before.
+    Without that argument the model computes what it computed before. Model families whose attention
+    cannot be replaced stay as they are.
     """
     name = model.config._attn_implementation
-    if name in ("eager", "sdpa"):
+    if model._supports_attention_backend and name in ("eager", "sdpa"):
         AttentionInterface.register(PREFIX + name, partial(_attention, name))
         AttentionMaskInterface.register(PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
         model.set_attn_implementation(PREFIX + name)
+
+
+def attends_in_rows(model: PreTrainedModel) -> bool:
+    """Return whether :func:`attend_in_rows` has changed the model."""
+    return str(model.config._attn_implementation).startswith(PREFIX)
 
 
 def _attention(

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from genrec.errors import BackboneError
 from genrec.language_model.backbone import Backbone
+from genrec.language_model.split import SplitBackbone
 
 
 @torch.inference_mode()
@@ -58,6 +59,28 @@ def check_architecture(backbone: Backbone, max_tokens: int, longest: int) -> Non
         raise BackboneError(
             f"Backbone {backbone.name!r} ({kind}) does not work with 4-D attention masks, "
             "which the exact search needs. Choose another architecture (Llama, Qwen, Mistral, …)."
+        )
+
+
+@torch.inference_mode()
+def check_split(split: SplitBackbone) -> None:
+    """Check that the lower and the upper layers, one after the other, are the whole backbone.
+
+    Raises:
+        BackboneError: they are not.
+    """
+    backbone = split.backbone
+    tokens = torch.tensor([[1, 2, 3]], device=backbone.device)
+    try:
+        found = split.upper(split.lower(tokens, use_cache=False))
+        works = _close(found, backbone.hidden(tokens, use_cache=False))
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        works = False
+    if not works:
+        kind = type(backbone.causal_lm).__name__
+        raise BackboneError(
+            f"Backbone {backbone.name!r} ({kind}) cannot be run in two parts, which "
+            f"context_layers={split.context_layers} needs. Set context_layers=null."
         )
 
 

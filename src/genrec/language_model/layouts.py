@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from transformers import DynamicCache
 
 from genrec.arrays import Ints, Items, Mask
-from genrec.language_model.attention import Rows
+from genrec.language_model.attention import Rows, attends_in_rows
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_states import TitleStates
@@ -164,8 +164,11 @@ class Layout(ABC):
         Returns:
             Final hidden states, shape [rows, positions, hidden].
         """
-        device = self.backbone.device
-        more = {} if rows is None else {"rows": rows.to(device)}
+        device, more = self.backbone.device, {}
+        if rows is not None and attends_in_rows(self.backbone.causal_lm):
+            more["rows"] = rows.to(device)
+        elif rows is not None and visible is not None:
+            visible = rows.together(visible)
         return self._run(
             ids,
             position_ids=None if positions is None else positions.to(device),

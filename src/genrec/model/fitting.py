@@ -19,7 +19,7 @@ from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import load_backbone, quiet_transformers
-from genrec.language_model.checks import check_architecture
+from genrec.language_model.checks import check_architecture, check_split
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
@@ -80,7 +80,9 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         check_architecture(backbone, config.max_tokens, longest)
     config = for_layers(config, len(backbone.blocks))
     check_weights(config)
-    states = make_states(config, backbone, index)  # refuses too many layers before the prior's fit
+    states = make_states(config, backbone, index)
+    if states is not None:
+        check_split(states.split)
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
         prior = fit_prior(kind, train, valid, experts)
     if isinstance(prior, PooledPrior):
