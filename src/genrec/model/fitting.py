@@ -18,12 +18,12 @@ from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
-from genrec.language_model.backbone import load_backbone, quiet_transformers
+from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
 from genrec.language_model.checks import check_architecture, check_split
 from genrec.language_model.devices import choose_device, choose_dtype
 from genrec.language_model.sharding import shard
 from genrec.language_model.title_index import TitleIndex
-from genrec.language_model.title_states import prepare_states
+from genrec.language_model.title_states import TitleStates, prepare_states
 from genrec.metrics import ndcg, target_ranks
 from genrec.model.ranker import Ranker
 from genrec.model.reading import for_layers, make_states, title_settings
@@ -80,9 +80,7 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
         check_architecture(backbone, config.max_tokens, longest)
     config = for_layers(config, len(backbone.blocks))
     check_weights(config)
-    states = make_states(config, backbone, index)
-    if states is not None:
-        check_split(states.split)
+    states = _checked_states(config, backbone, index)
     with stage(f"fitting the prior ({kind}) to {len(train.histories.items):,} interactions"):
         prior = fit_prior(kind, train, valid, experts)
     if isinstance(prior, PooledPrior):
@@ -91,6 +89,14 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
     if states is not None:
         prepare_states(states)
     return Ranker.assemble(config, backbone, train.catalogue, index, prior, states)
+
+
+def _checked_states(config: Config, backbone: Backbone, index: TitleIndex) -> TitleStates | None:
+    """Make the table of title states and refuse what cannot work, before a prior is fitted."""
+    states = make_states(config, backbone, index)
+    if states is not None:
+        check_split(states.split)
+    return states
 
 
 def trainable_ranker(ranker: Ranker) -> Ranker:
