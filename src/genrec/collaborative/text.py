@@ -156,7 +156,6 @@ class TextExpert(Expert):
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
-
         weights = decayed_matrix(histories.tail(MAX_AGE), self._size, DECAY)
         return [log_votes(part.likeness(weights), FLOOR) for part in self.parts.values()]
 
