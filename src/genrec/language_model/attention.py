@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from genrec.arrays import Ints, rows_and_places
 
@@ -119,7 +120,7 @@ def _attention(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     # Each model family has its own plain attention, in the module of its layers.
     plain = sys.modules[type(module).__module__].eager_attention_forward
-    attention: Attention = AttentionInterface().get_interface(name, plain)
+    attention: Attention = ALL_ATTENTION_FUNCTIONS.get_interface(name, plain)
     if rows is None:
         return attention(module, query, key, value, mask, **settings)
     parts = (rows.split(states) for states in (query, key, value))

@@ -78,7 +78,7 @@ class Sequences:
             np.zeros(len(position), np.int64),
             position,
             torch.from_numpy(places)[None],
-            torch.from_numpy(visible).unsqueeze(-3).view(-1, 1, *visible.shape[-2:]),
+            torch.from_numpy(visible).view(-1, 1, *visible.shape[-2:]),
             rows,
         )
 
