@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from conftest import make_dataset
+from genrec.baselines.registry import load_baseline, make_baseline, save_baseline
 from genrec.collaborative import recency, slit, text
 from genrec.collaborative.experts import AUTO, EXPERTS, fits, make_experts
 from genrec.collaborative.recency import RecencyExpert
@@ -232,6 +233,21 @@ def test_a_refit_of_sasrec_takes_the_epochs_that_early_stopping_found() -> None:
     again: Any = loaded.refit(replace(data, catalogue=catalogue))
     assert again._source.tolist() == list(range(31))
     assert loaded._source.tolist() == [*range(30), -1]
+
+
+def test_sasrec_in_the_pool_depends_on_the_seed_and_keeps_it(tmp_path: Path) -> None:
+    data, histories = make_dataset(), make_dataset().histories.select([0, 1])
+
+    def pool(seed: int) -> Any:
+        return make_baseline("pooled-sasrec", seed).fit(data)
+
+    first, second = pool(1), pool(2)
+    np.testing.assert_array_equal(pool(1).scores(histories), first.scores(histories))
+    assert np.abs(first.scores(histories) - second.scores(histories)).max() > 1e-4
+    save_baseline(second, tmp_path / "pool.npz")
+    loaded: Any = load_baseline(tmp_path / "pool.npz")
+    again = [model.refit(data).scores(histories) for model in (loaded, second)]
+    np.testing.assert_allclose(*again, atol=1e-6)
 
 
 def test_recency_has_no_terms_without_real_times() -> None:

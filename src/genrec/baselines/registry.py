@@ -86,7 +86,7 @@ BASELINES: Mapping[str, Callable[[int], Recommender]] = MappingProxyType(
         "cooccurrence": lambda seed: Cooccurrence(),
         "transitions": lambda seed: Transitions(),
         "pooled": lambda seed: Pooled(),
-        "pooled-sasrec": lambda seed: PooledSASRec(),
+        "pooled-sasrec": lambda seed: PooledSASRec(seed),
         "trend": lambda seed: Trend(),
         "sasrec": _sasrec,
         "p5-sequential": lambda seed: _p5("sequential", seed),

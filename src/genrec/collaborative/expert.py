@@ -30,12 +30,14 @@ class Expert(ABC):
             the targets in training. It joins the pool after the language model is trained.
         max_items: largest catalogue that the expert can handle; ``None`` for any.
         terms: names of the terms; none if the data have nothing that the expert could use.
+        seed: seed of an expert that draws random numbers.
     """
 
     name: ClassVar[str]
     leaves_user_out: ClassVar[bool] = True
     max_items: ClassVar[int | None] = None
     terms: tuple[str, ...]
+    seed: int = 0
 
     @abstractmethod
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:

@@ -37,12 +37,13 @@ AUTO = ("transitions", "ease", "slit", "text", "recency", "popularity")
 """The experts among which ``experts="auto"`` chooses on validation users."""
 
 
-def make_experts(names: Sequence[str], n_items: int) -> list[Expert]:
+def make_experts(names: Sequence[str], n_items: int, seed: int = 0) -> list[Expert]:
     """Create unfitted experts.
 
     Args:
         names: keys of :data:`EXPERTS`.
         n_items: size of the catalogue.
+        seed: seed of those that draw random numbers.
 
     Raises:
         ConfigError: A name is unknown or occurs twice, or the catalogue is too large for an expert.
@@ -59,6 +60,7 @@ def make_experts(names: Sequence[str], n_items: int) -> list[Expert]:
                 f"The expert {name} can handle at most {expert.max_items:,} items, but the "
                 f"catalogue has {n_items:,}. Leave {name} out of experts."
             )
+        expert.seed = seed
         made.append(expert)
     return made
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -277,16 +278,23 @@ class Pooled(PriorRecommender):
         return self
 
 
+@dataclass(eq=False)
 class PooledSASRec(Pooled):
     """The default prior with SASRec as a further expert, all weights fitted together."""
 
     name = "pooled-sasrec"
 
+    seed: int = 0
+    """Random seed of SASRec."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         whole = train
         train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._prior.fit(train, valid)
-        (sasrec,) = make_experts(["sasrec"], len(train.catalogue))
+        (sasrec,) = make_experts(["sasrec"], len(train.catalogue), self.seed)
         experts = [*self._prior.experts, sasrec.fit(train, valid)]
         self._prior = self._prior.fused(experts, valid)
         if train is not whole:

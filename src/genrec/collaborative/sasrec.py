@@ -145,7 +145,7 @@ class SASRecExpert(Expert):
         self._model = SASRec()
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self._model.fit(train, valid)
+        self._model = SASRec(seed=self.seed).fit(train, valid)
         self._source = np.arange(len(train.catalogue))
         return self
 
@@ -169,10 +169,13 @@ class SASRecExpert(Expert):
         return longer
 
     def arrays(self) -> Arrays:
-        return {**self._model.arrays(), "source": self._source}
+        own = {"source": self._source, "seed": np.array(self.seed)}
+        return {**self._model.arrays(), **own}
 
     def restore(self, arrays: Arrays) -> Self:
-        weights = {name: value for name, value in arrays.items() if name != "source"}
-        self._model.restore(weights)
+        own = {name: arrays[name] for name in ("source", "seed") if name in arrays}
+        self.seed = int(own.get("seed", 0))  # runs from before the seed was given lack it
+        weights = {name: value for name, value in arrays.items() if name not in own}
+        self._model = SASRec(seed=self.seed).restore(weights)
         self._source = arrays["source"]
         return self

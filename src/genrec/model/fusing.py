@@ -179,7 +179,7 @@ def add_experts(
         )
     known = {expert.name: expert for expert in ranker.prior.experts}
     experts: list[Expert] = []
-    for expert in make_experts(names, len(train.catalogue)):
+    for expert in make_experts(names, len(train.catalogue), ranker.config.seed):
         if expert.name not in known:
             with stage(f"fitting the expert {expert.name}"):
                 expert.fit(train, valid)

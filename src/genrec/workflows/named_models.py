@@ -30,7 +30,7 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 """Settings of GenRec's variants by name; the first variant is not trained."""
 ALL = (*BASELINES, *FORMS)
 """Names of all models."""
-SEEDED = ("sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
+SEEDED = ("sasrec", "pooled-sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
 """Names of the models whose results depend on the seed."""
 
 
