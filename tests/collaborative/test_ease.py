@@ -13,9 +13,9 @@ from genrec.data.histories import Histories
 
 def test_ease_solves_its_least_squares_problem() -> None:
     """B has a zero diagonal and minimises |X - XB|² + ridge |B|²: the gradient off it is zero."""
-    histories = make_dataset().histories
-    says = ease.top_weights(ease.gram_inverse(histories, 30)).toarray()
-    x = interaction_matrix(histories, 30).toarray().astype(np.float64)
+    given_matrix = interaction_matrix(make_dataset().histories, 30)
+    says = ease.top_weights(ease.gram_inverse(given_matrix)).toarray()
+    x = given_matrix.toarray().astype(np.float64)
     gradient = x.T @ (x @ says - x) + ease.EASE_RIDGE * says
     np.fill_diagonal(gradient, 0.0)
     np.testing.assert_allclose(np.diag(says), 0.0)
@@ -25,8 +25,12 @@ def test_ease_solves_its_least_squares_problem() -> None:
 def test_without_a_user_is_a_fit_on_the_others() -> None:
     rows = list(make_dataset().histories)
     history = np.append(rows[3], rows[3][0])  # with a repeat
-    whole = ease.gram_inverse(Histories.from_lists([*rows[:3], history, *rows[4:]]), 30)
-    others = ease.top_weights(ease.gram_inverse(Histories.from_lists(rows[:3] + rows[4:]), 30))
+    everybody, without = [*rows[:3], history, *rows[4:]], rows[:3] + rows[4:]
+    whole, left = (
+        ease.gram_inverse(interaction_matrix(Histories.from_lists(each), 30))
+        for each in (everybody, without)
+    )
+    others = ease.top_weights(left)
     weights = np.random.default_rng(0).random((2, len(history)))
     expected = weights @ others.toarray()[history]
     np.testing.assert_allclose(ease.leave_user_out(whole, history)(weights), expected, atol=1e-5)

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import make_dataset
 from genrec.baselines.registry import load_baseline, make_baseline, save_baseline
-from genrec.collaborative import recency, slit, text
+from genrec.collaborative import head, recency, slit, text
 from genrec.collaborative.experts import AUTO, EXPERTS, fits, make_experts
 from genrec.collaborative.recency import RecencyExpert
 from genrec.collaborative.sasrec import SASRec
@@ -76,6 +76,43 @@ def test_slit_forgets_a_user_whose_old_positions_were_not_counted(
     prefixes = [history[:t] for t in range(1, len(history))]
     (expected,) = others.scores(Histories.from_lists(prefixes))
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ease", "slit"])
+def test_the_head_of_a_large_catalogue_forgets_a_user_too(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "MAX_DENSE_ITEMS", 12)
+    monkeypatch.setattr(head, "item_counts", lambda histories, n_items: -np.arange(n_items))
+    rows = [row.tolist() for row in make_dataset().histories]
+    history = [*rows[3], *rows[3][:2]]
+    without = rows[:3] + rows[4:]
+    everybody: Any = EXPERTS[name]().fit(with_histories([*without, history]))
+    others: Any = EXPERTS[name]().fit(with_histories(without))
+    assert others.head.items.tolist() == list(range(12))
+    assert 0 < sum(item < 12 for item in history) < len(history)
+    found = everybody.training_scores(Histories.from_lists([history]), 1, len(history))
+    expected = others.scores(Histories.from_lists([history[:t] for t in range(1, len(history))]))
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    nothing = everybody.training_scores(Histories.from_lists([[29, 28, 29]]), 1, 3)
+    assert np.ptp(np.stack(nothing)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["ease", "slit"])
+def test_the_head_holds_the_most_frequent_items_and_fits_only_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_dataset()
+    monkeypatch.setattr(head, "MAX_DENSE_ITEMS", 12)
+    expert: Any = EXPERTS[name]().fit(data)
+    counts = np.bincount(data.histories.items, minlength=30)
+    outside = np.setdiff1d(np.arange(30), expert.head.items)
+    assert counts[expert.head.items].min() >= counts[outside].max()
+    weights = expert.weights.toarray()
+    assert weights[np.ix_(expert.head.items, expert.head.items)].any()
+    assert not weights[outside].any()
+    assert not weights[:, outside].any()
 
 
 def test_slit_solves_its_least_squares_problem() -> None:
@@ -301,6 +338,7 @@ def test_names_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         make_experts(["text", "text"], 30)
     with pytest.raises(ConfigError, match=r"one or more different names"):
         make_experts([], 30)
-    with pytest.raises(ConfigError, match=r"ease can handle at most 15,000 items.*Leave ease out"):
-        make_experts(["ease"], 15_001)
+    wrong = r"recency can handle at most 100,000 items.*Leave recency out"
+    with pytest.raises(ConfigError, match=wrong):
+        make_experts(["recency"], 100_001)
     assert fits(TransitionExpert(), 10**7)

@@ -8,6 +8,7 @@ that user therefore cost one product with P instead of a new fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
 
-from genrec.arrays import Arrays, Floating, Floats, Floats32, Ints, Items
+from genrec.arrays import Arrays, Floating, Floats, Floats32, Integers, Ints
 from genrec.collaborative.base import Scores, Scoring, check_setting
 from genrec.collaborative.counts import extended_matrix
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
+from genrec.collaborative.head import Head
 from genrec.collaborative.matrix import (
-    MAX_DENSE_ITEMS,
     check_size,
     decayed_matrix,
     dense_product,
@@ -42,11 +43,15 @@ EASE_RIDGE = 300.0
 """Added to each item's count; better than 100 on MovieLens-100K's validation users."""
 
 
-def gram_inverse(histories: Histories, n_items: int, ridge: float = EASE_RIDGE) -> Floats32:
-    """Return P, the inverse of the regularised Gram matrix, shape [items, items]."""
-    x = interaction_matrix(histories, n_items)
+def gram_inverse(x: sp.csr_array[Any], ridge: float = EASE_RIDGE) -> Floats32:
+    """Return P, the inverse of the regularised Gram matrix, shape [items, items].
+
+    Args:
+        x: the binary matrix of users and items, shape [users, items].
+        ridge: added to the diagonal.
+    """
     gram = (x.T @ x).toarray()
-    gram[np.diag_indices(n_items)] += ridge
+    gram[np.diag_indices(len(gram))] += ridge
     # Cholesky takes a fifth of the time of numpy's inverse, which cannot use positive definiteness.
     return cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
 
@@ -73,7 +78,7 @@ def top_weights(inverse: Floats32) -> sp.csr_array[Any]:
     return strongest_in_columns(len(inverse), block)
 
 
-def leave_user_out(inverse: Floats32, history: Items) -> Callable[[Floats], Floats32]:
+def leave_user_out(inverse: Floats32, history: Integers) -> Callable[[Floats], Floats32]:
     """Return a function that scores items as if one user had not been counted.
 
     Args:
@@ -118,9 +123,8 @@ class EASE(Scoring):
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         check_size(self.name, len(train.catalogue))
-        self._weights = item_weights(
-            gram_inverse(train.histories, len(train.catalogue), self.ridge)
-        )
+        x = interaction_matrix(train.histories, len(train.catalogue))
+        self._weights = item_weights(gram_inverse(x, self.ridge))
 
     def scores(self, histories: Histories) -> Scores:
         return cast(Scores, interaction_matrix(histories, len(self._weights)) @ self._weights)
@@ -143,15 +147,19 @@ class EASEExpert(Expert):
     """EASE as a part of the pool: on the whole history, and with more weight on its end."""
 
     name = "ease"
-    max_items = MAX_DENSE_ITEMS
     terms = ("ease", "ease recent")
+    head: Head
     inverse: Floats32 | None
+    """P over the items of the head; ``None`` once loaded."""
     weights: sp.csr_array[Any]
     """Weights with the strongest entries of each column, for inference, shape [items, items]."""
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self.inverse = gram_inverse(train.histories, len(train.catalogue))
-        self.weights = top_weights(self.inverse)
+        size = len(train.catalogue)
+        self.head = Head.of(train.histories, size)
+        x = interaction_matrix(train.histories, size)
+        self.inverse = gram_inverse(x if self.head.whole else x[:, self.head.items])
+        self.weights = self.head.widened(top_weights(self.inverse))
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
@@ -163,9 +171,11 @@ class EASEExpert(Expert):
     def training_scores(self, history: Histories, start: int, stop: int) -> Sequence[Floating]:
         assert self.inverse is not None, "a loaded or extended expert has no training scores"
         ages = training_ages(len(history.items), start, stop)
-        weights = np.concatenate([decayed_weights(ages, decay) for decay in DECAYS])
-        found = log_votes(leave_user_out(self.inverse, history.items)(weights), FLOOR)
-        return np.split(found, len(DECAYS))
+        place = self.head.place[history.items]
+        known = place >= 0
+        weights = np.concatenate([decayed_weights(ages[:, known], decay) for decay in DECAYS])
+        found = log_votes(leave_user_out(self.inverse, place[known])(weights), FLOOR)
+        return np.split(self.head.spread(found, math.log(FLOOR)), len(DECAYS))
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         longer = copy(self)

@@ -18,7 +18,6 @@ import numpy as np
 from genrec.arrays import Arrays, Floats, Floats32, Ints, Mask, rows_and_places
 from genrec.collaborative.counts import extended_source
 from genrec.collaborative.expert import Expert
-from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories, common_clock
@@ -32,13 +31,15 @@ STEPS = 1000
 """Number of intervals of the grid."""
 FLOOR = 0.3
 """Added to each count."""
+MAX_ITEMS = 100_000
+"""Largest catalogue, for which the counts take 1.2 GB."""
 
 
 class RecencyExpert(Expert):
     """Popularity with exponentially decaying counts; it has no terms without real timestamps."""
 
     name = "recency"
-    max_items = MAX_DENSE_ITEMS
+    max_items = MAX_ITEMS
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         histories, size = train.histories, len(train.catalogue)

@@ -24,8 +24,8 @@ from scipy import linalg
 from genrec.arrays import Arrays, Floating, Floats, Floats32, rows_and_places
 from genrec.collaborative.counts import extended_matrix
 from genrec.collaborative.expert import Expert, decayed_weights, log_votes
+from genrec.collaborative.head import Head
 from genrec.collaborative.matrix import (
-    MAX_DENSE_ITEMS,
     decayed_matrix,
     dense_product,
     matrix_arrays,
@@ -59,21 +59,22 @@ class SLITExpert(Expert):
     """SLIT as a part of the pool."""
 
     name = "slit"
-    max_items = MAX_DENSE_ITEMS
     terms = ("slit",)
+    head: Head
     inverse: Floats32 | None
-    """P, shape [items, items]; ``None`` once loaded."""
+    """P over the items of the head, shape [size, size]; ``None`` once loaded."""
     dense: Floats32 | None
-    """B, shape [items, items]; ``None`` once loaded."""
+    """B over the items of the head, shape [size, size]; ``None`` once loaded."""
     weights: sp.csr_array[Any]
-    """B with the strongest entries of each column, for inference."""
+    """B with the strongest entries of each column, for inference, shape [items, items]."""
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        size = len(train.catalogue)
+        self.head = Head.of(train.histories, len(train.catalogue))
+        size = len(self.head.items)
         gram = np.zeros((size, size), np.float32)
         counts = sp.csr_array((size, size), dtype=np.float32)
         for block in _blocks(train.histories.tail(POSITIONS + 1)):
-            inputs, targets = _positions(block, size)
+            inputs, targets = _positions(block, self.head)
             products = (inputs.T @ inputs).tocoo()
             gram[products.coords] += products.data
             counts = counts + targets.T @ inputs
@@ -81,7 +82,8 @@ class SLITExpert(Expert):
         self.inverse = cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
         self.dense = np.ascontiguousarray((sp.csr_array(counts) @ self.inverse).T)
         dense = self.dense
-        self.weights = strongest_in_columns(size, lambda columns: dense[:, columns].copy())
+        strongest = strongest_in_columns(size, lambda columns: dense[:, columns].copy())
+        self.weights = self.head.widened(strongest)
         return self
 
     def scores(self, histories: Histories) -> list[Floats]:
@@ -91,22 +93,24 @@ class SLITExpert(Expert):
     def training_scores(self, history: Histories, start: int, stop: int) -> Sequence[Floating]:
         assert self.inverse is not None, "a loaded or extended expert has no training scores"
         assert self.dense is not None
-        items, place = np.unique(history.items, return_inverse=True)
-        length = len(place)
+        # All items outside of the head are the number -1 here, and `known` leaves it out.
+        items, place = np.unique(self.head.place[history.items], return_inverse=True)
+        known = items >= 0
+        items, length = items[known], len(place)
         first = max(0, length - POSITIONS - 1)
         latest = place[first:]
-        own = merged_weights(
-            _position_weights(length - first, 1, length - first), latest, len(items)
-        )
-        asked = merged_weights(_position_weights(length, start, stop), place)
+        weights = _position_weights(length - first, 1, length - first)
+        own = merged_weights(weights, latest, len(known))[:, known]
+        asked = merged_weights(_position_weights(length, start, stop), place)[:, known]
         block = self.inverse[np.ix_(items, items)].astype(np.float64)
         projected = own @ block @ own.T
         kept = np.linalg.solve(np.eye(len(own)) - projected, (asked @ block @ own.T).T).T
         moved = asked + kept @ own
         scores = moved.astype(np.float32) @ self.dense[items]
         # The user's own targets left C as well: subtract what they would add.
-        scores[:, items] -= merged_weights(moved @ block @ own.T, latest[1:], len(items))
-        return [log_votes(scores, FLOOR)]
+        added = merged_weights(moved @ block @ own.T, latest[1:], len(known))
+        scores[:, items] -= added[:, known]
+        return [self.head.spread(log_votes(scores, FLOOR), math.log(FLOOR))]
 
     def extended(self, like: Sequence[int | None], catalogue: Catalogue) -> Self:
         longer = copy(self)
@@ -130,23 +134,24 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
         yield histories.select(np.flatnonzero(group == number))
 
 
-def _positions(histories: Histories, n_items: int) -> tuple[sp.csr_array[Any], sp.csr_array[Any]]:
-    """Return the regression's inputs and outputs, both of shape [interactions, items].
+def _positions(histories: Histories, head: Head) -> tuple[sp.csr_array[Any], sp.csr_array[Any]]:
+    """Return the regression's inputs and outputs, both of shape [interactions, items of the head].
 
-    The row of a history's first item is empty in both.
+    The row of a history's first item is empty in both, and items outside of the head are left out.
     """
-    items, size = histories.items, len(histories.items)
+    items, size = head.place[histories.items], len(histories.items)
     _, place = rows_and_places(histories.lengths)
     rows, columns, values = [], [], []
     for age in range(MAX_AGE):
         target = np.flatnonzero(place > age)
+        target = target[items[target - age - 1] >= 0]
         rows.append(target)
         columns.append(items[target - age - 1])
         values.append(np.full(len(target), DECAY**age, np.float32))
     where = np.concatenate(rows), np.concatenate(columns)
-    shape = (size, n_items)
+    shape = (size, len(head.items))
     inputs = sp.csr_array((np.concatenate(values), where), shape=shape)
-    later = np.flatnonzero(place > 0)
+    later = np.flatnonzero((place > 0) & (items >= 0))
     ones = np.ones(len(later), np.float32)
     return inputs, sp.csr_array((ones, (later, items[later])), shape=shape)
 
