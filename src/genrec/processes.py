@@ -30,6 +30,8 @@ progress_log = logging.getLogger("genrec.progress")
 
 REPORT_SECONDS = 20.0
 """Time between two lines about the progress of a stage."""
+SHORT_SECONDS = 5.0
+"""A stage that ends sooner than this needs no line about its progress."""
 
 
 def is_main() -> bool:
@@ -127,7 +129,8 @@ class ProgressLines:
         if done <= self.last or not self.last:  # a stage begins; the second call can estimate
             self.start, self.reported = (now, done), now - REPORT_SECONDS
         elif is_main() and done < total and now - self.reported >= REPORT_SECONDS:
-            self.reported = now
             left = (now - self.start[0]) / (done - self.start[1]) * (total - done)
-            progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)
+            if left >= SHORT_SECONDS:
+                self.reported = now
+                progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)
         self.last = done

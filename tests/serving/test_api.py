@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 import time
@@ -21,7 +22,7 @@ from genrec import GenRec
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.errors import DataError
-from genrec.serving.changes import Change, ChangeLog
+from genrec.serving.changes import Change, ChangeLog, ReloadSignal
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine
 from genrec.serving.events import Event, EventStore
@@ -364,6 +365,33 @@ def test_a_swap_under_load_drops_nothing(run: Path, serve: Any) -> None:
         for each in asked:
             each.result()
     assert codes == [200] * 60
+
+
+def test_a_reload_reaches_the_other_processes(serve: Any, tmp_path: Path) -> None:
+    here, there = (serve(changes=tmp_path / "changes.jsonl") for _ in range(2))
+
+    def reloads(client: Any) -> float:
+        found = re.search(r'reloads_total\{result="done"\} (\d+)', client.get("/metrics").text)
+        return float(found[1]) if found else 0
+
+    for times in (1, 2):  # the second signal may have the same time as the first
+        assert here.post("/v1/reload").status_code == 200
+        deadline = time.monotonic() + 20
+        while reloads(there) < times:  # begins with a request, and ends beside others
+            assert time.monotonic() < deadline
+            assert there.get("/v1/run").status_code == 200
+            answer(there, history=TITLES[:2])
+        assert reloads(here) == times  # it is not told by itself, nor by the one that followed
+
+
+def test_a_reload_that_cannot_be_told_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    signal = ReloadSignal(tmp_path / "gone" / "changes.jsonl")
+    with caplog.at_level("ERROR", "genrec"):
+        signal.send()
+    assert "reload the other processes yourself" in caplog.text
+    assert not ReloadSignal(None).arrived()
 
 
 # -- the engine without HTTP ---------------------------------------------------------------------

@@ -12,6 +12,7 @@ from genrec.collaborative.ease import EASE
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.collaborative.pool import Pooled
 from genrec.collaborative.popularity import Popularity, RecentPopularity
+from genrec.collaborative.registry import MAX_POOLED_ITEMS
 from genrec.collaborative.transitions import Transitions
 from genrec.recommender import Recommender
 
@@ -38,5 +39,7 @@ __all__ = [
 
 def baselines(n_items: int) -> list[Recommender]:
     """Return the baselines for a catalogue of this size; the default prior comes last."""
-    small: list[Recommender] = [Popularity(), Cooccurrence(), Transitions()]
-    return [*small, EASE(), Pooled()] if n_items <= MAX_DENSE_ITEMS else small
+    found: list[Recommender] = [Popularity(), Cooccurrence(), Transitions()]
+    if n_items <= MAX_DENSE_ITEMS:
+        found.append(EASE())
+    return [*found, Pooled()] if n_items <= MAX_POOLED_ITEMS else found

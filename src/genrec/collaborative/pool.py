@@ -8,7 +8,8 @@ validation targets, and depend on the length of the history.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -40,6 +41,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, with_targets
 from genrec.errors import ConfigError, DataError, RunError
+from genrec.processes import stage
 
 log = logging.getLogger("genrec")
 
@@ -48,6 +50,8 @@ FLOOR = -60.0
 HELD_OUT_USERS = 500
 """Fewest users whose last item is held out for the weights, if there are no validation targets.
 Weights that fit a few dozen users fit no others (docs/decisions/0015)."""
+LARGE = 2_000_000
+"""Interactions from which the fit of each expert is announced."""
 LEAST_USERS = 20
 """Fewest validation users that can decide between experts; with fewer, all of them stay."""
 
@@ -99,8 +103,7 @@ class PooledPrior:
         whole = train
         train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._count(whole)
-        experts = [expert.fit(train, valid) for expert in experts]
-        self.experts = [expert for expert in experts if expert.terms]
+        self.experts = [each for each in _fitted(experts, train, valid) if each.terms]
         if not self.experts:
             raise ConfigError(
                 f"experts={','.join(self.names or ())} can say nothing about {train.name}, whose "
@@ -225,6 +228,14 @@ class PooledPrior:
             expert.restore(_part(arrays, expert.name)) for expert in make_experts(names, 0)
         ]
         return self
+
+
+def _fitted(experts: Sequence[Expert], train: Dataset, valid: Holdout) -> Iterator[Expert]:
+    """Fit each expert; on a large log, where each takes long, say which one is next."""
+    large = len(train.histories.items) >= LARGE
+    for expert in experts:
+        with stage(f"fitting the expert {expert.name}") if large else nullcontext():
+            yield expert.fit(train, valid)
 
 
 def pooled(

@@ -38,6 +38,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
+from genrec.processes import ProgressLines
 
 DECAY_STEPS = 10.0
 """Number of steps back at which an item's weight has fallen to 1/e."""
@@ -51,6 +52,8 @@ RIDGE = 100.0
 """Added to the diagonal of S'S."""
 BLOCK = 200_000
 """Interactions whose regression rows are held in memory at once, about half a gigabyte."""
+DENSE = 0.02
+"""Share of entries of C above which a product of dense matrices is faster than a sparse one."""
 FLOOR = 0.002
 """Score that every item has; see :func:`.log_votes`."""
 
@@ -71,17 +74,19 @@ class SLITExpert(Expert):
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         self.head = Head.of(train.histories, len(train.catalogue))
         size = len(self.head.items)
-        gram = np.zeros((size, size), np.float32)
-        counts = sp.csr_array((size, size), dtype=np.float32)
-        for block in _blocks(train.histories.tail(POSITIONS + 1)):
+        gram, counts = np.zeros((2, size, size), np.float32)
+        histories, done = train.histories.tail(POSITIONS + 1), 0
+        report = ProgressLines("interactions counted for the expert slit")
+        for block in _blocks(histories):
             inputs, targets = _positions(block, self.head)
-            products = (inputs.T @ inputs).tocoo()
-            gram[products.coords] += products.data
-            counts = counts + targets.T @ inputs
+            for total, product in ((gram, inputs.T @ inputs), (counts, targets.T @ inputs)):
+                part = product.tocoo()
+                total[part.coords] += part.data
+            done += len(block.items)
+            report(done, len(histories.items))
         gram[np.diag_indices(size)] += RIDGE
         self.inverse = cast(Floats32, linalg.inv(gram, overwrite_a=True, assume_a="pos"))
-        self.dense = np.ascontiguousarray((sp.csr_array(counts) @ self.inverse).T)
-        dense = self.dense
+        self.dense = dense = _product(self.inverse, counts.T)
         strongest = strongest_in_columns(size, lambda columns: dense[:, columns].copy())
         self.weights = self.head.widened(strongest)
         return self
@@ -125,6 +130,13 @@ class SLITExpert(Expert):
         self.weights = restored_matrix(arrays, len(arrays["indptr"]) - 1)
         self.inverse = self.dense = None
         return self
+
+
+def _product(inverse: Floats32, counts: Floats32) -> Floats32:
+    """Return the product of two square matrices, the second of which may be mostly zeros."""
+    if np.count_nonzero(counts) > DENSE * counts.size:
+        return cast(Floats32, inverse @ counts)
+    return cast(Floats32, np.ascontiguousarray((sp.csr_array(counts.T) @ inverse.T).T))
 
 
 def _blocks(histories: Histories) -> Iterator[Histories]:

@@ -22,7 +22,7 @@ from genrec._version import __version__
 from genrec.model.genrec import GenRec
 from genrec.serving import problems
 from genrec.serving.config import ServeConfig
-from genrec.serving.engine import Engine
+from genrec.serving.engine import Engine, in_background
 from genrec.serving.events import EventStore
 from genrec.serving.guard import Guard
 from genrec.serving.problems import Problem
@@ -123,10 +123,6 @@ def _add_page(app: FastAPI) -> None:
 
 def _reload_on_hangup(engine: Engine) -> None:
     """Reload the run folder on SIGHUP, if the platform and the thread allow signal handlers."""
-
-    def reload() -> None:
-        task = asyncio.ensure_future(engine.reload())
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
     with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: in_background(engine.reload()))

@@ -1,4 +1,4 @@
-"""A log of catalogue changes that survives restarts and is shared by all worker processes."""
+"""What all processes of a service share: catalogue changes, and that a new run was loaded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from filelock import FileLock
 from genrec.errors import DataError, RunError
 from genrec.model.genrec import GenRec
 from genrec.serving.problems import StoreError
+from genrec.serving.telemetry import log
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,7 @@ class ChangeLog:
         return self._state() != self._looked
 
     def _state(self) -> tuple[int, int] | None:
-        try:
-            found = None if self._path is None else self._path.stat()
-        except FileNotFoundError:
-            found = None
-        return found and (found.st_size, found.st_mtime_ns)
+        return _state(self._path)
 
     def unread(self) -> list[Change]:
         """Read and return the new changes of all processes since the last call.
@@ -138,6 +135,43 @@ class ChangeLog:
         """Return all changes, oldest first."""
         self.unread()
         return list(self._changes)
+
+
+class ReloadSignal:
+    """A file beside that of the changes; its time says when a process last loaded a new run.
+
+    Without a file of changes nothing is shared, and no signal arrives.
+    """
+
+    def __init__(self, changes: Path | None) -> None:
+        self._path = None if changes is None else Path(f"{changes}.reload")
+        self._seen = _state(self._path)
+
+    def send(self) -> None:
+        """Tell the other processes that the run was loaded again."""
+        if self._path is None:
+            return
+        try:
+            # The size grows with each signal, because two may have the same time.
+            with self._path.open("ab") as file:
+                file.write(b"\n")
+        except OSError as error:
+            log.error("%s: %s; reload the other processes yourself", self._path, error.strerror)
+        self._seen = _state(self._path)
+
+    def arrived(self) -> bool:
+        """Return whether another process has sent a signal since the last call."""
+        seen, self._seen = self._seen, _state(self._path)
+        return self._seen is not None and self._seen != seen
+
+
+def _state(path: Path | None) -> tuple[int, int] | None:
+    """Return the size and time of a file; ``None`` if there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except FileNotFoundError:
+        return None
+    return found and (found.st_size, found.st_mtime_ns)
 
 
 def replay(changes: list[Change], model: GenRec) -> int:

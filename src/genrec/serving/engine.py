@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from genrec.model.requests import words_effects
 from genrec.model.session import KeyValueStore
 from genrec.recommender import recommendations
 from genrec.search.key_values import KeyValues
-from genrec.serving.changes import Change, ChangeLog, replay
+from genrec.serving.changes import Change, ChangeLog, ReloadSignal, replay
 from genrec.serving.config import ServeConfig
 from genrec.serving.lookup import Lookup
 from genrec.serving.problems import Problem
@@ -87,6 +87,7 @@ class Engine:
         self.config, self.telemetry, self._first = config, telemetry, model
         self.ready = False
         self._log = ChangeLog(config.changes)
+        self._signal = ReloadSignal(config.changes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._waiting = 0  # jobs in the queue whose client still waits
@@ -113,8 +114,11 @@ class Engine:
         self._dispatcher.cancel()
         self._thread.shutdown(wait=True)
 
-    async def reload(self) -> None:
+    async def reload(self, *, tell: bool = True) -> None:
         """Load the run folder again and replace the model between two batches.
+
+        Args:
+            tell: let the other processes of the service load it, too.
 
         Raises:
             Problem: 409 if another reload is in progress, or if the folder holds no complete run;
@@ -126,6 +130,8 @@ class Engine:
         self._reloading = True
         try:
             await self._load()
+            if tell:
+                self._signal.send()
             self.telemetry.reloads.labels("done").inc()
         except GenRecError as error:
             self.telemetry.reloads.labels("failed").inc()
@@ -145,7 +151,12 @@ class Engine:
         return self._loaded
 
     async def current(self) -> Loaded:
-        """Return the model in use, with all catalogue changes of other processes applied."""
+        """Return the model in use, with all catalogue changes of other processes applied.
+
+        If another process has loaded a new run, this one begins to load it, too.
+        """
+        if not self._reloading and self._signal.arrived():
+            in_background(self.reload(tell=False))
         if self._log.grew():
             await self._in_thread(self._catch_up)
         await self._refresh(self.loaded)
@@ -349,6 +360,20 @@ class Engine:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def in_background(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine beside the requests and log what it raises, unless that is a problem.
+
+    A problem is meant for a client, and was logged where it arose.
+    """
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Problem):
+            log.error("work in the background failed", exc_info=error)
+
+    asyncio.ensure_future(work).add_done_callback(ended)
 
 
 def load_model(run: Path) -> GenRec:
