@@ -1,9 +1,10 @@
-"""Time and memory of a large log: python benchmarks/prepare.py [--rows N …] [--train] [--json].
+"""Time and memory of a large log: python benchmarks/prepare.py [--rows N …] [--pool] [--train].
 
 The log is synthetic and has the shape of MovieLens-25M. Each step runs in a process of its own,
 whose peak memory is measured: `genrec prepare` on a Parquet and on a CSV file, reading the data
-set, the split, its leak checks, the fit of the transitions and, with --train, the language model:
-its titles are read, and it is trained for half a minute.
+set, the split, its leak checks and the fit of the transitions. With --pool, all experts of the
+default prior are fitted and weighed. With --train, the language model reads the titles and is
+trained for half a minute.
 
 With several numbers of rows a straight line through the two smallest predicts the largest one and
 100 M rows.
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def transitions(folder: Path) -> None:
     TransitionPrior().fit(data.histories, len(data.catalogue))
 
 
+def pool(folder: Path) -> dict[str, Any]:
+    from genrec.collaborative.pool import PooledPrior
+
+    split = genrec.leave_last_out(load(folder))
+    prior = PooledPrior().fit(split.train, split.valid)
+    return {"experts": ", ".join(expert.name for expert in prior.experts)}
+
+
 def train(folder: Path) -> dict[str, Any]:
     data = load(folder)
     started = time.perf_counter()
@@ -80,8 +89,11 @@ STEPS: dict[str, Callable[[Path], Any]] = {
     "split": lambda folder: genrec.leave_last_out(load(folder)),
     "split_and_check": check,
     "transitions": transitions,
+    "pool": pool,
     "train": train,
 }
+OPTIONAL = ("pool", "train")
+"""Steps that take long and run if they are asked for."""
 
 
 def measured(step: str, folder: Path, rows: int, seed: int) -> dict[str, Any]:
@@ -104,10 +116,10 @@ def run_step(options: argparse.Namespace) -> None:
     print(json.dumps({"seconds": time.perf_counter() - started, "peak_gib": peak, **facts}))
 
 
-def run(rows: int, seed: int, *, with_training: bool) -> dict[str, Any]:
+def run(rows: int, seed: int, optional: Collection[str]) -> dict[str, Any]:
     """Measure every step on a log of some size."""
     found: dict[str, Any] = {"rows": rows}
-    steps = [step for step in STEPS if step != "train" or with_training]
+    steps = [step for step in STEPS if step not in OPTIONAL or step in optional]
     with tempfile.TemporaryDirectory() as name:
         for step in (WRITE, *steps):
             for key, value in measured(step, Path(name), rows, seed).items():
@@ -136,6 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, nargs="+", default=[ROWS], help="numbers of interactions"
     )
+    parser.add_argument("--pool", action="store_true", help="also fit the default prior")
     parser.add_argument("--train", action="store_true", help="also train the language model")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random data")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -146,7 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.step:
         return run_step(options)
-    results = [run(rows, options.seed, with_training=options.train) for rows in options.rows]
+    optional = [step for step in OPTIONAL if getattr(options, step)]
+    results = [run(rows, options.seed, optional) for rows in options.rows]
     if len(results) > 2:
         results.append(projection(results))
     if len(results) == 1 or not options.json:

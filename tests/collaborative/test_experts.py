@@ -83,7 +83,7 @@ def test_the_head_of_a_large_catalogue_forgets_a_user_too(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "MAX_DENSE_ITEMS", 12)
-    monkeypatch.setattr(head, "item_counts", lambda histories, n_items: -np.arange(n_items))
+    monkeypatch.setattr(head, "item_counts", lambda histories, n_items: 99 - np.arange(n_items))
     rows = [row.tolist() for row in make_dataset().histories]
     history = [*rows[3], *rows[3][:2]]
     without = rows[:3] + rows[4:]
@@ -99,18 +99,21 @@ def test_the_head_of_a_large_catalogue_forgets_a_user_too(
     assert np.ptp(np.stack(nothing)) < 1e-6
 
 
+@pytest.mark.parametrize(("most", "least", "size"), [(12, 1, 12), (29, 999, 1)])
 @pytest.mark.parametrize("name", ["ease", "slit"])
 def test_the_head_holds_the_most_frequent_items_and_fits_only_them(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, most: int, least: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_dataset()
-    monkeypatch.setattr(head, "MAX_DENSE_ITEMS", 12)
+    monkeypatch.setattr(head, "MAX_DENSE_ITEMS", most)
+    monkeypatch.setattr(head, "LEAST", least)
     expert: Any = EXPERTS[name]().fit(data)
     counts = np.bincount(data.histories.items, minlength=30)
     outside = np.setdiff1d(np.arange(30), expert.head.items)
     assert counts[expert.head.items].min() >= counts[outside].max()
+    assert len(expert.head.items) == size
     weights = expert.weights.toarray()
-    assert weights[np.ix_(expert.head.items, expert.head.items)].any()
+    assert weights[np.ix_(expert.head.items, expert.head.items)].any() == (size > 1)
     assert not weights[outside].any()
     assert not weights[:, outside].any()
 

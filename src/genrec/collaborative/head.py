@@ -18,6 +18,9 @@ from genrec.collaborative.counts import item_counts
 from genrec.collaborative.matrix import MAX_DENSE_ITEMS
 from genrec.data.histories import Histories
 
+LEAST = 5
+"""Fewest interactions of an item in the head of a large catalogue."""
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -33,9 +36,15 @@ class Head:
 
     @classmethod
     def of(cls, histories: Histories, n_items: int) -> Head:
-        """Choose the :data:`.MAX_DENSE_ITEMS` items with the most interactions."""
-        order = np.argsort(-item_counts(histories, n_items), kind="stable")
-        items = np.sort(order[:MAX_DENSE_ITEMS])
+        """Choose all items, or the most frequent ones where they exceed :data:`.MAX_DENSE_ITEMS`.
+
+        Those have :data:`LEAST` interactions or more, unless no item has.
+        """
+        counts = item_counts(histories, n_items)
+        size = n_items
+        if n_items > MAX_DENSE_ITEMS:
+            size = min(MAX_DENSE_ITEMS, max(1, int((counts >= LEAST).sum())))
+        items = np.sort(np.argsort(-counts, kind="stable")[:size])
         place = np.full(n_items, -1)
         place[items] = np.arange(len(items))
         return cls(items, place)
