@@ -437,6 +437,9 @@ def test_compare_says_what_it_does_not_know(
         (("--models", "popularty"), "did you mean 'popularity'?"),
         (("--k", "five"), "--k takes whole numbers"),
         (("--split", "by-magic"), "give leave-last-out, global-time, or a folder"),
+        (("--models", "genrec", "--set", "lr=1"), "'lr'"),
+        (("--models", "genrec", "--set", "seed=1"), "give --seed"),
+        (("--models", "popularity", "--set", "batch_size=4"), "add one of genrec"),
     ):
         code, _, err = run(capsys, "compare", data, "--out", tmp_path / "out", *arguments)
         assert (code, message in err) == (2, True), err
@@ -466,6 +469,9 @@ def test_serve_is_refused_before_it_starts(
         ((trained, "--host", "0.0.0.0"), "give --api-keys FILE"),
         ((tmp_path,), "not a run folder"),
         ((trained, "--set", "max_kk=3"), "'max_kk'"),
+        ((trained, "--set", "store=sqlite://"), "give --store"),
+        ((trained, "--set", "key_hashes=[a]"), "give --api-keys"),
+        ((trained, "--set", "max_k=3", "--set", "max_k=4"), "max_k is given twice"),
     ):
         code, _, err = run(capsys, "serve", *arguments)
         assert (code, message in err) == (2, True), err

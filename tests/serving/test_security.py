@@ -141,6 +141,14 @@ def test_what_is_kept_lies_beside_its_run(
     config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
     assert config.store == f"sqlite:///{tmp_path}/toys-1.0.events.db"
     assert config.changes == tmp_path / "toys-1.0.changes.jsonl"
+    assert config.hosts == ("127.0.0.1", "localhost", "127.0.0.1")
+    limits = {"changes": str(tmp_path / "here.jsonl"), "hosts": ("my.name",)}
+    start(folder, host="127.0.0.1", port=8000, limits=limits)
+    config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
+    assert config.changes == tmp_path / "here.jsonl"
+    assert config.hosts == ("my.name", "127.0.0.1", "localhost", "127.0.0.1")
+    with pytest.raises(ConfigError, match="'hosts'"):
+        start(folder, host="127.0.0.1", port=8000, limits={"hosts": "my.name"})
 
 
 @pytest.mark.parametrize(

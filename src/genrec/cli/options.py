@@ -68,7 +68,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         The settings by key; YAML lists become tuples.
 
     Raises:
-        ConfigError: A string has no ``=`` or no key, or its value is not valid YAML.
+        ConfigError: A string has no ``=`` or no key, its value is not valid YAML, or a key occurs
+            twice.
     """
     import yaml
 
@@ -81,6 +82,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"--set {key}: {value!r} is not a valid YAML value") from None
+        if key.strip() in settings:
+            raise ConfigError(f"--set {key.strip()} is given twice; give it once.")
         # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
         settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return settings

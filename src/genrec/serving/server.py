@@ -22,6 +22,9 @@ from genrec.serving.security import read_hashes
 from genrec.serving.telemetry import log_to_stderr
 from genrec.workflows.ray_cluster import check_engine
 
+OWN_OPTIONS = {"run": "the run folder", "store": "--store", "key_hashes": "--api-keys"}
+"""Settings that the command line takes in another way."""
+
 
 def serve(
     run: Path,
@@ -106,14 +109,19 @@ def _config(
             f"Other machines can reach {host}, so give --api-keys FILE (make keys with `genrec "
             "keys`), or listen on 127.0.0.1."
         )
+    for name, option in OWN_OPTIONS.items():
+        if name in limits:
+            raise ConfigError(f"{name} cannot be set by --set; give {option} instead.")
     beside = run.resolve()
     settings = {
         "run": beside,
         "store": store or f"sqlite:///{beside}.events.db",
         "changes": f"{beside}.changes.jsonl",
         "key_hashes": () if api_keys is None else read_hashes(api_keys),
-        # Without keys, only known host names are accepted, so that a web page cannot reach the
-        # service under a name of its own (DNS rebinding).
-        "hosts": () if api_keys or ":" in host else (host, "localhost", "127.0.0.1"),
     }
-    return ServeConfig.create(**settings, **limits)
+    # Without keys, only known host names are accepted, so that a web page cannot reach the
+    # service under a name of its own (DNS rebinding).
+    hosts = () if api_keys or ":" in host else (host, "localhost", "127.0.0.1")
+    if isinstance(more := limits.get("hosts", ()), tuple):  # else the settings refuse it
+        limits = {**limits, "hosts": (*more, *hosts)}
+    return ServeConfig.create(**{**settings, **limits})

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.loading import load_dataset
 from genrec.data.split_files import split_dataset
@@ -32,7 +33,7 @@ from genrec.files import write_text
 from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.workflows.kept_lists import BATCH_ROWS, KEPT, lists_of
-from genrec.workflows.named_models import FitContext, ModelSpec, model_spec, note
+from genrec.workflows.named_models import FORMS, FitContext, ModelSpec, model_spec, note
 from genrec.workflows.plan import EVALUATE_ON, TRAIN_ON, ComparisonConfig
 from genrec.workflows.runs import CUTOFFS, data_facts, sampled
 
@@ -274,7 +275,21 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
             raise ConfigError(f"{name} is {value}; give at least 1.")
     if plan.minutes <= 0:
         raise ConfigError(f"minutes is {plan.minutes:g}; give a positive number.")
+    if plan.settings:
+        _check_settings(plan.settings, names)
     return found
+
+
+def _check_settings(settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse settings that are wrong, or that would change nothing."""
+    if "seed" in settings:
+        raise ConfigError("The seed cannot be one of the settings; give --seed (seed=…) instead.")
+    Config.create(**settings)
+    if not set(names) & set(FORMS):
+        raise ConfigError(
+            f"Settings ({', '.join(settings)}) are for variants of GenRec, and none of them is "
+            f"compared; add one of {', '.join(FORMS)} to the models, or leave the settings out."
+        )
 
 
 def _check_folder(out: Path) -> None:

@@ -102,7 +102,7 @@ class ModelSpec:
             return {"run": str(self.run), "state": run_state(self.run)}
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
-            own |= {"settings": {**FORMS[self.name], **task.settings}}
+            own |= {"settings": {**task.settings, **FORMS[self.name]}}
         if self.slow:
             own |= {"minutes": task.minutes}
         return own
@@ -202,7 +202,7 @@ def _baseline(name: str, task: FitContext, seed: int) -> Recommender:
 
 
 def _form(name: str, task: FitContext, seed: int) -> GenRec:
-    settings = {**FORMS[name], "seed": seed, **task.settings}
+    settings = {**task.settings, **FORMS[name], "seed": seed}
     model = GenRec(config=Config.create(**settings))
     model.name = name
     if name == "genrec-zero-shot":
