@@ -31,8 +31,8 @@ def recommend_all(
         engine: ``"local"`` computes in this process, ``"ray"`` on a Ray cluster (see
             :mod:`genrec.workflows.ray_engine`).
         workers: number of workers of the cluster.
-        say: called with notes about the data.
-        progress: called with (users done, users).
+        say: called with notes about the data, and with how much there is to do.
+        progress: called with (users done, users) after each file.
 
     Returns:
         The number of users.
@@ -47,6 +47,8 @@ def recommend_all(
     job = Job.prepare(paths, config, say)
     left = [shard for shard in range(job.shards) if not job.is_done(shard)]
     done, users = job.shards - len(left), len(job.histories)
+    if left:
+        say(f"recommending for {users:,} users: {len(left):,} of {job.shards:,} files to write")
     for _ in (
         _written(job, left) if engine == "local" else written_with_ray(paths, config, left, workers)
     ):
