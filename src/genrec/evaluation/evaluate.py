@@ -23,6 +23,8 @@ from genrec.recommender import Recommender, TopK
 
 Progress = Callable[[int, int], None]
 """A function that is called with (users done, users)."""
+NLL_ROWS = 1024
+"""Users whose likelihood is computed between two calls of the progress."""
 
 
 def evaluate(
@@ -46,7 +48,8 @@ def evaluate(
         seed: seed of the bootstrap.
         bootstrap: number of resamples; 0 omits the intervals.
         nll: also measure the targets' negative log-likelihood, if the recommender has one.
-        progress: called with (users done, users) after each batch.
+        progress: called with (users done, users) after each batch of lists, and from the beginning
+            again for the likelihood.
         batch_rows: users per ``recommend_batch`` call.
 
     Raises:
@@ -69,18 +72,26 @@ def evaluate(
         holdout,
         cuts,
         seconds=seconds,
-        nll=_nll(recommender, holdout) if nll else None,
+        nll=_nll(recommender, holdout, progress) if nll else None,
         exclude_seen=exclude_seen,
         seed=seed,
         bootstrap=bootstrap,
     )
 
 
-def _nll(recommender: Recommender, holdout: Holdout) -> Floats | None:
+def _nll(
+    recommender: Recommender, holdout: Holdout, progress: Progress | None = None
+) -> Floats | None:
     log_likelihood = getattr(recommender, "log_likelihood", None)
     if log_likelihood is None:
         return None
-    return -np.asarray(log_likelihood(holdout.histories, holdout.targets))
+    found = np.empty(len(holdout))
+    for start in range(0, len(found), NLL_ROWS):
+        rows = np.arange(start, min(start + NLL_ROWS, len(found)))
+        found[rows] = log_likelihood(holdout.histories.select(rows), holdout.targets[rows])
+        if progress is not None:
+            progress(int(rows[-1]) + 1, len(found))
+    return -found
 
 
 def evaluate_lists(
