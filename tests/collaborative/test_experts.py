@@ -15,7 +15,7 @@ from genrec.baselines.registry import load_baseline, make_baseline, save_baselin
 from genrec.collaborative import head, recency, slit, text
 from genrec.collaborative.experts import AUTO, EXPERTS, fits, make_experts
 from genrec.collaborative.recency import RecencyExpert
-from genrec.collaborative.sasrec import SASRec, TitleSASRec
+from genrec.collaborative.sasrec import SASRec
 from genrec.collaborative.slit import SLITExpert
 from genrec.collaborative.text import TextExpert
 from genrec.collaborative.transitions import TransitionExpert
@@ -288,29 +288,6 @@ def test_sasrec_in_the_pool_depends_on_the_seed_and_keeps_it(tmp_path: Path) -> 
     loaded: Any = load_baseline(tmp_path / "pool.npz")
     again = [model.refit(data).scores(histories) for model in (loaded, second)]
     np.testing.assert_allclose(*again, atol=1e-6)
-
-
-def test_text_vectors_are_alike_where_texts_share_words() -> None:
-    titles = ["Red Moon", "Red Moon Rising", "Blue Stone", "Stone Road", "Silver"]
-    vectors = text.text_vectors(of_titles(titles).catalogue, 8)
-    assert vectors.shape == (5, 8)
-    np.testing.assert_allclose(vectors.mean(axis=0), 0, atol=1e-6)
-    assert not vectors[:, 4:].any()  # five texts span four directions
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert (unit @ unit.T)[0].argsort()[-2:].tolist() == [1, 0]
-    assert not text.text_vectors(of_titles(["!", "?"]).catalogue, 8).any()
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_sasrec_with_titles_begins_there(again: bool) -> None:
-    data = make_dataset()
-    model = TitleSASRec(rate=1e-9, most_epochs=1, width=8).fit(data)
-    if again:
-        model.refit(data)
-    found = model.arrays()["items.weight"][1:].ravel()
-    wanted = text.text_vectors(data.catalogue, 8).ravel()
-    assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > 0.9999
-    np.testing.assert_allclose(np.square(found).mean() ** 0.5, 0.02, rtol=1e-3)
 
 
 def test_recency_has_no_terms_without_real_times() -> None:

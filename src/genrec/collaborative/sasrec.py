@@ -12,12 +12,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from genrec import metrics
-from genrec.arrays import Arrays, Floats, Floats32
+from genrec.arrays import Arrays, Floats
 from genrec.collaborative.base import Scores, Scoring, check_setting
 from genrec.collaborative.counts import extended_source
 from genrec.collaborative.expert import Expert
 from genrec.collaborative.sasrec_network import SASRecConfig, SASRecScorer
-from genrec.collaborative.text import text_vectors
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -82,9 +81,7 @@ class SASRec(Scoring):
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs
-        self._sasrec.fit(
-            train.histories, len(train.catalogue), loss, self._start(train.catalogue)
-        )
+        self._sasrec.fit(train.histories, len(train.catalogue), loss)
 
     def refit(self, train: Dataset) -> Self:
         """Train again, on more data, for as many epochs as the last :meth:`fit` kept.
@@ -96,13 +93,8 @@ class SASRec(Scoring):
         epochs = self._sasrec.epochs
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = epochs
-        start = self._start(train.catalogue)
-        self._sasrec.fit(train.histories, len(train.catalogue), start=start)
+        self._sasrec.fit(train.histories, len(train.catalogue))
         return self
-
-    def _start(self, catalogue: Catalogue) -> Floats32 | None:
-        """Return where the items' embeddings begin; ``None`` for random places."""
-        return None
 
     def scores(self, histories: Histories) -> Scores:
         return self._sasrec.scores(histories)
@@ -132,15 +124,6 @@ class SASRec(Scoring):
             seed=self.seed,
         )
         return SASRecScorer(config)
-
-
-class TitleSASRec(SASRec):
-    """SASRec whose items begin as vectors of their titles and metadata, not at random."""
-
-    name = "sasrec-titles"
-
-    def _start(self, catalogue: Catalogue) -> Floats32 | None:
-        return text_vectors(catalogue, self.width, self.seed)
 
 
 def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:

@@ -15,12 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrec.arrays import Arrays, Floats, Floats32, Ints, Items, rows_and_places
+from genrec.arrays import Arrays, Floats, Ints, Items, rows_and_places
 from genrec.data.histories import Histories
-
-DEVIATION = 0.02
-"""Standard deviation of embeddings at the beginning of training."""
-
 
 LENGTH_GROUPS = 4
 """Number of parts, by length, into which a step's sequences are divided."""
@@ -63,11 +59,7 @@ class SASRecScorer:
         self.config = config
 
     def fit(
-        self,
-        histories: Histories,
-        n_items: int,
-        loss: Callable[[Self], float] | None = None,
-        start: Floats32 | None = None,
+        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None = None
     ) -> Self:
         """Train for ``epochs``, or until ``loss`` stops falling.
 
@@ -76,21 +68,19 @@ class SASRecScorer:
             n_items: size of the catalogue.
             loss: evaluates this scorer after each epoch. The best epoch's weights are kept, and
                 ``epochs`` becomes that epoch's number.
-            start: direction in which each item's embedding begins, shape [items, width]; at random
-                if ``None``.
 
         Returns:
             The scorer itself.
         """
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state unchanged
             torch.manual_seed(self.config.seed)
-            self.network = _Network(n_items, self.config)
-            if start is not None:
-                self.network.begin_items(torch.from_numpy(start))
-            return self._fit(histories, loss)
+            return self._fit(histories, n_items, loss)
 
-    def _fit(self, histories: Histories, loss: Callable[[Self], float] | None) -> Self:
+    def _fit(
+        self, histories: Histories, n_items: int, loss: Callable[[Self], float] | None
+    ) -> Self:
         config = self.config
+        self.network = _Network(n_items, config)
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.rate, weight_decay=config.weight_decay
         )
@@ -185,15 +175,8 @@ class _Network(nn.Module):
         )
         self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.items.weight, std=DEVIATION)
-        nn.init.normal_(self.places.weight, std=DEVIATION)
-
-    @torch.no_grad()
-    def begin_items(self, start: torch.Tensor) -> None:
-        """Set the items' embeddings, shape [items, width], scaled to the usual deviation."""
-        scale = start.square().mean().sqrt()
-        if scale > 0:
-            self.items.weight[1:] = start * (DEVIATION / scale)
+        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.places.weight, std=0.02)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the hidden state at each position, shape [rows, positions, width].

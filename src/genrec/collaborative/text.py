@@ -143,33 +143,6 @@ class TextVectors:
         )
 
 
-def text_vectors(catalogue: Catalogue, size: int, seed: int = 0) -> Floats32:
-    """Return dense vectors of the items' titles and metadata, by latent semantic analysis.
-
-    The TF-IDF vectors of both texts are reduced by a truncated singular value decomposition.
-
-    Args:
-        catalogue: the items.
-        size: length of a vector.
-        seed: seed of the randomised decomposition.
-
-    Returns:
-        Shape [items, size], each column with a mean of 0. Columns that the texts are too few for
-        are 0.
-    """
-    from sklearn.decomposition import TruncatedSVD  # takes a second to import
-
-    texts = item_texts(catalogue)
-    parts = [TextVectors(KINDS[kind]).fit(text).vectors for kind, text in texts.items()]
-    matrix = sp.csr_array(sp.hstack(parts))
-    found = np.zeros((len(catalogue), size), np.float32)
-    known = min(size, min(matrix.shape) - 1)
-    if known > 0:
-        reduced = TruncatedSVD(known, random_state=seed).fit_transform(matrix)
-        found[:, :known] = reduced - reduced.mean(axis=0)
-    return found
-
-
 class TextExpert(Expert):
     """Likeness of titles, and of metadata if the item table has text columns."""
 
