@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -81,10 +81,14 @@ def write_array_folder(folder: Path, arrays: Arrays) -> None:
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def map_array_folder(folder: Path) -> Arrays:
-    """Memory-map the arrays of a folder, read-only.
+def map_array_folder(folder: Path, *, writable: bool = False) -> Arrays:
+    """Memory-map the arrays of a folder.
 
     The operating system reads pages when they are needed, and processes share them.
+
+    Args:
+        folder: the folder with one file per array.
+        writable: let the process change its own copy of a page; the files never change.
 
     Raises:
         OSError: a file cannot be read.
@@ -92,7 +96,8 @@ def map_array_folder(folder: Path) -> Arrays:
     arrays = {}
     for path in folder.glob("*.npy"):
         try:
-            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+            mode: Literal["c", "r"] = "c" if writable else "r"
+            arrays[path.stem] = np.load(path, mmap_mode=mode, allow_pickle=False)
         except UNREADABLE as error:
             raise OSError(f"{path.name}: {error}") from None
     return arrays

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         ("dataset.json", "[]", "damaged"),
         ("dataset.json", json.dumps({"format": 99}), "format 99"),
         ("users.parquet", "", "damaged"),
+        ("histories/items.npy", "", "damaged"),
         ("items.parquet", "", "not a readable catalogue"),
     ]:
         data.save(folder)
@@ -294,10 +296,37 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
             Dataset.load(folder)
         (folder / "dataset.json").write_text("{}")
     data.save(folder)
-    table = pl.read_parquet(folder / "histories.parquet")
-    table.reverse().write_parquet(folder / "histories.parquet")
+    (folder / "histories" / "timestamps.npy").unlink()
+    with pytest.raises(DataError, match=r"damaged.*timestamps.*genrec prepare"):
+        Dataset.load(folder)
+    data.save(folder)
+    np.save(folder / "histories" / "items.npy", data.histories.items[::-1])
     with pytest.raises(DataError, match=r"do not match the fingerprint.*genrec prepare"):
         Dataset.load(folder)
+
+
+def test_folders_of_the_first_format_are_read(tmp_path: Path) -> None:
+    data = dataset(log_of(u="abc", v="cb"))
+    data.save(tmp_path)
+    shutil.rmtree(tmp_path / "histories")
+    flat = {"item": data.histories.items, "timestamp": data.histories.timestamps}
+    pl.DataFrame(flat).write_parquet(tmp_path / "histories.parquet")
+    info = json.loads((tmp_path / "dataset.json").read_text()) | {"format": 1}
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    assert lists(Dataset.load(tmp_path)) == lists(data)
+
+
+def test_loaded_histories_are_mapped_from_their_files(tmp_path: Path) -> None:
+    data = dataset(log_of(u="abc", v="cb"))
+    data.save(tmp_path)
+    loaded = Dataset.load(tmp_path)
+    for array in (loaded.histories.items, loaded.histories.timestamps):
+        assert type(array) is np.ndarray
+        assert isinstance(array.base, np.memmap)
+        array[0] += 1  # changes this process's copy only
+    loaded = Dataset.load(tmp_path)
+    loaded.save(tmp_path)  # over the files that are mapped
+    assert lists(Dataset.load(tmp_path)) == lists(loaded) == lists(data)
 
 
 # Splits

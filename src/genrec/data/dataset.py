@@ -14,23 +14,25 @@ from typing import Any, Literal, Self, Unpack, cast
 import numpy as np
 import polars as pl
 
+from genrec.arrays import Arrays
 from genrec.data.catalogue import Catalogue
 from genrec.data.columns import ColumnNames
-from genrec.data.histories import Histories, histories_of
+from genrec.data.histories import Histories, histories_of, offsets_of
 from genrec.data.interactions import Interactions, interactions_from_frames
 from genrec.data.prepare import Preparation, prepared
 from genrec.data.provenance import Provenance
 from genrec.errors import DataError
-from genrec.files import is_free, replace_folder
+from genrec.files import is_free, map_array_folder, replace_folder, write_array_folder
 
-FORMAT = 1  # version of the data set folder's layout
+FORMAT = 2
+"""Version of the data set folder's layout; 1 had the histories in one Parquet file."""
 
 
 class FrameOptions(ColumnNames, Preparation):
     """What :meth:`Dataset.from_frames` takes by name."""
 
 
-_FILES = ("items.parquet", "users.parquet", "histories.parquet", "dataset.json")
+_FILES = ("items.parquet", "users.parquet", "dataset.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,7 @@ class Dataset:
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write items, users and histories (Parquet) and dataset.json, atomically.
+        """Write items and users (Parquet), histories (arrays) and dataset.json, atomically.
 
         An older data set in ``folder`` is replaced.
 
@@ -174,10 +176,11 @@ class Dataset:
         self.catalogue.save(folder / "items.parquet")
         users = {"user_id": pl.Series(rows.user_ids, dtype=pl.String), "length": rows.lengths}
         pl.DataFrame(users).write_parquet(folder / "users.parquet")
-        flat = {"item": rows.items, "timestamp": rows.timestamps}
-        flat |= {} if rows.ratings is None else {"rating": rows.ratings}
-        flat |= {} if rows.reviews is None else {"review": rows.reviews}
-        pl.DataFrame(flat).write_parquet(folder / "histories.parquet")
+        flat: Arrays = {"items": rows.items, "timestamps": rows.timestamps}
+        flat |= {} if rows.ratings is None else {"ratings": rows.ratings}
+        write_array_folder(folder / "histories", flat)
+        if rows.reviews is not None:
+            pl.DataFrame({"review": rows.reviews}).write_parquet(folder / "reviews.parquet")
         head = {"name": self.name, "format": FORMAT, "genrec": _version()}
         info = {**self.provenance.to_json(), **head, "fingerprint": self.fingerprint}
         text = json.dumps(info, indent=2, ensure_ascii=False)
@@ -186,6 +189,8 @@ class Dataset:
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
         """Read and verify a data set that :meth:`save` wrote.
+
+        The flat arrays of the histories are mapped from their files, so that processes share them.
 
         Raises:
             DataError: A file is missing, damaged, of another format version, or does not match the
@@ -197,10 +202,10 @@ class Dataset:
         try:
             info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             version = info["format"]
-            if version != FORMAT:
+            if version not in (1, FORMAT):
                 raise DataError(
                     f"{folder}: the folder has format {version}, but this version of GenRec reads "
-                    f"format {FORMAT}; {again}"
+                    f"the formats 1 and {FORMAT}; {again}"
                 )
             catalogue = Catalogue.load(folder / "items.parquet")
             provenance = Provenance.from_json(info, str(folder.resolve()))
@@ -216,8 +221,21 @@ class Dataset:
 
 def _read_histories(folder: Path) -> Histories:
     users = pl.read_parquet(folder / "users.parquet")
-    table = pl.read_parquet(folder / "histories.parquet")
-    return histories_of(table, users["length"].to_numpy(), users["user_id"].to_list())
+    lengths, user_ids = users["length"].to_numpy(), users["user_id"].to_list()
+    if (folder / "histories.parquet").is_file():
+        return histories_of(pl.read_parquet(folder / "histories.parquet"), lengths, user_ids)
+    # Plain arrays over the maps, whose slices are faster; writable, because torch needs that.
+    maps = map_array_folder(folder / "histories", writable=True)
+    flat = {name: np.asarray(each) for name, each in maps.items()}
+    reviews = folder / "reviews.parquet"
+    return Histories(
+        flat["items"],
+        offsets_of(lengths),
+        user_ids,
+        flat["timestamps"],
+        flat.get("ratings"),
+        pl.read_parquet(reviews)["review"] if reviews.is_file() else None,
+    )
 
 
 def _version() -> str:
