@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import polars as pl
@@ -78,8 +78,12 @@ def _json(value: object) -> str:
     return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
 
 
-EXACT = 2**53
-"""Largest number up to which every whole number is a float."""
+EXACT: dict[Any, int] = {pl.Float16: 2**11, pl.Float32: 2**24, pl.Float64: 2**53}
+"""Number from which floats of a type leave out whole numbers."""
+
+
+_HIDDEN = "[\u200b\u200e\u200f\u2060\ufeff]"
+"""Characters without a width, which come from copied text and from joined files."""
 
 
 def ids_of(column: pl.Series, path: Path) -> pl.Series:
@@ -89,20 +93,27 @@ def ids_of(column: pl.Series, path: Path) -> pl.Series:
     column of whole numbers with missing values.
     """
     if column.dtype.is_float():
-        if (column.abs() > EXACT).any():
+        limit = EXACT[type(column.dtype)]
+        if (column.cast(pl.Float64).abs() >= limit).any():
             raise DataError(
-                f"{path}: column {column.name!r} holds ids as floating-point numbers above 2^53, "
-                "which are not exact, so different ids may look the same; store them as whole "
-                "numbers or as texts"
+                f"{path}: column {column.name!r} holds ids as floating-point numbers from "
+                f"2^{limit.bit_length() - 1} on, which are not exact, so different ids may look "
+                "the same; store them as whole numbers or as texts"
             )
-        whole = column.cast(pl.Int64, strict=False)
-        column = whole if (whole == column).all() else column
-    text = column.cast(pl.String).str.strip_chars()
+    text = text_of(column).str.replace_all(_HIDDEN, "").str.strip_chars()
     text = text.set(text == "", None)
     decimals = text.str.extract(r"^[+-]?\d+\.(\d+)$")
     if not decimals.str.contains("^0+$").all():
         return text
     return text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
+
+
+def text_of(column: pl.Series) -> pl.Series:
+    """Convert a column to text; floats that are all whole become 7, not 7.0."""
+    if column.dtype.is_float():
+        whole = column.cast(pl.Int64, strict=False)
+        column = whole if (whole == column).all() else column
+    return column.cast(pl.String)
 
 
 def numbers_of(column: pl.Series) -> pl.Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -26,6 +26,10 @@ _ALIASES = {
 
 # Names of columns that hold the order of a user's items, not a time.
 _ORDERS = "position order rank index seq sequence step addtocartorder"
+
+
+# Names of columns that may hold the time of day beside a column `date`.
+_CLOCKS = "time hour clock timeofday hourofday"
 
 
 _LONG_NAME = 40  # characters of a column's name in a message
@@ -72,11 +76,33 @@ def usual(column: str) -> bool:
 
 
 def date_and_time(columns: Sequence[str]) -> tuple[str, str] | None:
-    """Return the columns ``date`` and ``time`` if there are both and no other timestamp."""
+    """Return the column ``date`` and one of times of day if there is no other timestamp."""
     folded = {_folded(name): name for name in reversed(columns)}
-    if "timestamp" in folded or not {"date", "time"} <= set(folded):
+    clock = next((folded[name] for name in _CLOCKS.split() if name in folded), None)
+    if "timestamp" in folded or "date" not in folded or clock is None:
         return None
-    return folded["date"], folded["time"]
+    return folded["date"], clock
+
+
+def rival_notes(
+    there: Sequence[str], columns: Mapping[str, str], names: ColumnNames, path: Path
+) -> Iterator[str]:
+    """Yield a note if another column might be the user or the timestamp as well.
+
+    Args:
+        there: the columns of the log.
+        columns: the columns that were chosen, by role.
+        names: the columns that the user named; their choice needs no note.
+        path: the file, for messages.
+    """
+    for role, named in (("user_id", names.get("user")), ("timestamp", names.get("timestamp"))):
+        aliases, chosen = _ALIASES[role].split(), columns[role]
+        others = [name for name in there if name != chosen and _folded(name) in aliases]
+        if others and named is None:
+            yield (
+                f"{path}: column {chosen!r} was taken as the {role}, but it might be "
+                f"{' or '.join(map(repr, others))}; name it with {option(role)} COLUMN"
+            )
 
 
 def find_column(

@@ -43,6 +43,9 @@ _LONGEST = 60  # characters of a suffix that joins the values of a list
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
+_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -52,7 +55,9 @@ def clean_title(text: str) -> str:
     Cleaning a clean title changes nothing.
     """
     while True:
-        cleaned = " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
+        # Without their semicolon, entities may be parts of words, as in "macro&micro".
+        plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+        cleaned = " ".join(unicodedata.normalize("NFC", plain).split())
         cleaned = " ".join(_SURROGATES.sub("", _INVISIBLE.sub("", cleaned)).split())
         if cleaned == text:
             return text

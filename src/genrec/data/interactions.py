@@ -22,6 +22,7 @@ from genrec.data.columns import (
     no_column,
     option,
     order_column,
+    rival_notes,
     shown,
 )
 from genrec.data.formats import Table, read_table
@@ -29,7 +30,13 @@ from genrec.data.frames import polars_frame
 from genrec.data.item_table import item_notes, items_of_log, read_items
 from genrec.data.locate import locate
 from genrec.data.log_rows import KEY, coded_ids, id_notes, without_repeated, without_unused
-from genrec.data.timestamps import formats_of, seconds_of, unclear_dates
+from genrec.data.timestamps import (
+    formats_of,
+    seconds_of,
+    tie_remarks,
+    time_remarks,
+    unclear_dates,
+)
 from genrec.errors import DataError
 
 DISLIKES = ("dislike", "hide")
@@ -105,6 +112,9 @@ def read_interactions(
     there = None if items_path is None else read_table(items_path, item_columns, encoding)
     pair = None if there is None or items_path is None else (there.rows, items_path)
     notes = tables[0].notes + ([] if there is None else there.notes)
+    own = find_column(tables[0].rows.columns, "title", None, path)
+    if items is None and pair is not None and own and tables[0].layout == "table":
+        notes.append(f"{path}: titles come from {pair[1].name}, not from its own column {own!r}")
     reader = _Reader(path, names, positive, timestamp_format, notes)
     return reader.interactions(tables.pop(), pair, path.name)
 
@@ -165,6 +175,8 @@ class _Reader:
             role: need_column(frame.columns, role, given, self.path)
             for role, given in needed.items()
         }
+        if layout == "table":
+            self.notes.extend(rival_notes(frame.columns, columns, self.names, self.path))
         columns |= self._optional_columns(frame)
         if items is None:
             found, facts = self._items_of_log(frame, columns, layout)
@@ -178,7 +190,7 @@ class _Reader:
         del frame
         read, counts = self._validated(by_role, columns, order_column(others))
         if found is not None and facts is not None:
-            self.notes.extend(item_notes(read.item_ids, found["item_id"], facts))
+            self.notes.extend(item_notes(read.item_ids, found, facts, own=items is not None))
         source = {"log": name, "layout": layout, "columns": columns, "types": types, **counts}
         return replace(
             read, items=found, source={**source, "item_table": facts, "notes": self.notes}
@@ -199,7 +211,8 @@ class _Reader:
         there = items[0].columns
         if own is not None and own not in there:
             raise no_column(items[1], f"column {own!r}", "item_table_id", there)
-        own = own or (item if item in there else None)
+        shared = item or find_column(columns, "item_id", None, self.path)
+        own = own or (shared if shared in there else None)
         return (None if item in there and item not in columns else item), own
 
     def _optional_columns(self, frame: pl.DataFrame) -> dict[str, str]:
@@ -258,6 +271,8 @@ class _Reader:
             kept = frame.filter(~kinds.is_in(DISLIKES).fill_null(False))
         else:
             kept = frame.filter(kinds.is_in([each.lower() for each in positive]).fill_null(False))
+            if absent := [each for each in positive if each.lower() not in kinds]:
+                self.notes.append(f"{self.path}: no event has the kind {', '.join(absent)}")
         if not kept.height:
             found = ", ".join(kinds.drop_nulls().unique().sort().head(10))
             raise DataError(
@@ -326,10 +341,13 @@ class _Reader:
         """
         times = known["timestamp"]
         seconds, unit, remark = seconds_of(times, self.timestamp_format)
-        if remark:
-            self.notes.append(f"{self.path}: column {columns['timestamp']!r} {remark}")
         self._check(known, "timestamp", seconds.is_finite(), columns, order)
+        remarks = [remark] if remark else []
+        remarks += time_remarks(times, seconds, unit)
         known = known.with_columns(seconds.alias("timestamp"))
+        remarks += tie_remarks(known)
+        name = columns["timestamp"]
+        self.notes.extend(f"{self.path}: column {name!r} {each}" for each in remarks)
         if "rating" in columns:
             ratings = numbers_of(known["rating"])
             self._check(known, "rating", ratings.is_not_null() | known["rating"].is_null(), columns)

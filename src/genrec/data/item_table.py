@@ -11,8 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from genrec.data.column_types import flat_column, ids_of, numbers_or_text, plain_columns
+from genrec.data.column_types import flat_column, ids_of, numbers_or_text, plain_columns, text_of
 from genrec.data.columns import find_column, no_column
+from genrec.data.log_rows import NULL_LIKE
 
 
 def read_items(
@@ -38,7 +39,7 @@ def read_items(
     title = find_column(table.columns, "title", title, path)
     if title is None:
         raise no_column(path, "title column", "title", table.columns, header="--item-columns")
-    return _unique_items(table, item, title, path)
+    return _unique_items(table, item, title, path, fill=True)
 
 
 def items_of_log(
@@ -68,13 +69,16 @@ def items_of_log(
 
 
 def _unique_items(
-    table: pl.DataFrame, item: str, title: str, path: Path
+    table: pl.DataFrame, item: str, title: str, path: Path, *, fill: bool = False
 ) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Keep the first row with a title of each item id and count dropped and conflicting rows."""
+    """Keep the first row with a title of each item id and count dropped and conflicting rows.
+
+    With ``fill``, values that this row lacks come from the next row of the item that has them.
+    """
     table = plain_columns(table, {"item_id": item, "title": title}, path)
     named = [
         ids_of(table[item], path).alias("item_id"),
-        table[title].cast(pl.String).alias("title"),
+        text_of(table[title]).alias("title"),
     ]
     others = [name for name in table.columns if name not in (item, title, "item_id", "title")]
     metadata = (numbers_or_text(flat_column(table[name])) for name in others)
@@ -82,6 +86,9 @@ def _unique_items(
     known = frame.drop_nulls("item_id")
     titles = known.select("item_id", "title").drop_nulls().unique()
     first = known.sort(pl.col("title").is_null(), maintain_order=True)
+    if fill and not first["item_id"].is_unique().all():
+        filled = pl.exclude("item_id").fill_null(strategy="backward").over("item_id")
+        first = first.with_columns(filled)
     items = first.unique("item_id", keep="first", maintain_order=True)
     return items, {
         "file": path.name,
@@ -92,20 +99,35 @@ def _unique_items(
     }
 
 
-def item_notes(log: pl.Series, items: pl.Series, facts: Mapping[str, object]) -> Iterator[str]:
+def item_notes(
+    log: pl.Series, items: pl.DataFrame, facts: Mapping[str, object], *, own: bool
+) -> Iterator[str]:
     """Yield what a user should know of an item table.
 
     Args:
         log: the distinct item ids of the log.
-        items: the item ids of the table.
+        items: the table.
         facts: the facts on what was read.
+        own: whether the items have a table of their own, where one row for each is expected.
     """
     path = facts["file"]
     if several := facts["conflicting_titles"]:
         yield f"{path}: items with several titles, of which the first was kept: {several}"
-    missing = log.to_frame("id").join(items.to_frame("id"), on="id", how="anti")["id"]
+    words = items["title"].drop_nulls().str.strip_chars()
+    for word, count in (
+        words.filter(words.str.to_lowercase().is_in(NULL_LIKE)).value_counts().rows()
+    ):
+        yield (
+            f"{path}: the title {word!r} was kept (items: {count}); if it means a missing title, "
+            "leave it empty in the file"
+        )
+    if own and (repeated := facts["duplicate_ids"]):
+        yield f"{path}: rows that repeat an item id, of which the first value counts: {repeated}"
+    missing = log.to_frame("item_id").join(items, on="item_id", how="anti")["item_id"]
     if 0 < len(missing) < len(log):  # no match at all is an error later
         examples = ", ".join(map(repr, missing.sort().head(3)))
-        bare = set(items.str.strip_chars_start("0")) & set(missing.str.strip_chars_start("0"))
+        bare = set(items["item_id"].str.strip_chars_start("0")) & set(
+            missing.str.strip_chars_start("0")
+        )
         zeros = "; they would be without leading zeros, so compare the ids" if bare else ""
         yield f"{path}: {len(missing)} items of the log are missing, e.g. {examples}{zeros}"

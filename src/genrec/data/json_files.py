@@ -104,8 +104,11 @@ def _histories(whole: Mapping[str, list[Any]]) -> pl.DataFrame:
 
 def _columns(whole: Mapping[str, Any], name: str) -> pl.DataFrame:
     """Read ``{column: [values]}`` or ``{column: {row: value}}``."""
+    rows = dict.fromkeys(
+        row for column in whole.values() if isinstance(column, dict) for row in column
+    )
     columns = {
-        key: list(value.values()) if isinstance(value, dict) else value
+        key: [value.get(row) for row in rows] if isinstance(value, dict) else value
         for key, value in whole.items()
     }
     lengths = {key: len(values) for key, values in columns.items()}

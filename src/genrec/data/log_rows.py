@@ -10,13 +10,14 @@ import polars as pl
 
 from genrec.arrays import Integers, Ints
 from genrec.data.column_types import ids_of
+from genrec.data.timestamps import ROUNDED
 
 KEY = ("user", "item", "timestamp")
 """Columns that tell two rows apart."""
 
 
-# Ids that may be real or stand for a missing id. The words of NULLS never are an id.
-_NULL_LIKE = ["null", "none", "nil", "na", "n/a", "nat", "undefined", "missing"]
+NULL_LIKE = ["null", "none", "nil", "na", "n/a", "#n/a", "nat", "undefined", "missing"]
+"""Words that may be real or stand for a missing value. The words of NULLS never are a value."""
 
 
 def coded_ids(column: pl.Series, path: Path) -> tuple[pl.Series, pl.Series]:
@@ -108,7 +109,7 @@ def id_notes(ids: pl.Series, places: pl.Series, path: Path) -> Iterator[str]:
 
 def _rounded(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[str]:
     """Yield a note if a spreadsheet has rounded long ids."""
-    rounded = ids.str.contains(r"^\d\.\d+E\+\d+$")
+    rounded = ids.str.contains(ROUNDED)
     if rounded.any():
         yield (
             f"{path}: {role} ids such as {ids.filter(rounded)[0]!r} (rows: "
@@ -120,7 +121,7 @@ def _rounded(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[st
 def _null_like(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[str]:
     """Yield a note for each word among the ids that often means a missing value."""
     table = pl.DataFrame({"word": ids, "count": counts})
-    words = table.filter(pl.col("word").str.to_lowercase().is_in(_NULL_LIKE))
+    words = table.filter(pl.col("word").str.to_lowercase().is_in(NULL_LIKE))
     for word, count in words.sort("count", descending=True).iter_rows():
         yield (
             f"{path}: the {role} id {word!r} was kept (rows: {count}); if it means a missing id, "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from genrec.data.interactions import Interactions
-
-_A_DATE = 100_000_000  # smaller numbers, as seconds, are before March 1973 and rather an order
+from genrec.data.timestamps import A_DATE
 
 
 def overview(read: Interactions) -> dict[str, Any]:
@@ -29,9 +29,10 @@ def overview(read: Interactions) -> dict[str, Any]:
     }
     times = {"unit": source["timestamp_unit"], "first": rows["timestamp"].min()}
     times["last"] = rows["timestamp"].max()
-    if times["first"] > _A_DATE:
+    if times["first"] > A_DATE:
         for end in ("first", "last"):
-            times[end] = datetime.fromtimestamp(times[end], UTC).isoformat(" ", "seconds")
+            with suppress(ValueError, OverflowError, OSError):  # no date after the year 9999
+                times[end] = datetime.fromtimestamp(times[end], UTC).isoformat(" ", "seconds")
     facts = {
         "log": source["log"],
         "layout": source["layout"],

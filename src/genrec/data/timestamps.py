@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import product
 from typing import cast
@@ -50,6 +51,20 @@ _TICKS, _TICKS_IN_1970 = (6.2e17, 6.5e17), 621_355_968_000_000_000
 _DATES_AND_SECONDS = "holds dates and seconds since 1970; each was read as what it is"
 
 
+ROUNDED = r"^\d([.,]\d+)?[eE]\+\d+$"
+"""How a spreadsheet writes a long number that it has rounded."""
+
+
+A_DATE = 100_000_000
+"""Smaller numbers, as seconds, are before March 1973 and rather an order."""
+
+
+_NO_ORDER = 10_000  # larger numbers below A_DATE may be dates such as 311223
+
+
+_YEAR = 365.2425 * 86_400
+
+
 _DATES = (-2_208_988_800, 4_133_980_800)  # 1900 to 2100, the dates that numbers may stand for
 
 
@@ -66,6 +81,11 @@ def seconds_of(column: pl.Series, form: str | None = None) -> tuple[pl.Series, s
     """
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us"), strict=False).dt.epoch("us") / 1e6, "datetime", ""
+    if form is not None and "%Z" in form:
+        raise DataError(
+            f"the timestamp format {form!r} cannot be used, because names of zones (%Z) are not "
+            "read; write offsets such as +0100 and give %z"
+        )
     if form is not None:
         return _epoch(_parsed(column.cast(pl.String).str.strip_chars(), form)), form, ""
     if column.dtype == pl.String:
@@ -100,7 +120,58 @@ def _texts_in_seconds(text: pl.Series, numbers: pl.Series) -> tuple[pl.Series, s
     return seconds, "text", " and ".join(filter(None, (remark, inferred)))
 
 
+def time_remarks(column: pl.Series, seconds: pl.Series, unit: str) -> Iterator[str]:
+    """Yield what a user should know of times that may have been misread.
+
+    Args:
+        column: the times as they were in the file.
+        seconds: the times as read, none of them missing.
+        unit: the unit of the input; see :func:`seconds_of`.
+    """
+    if column.dtype == pl.String and (rounded := column.str.contains(ROUNDED).sum()):
+        yield (
+            f"holds {rounded} times that a spreadsheet has rounded, such as "
+            f"{column.filter(column.str.contains(ROUNDED))[0]!r}; export them as text"
+        )
+    low, high = cast(float, seconds.min()), cast(float, seconds.max())
+    if high > time.time() + _YEAR:
+        yield (
+            f"reaches the year {1970 + int(high / _YEAR)}; if that is wrong, "
+            "name the format of the times with --timestamp-format"
+        )
+    elif unit == "as given" and _NO_ORDER < high < A_DATE:
+        yield (
+            f"holds numbers from {low:g} to {high:g}, too small for seconds since 1970, so they "
+            "only order the events; if they are dates, name their format with --timestamp-format"
+        )
+    early = int((seconds < A_DATE).sum())
+    if 0 < 2 * early < len(seconds):
+        yield (
+            f"holds {early} times before March 1973, which come first in their users' histories; "
+            "if they stand for a missing time, remove their rows"
+        )
+
+
+def tie_remarks(rows: pl.DataFrame) -> Iterator[str]:
+    """Yield a remark if most users have one time for all of their events.
+
+    Args:
+        rows: the columns user and timestamp (seconds).
+    """
+    users = rows.group_by("user").agg(
+        several=pl.len() > 1, tied=pl.col("timestamp").min() == pl.col("timestamp").max()
+    )
+    users = users.filter("several")
+    if users.height and 2 * users["tied"].sum() > users.height:
+        yield (
+            f"has one time for all events of {users['tied'].sum()} of {users.height} users, so the "
+            "order of the rows decides there, the oldest first"
+        )
+
+
 def _parsed(text: pl.Series, form: str) -> pl.Series:
+    if "%H" in form and "%M" not in form:  # the parser wants minutes as well
+        text, form = text + ":00", f"{form}:%M"
     try:
         zone = None if form == "%+" else "UTC"  # "%+", ISO 8601, has zones of its own
         return text.str.to_datetime(form, time_zone=zone, strict=False)

@@ -1,0 +1,176 @@
+"""Files that could be read wrongly: each is read rightly, or a note says what was decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from genrec.data.dataset import Dataset
+from genrec.data.display_titles import clean_title
+from genrec.data.interactions import Interactions, read_interactions
+from genrec.data.overview import overview
+from genrec.errors import DataError
+
+ITEMS = "item_id,title\n1,A\n2,B\n3,C\n"
+SECONDS = 1_700_000_000
+
+
+def read(folder: Path, log: str, items: str = ITEMS, suffix: str = "csv", **how: Any) -> Any:
+    (folder / f"log.{suffix}").write_text(log, encoding="utf-8")
+    (folder / "things.csv").write_text(items, encoding="utf-8")
+    return read_interactions(folder / f"log.{suffix}", items=folder / "things.csv", **how)
+
+
+def notes(data: Interactions) -> str:
+    return " ".join(data.source["notes"])  # type: ignore[call-overload, no-any-return]
+
+
+def of_times(folder: Path, *times: object, **how: Any) -> Interactions:
+    rows = "".join(f'u,{1 + number % 3},"{each}"\n' for number, each in enumerate(times))
+    return read(folder, f"user_id,item_id,timestamp\n{rows}", **how)  # type: ignore[no-any-return]
+
+
+def test_tables_are_joined_on_the_column_that_both_have(tmp_path: Path) -> None:
+    log = "user_id,product_id,timestamp\nu,1,1\nu,2,2\nu,3,3\n"
+    data = read(tmp_path, log, "item_id,product_id,title\n1,3,C\n2,1,A\n3,2,B\n")
+    assert dict(data.items.select("item_id", "title").rows()) == {"1": "A", "2": "B", "3": "C"}
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("user_id,item_id,time,datetime", "'time' was taken as the timestamp, but it might be 'da"),
+        ("uid,item_id,timestamp,customer_id", "'uid' was taken as the user_id, but it might be 'c"),
+    ],
+)
+def test_rival_columns_are_named(tmp_path: Path, header: str, says: str) -> None:
+    rows = "u,1,30,2024-01-01\nu,2,20,2024-01-02\n"
+    assert says in notes(read(tmp_path, f"{header}\n{rows}"))
+    named = {"timestamp": header.split(",")[2], "user": header.split(",")[0]}
+    assert "was taken" not in notes(read(tmp_path, f"{header}\n{rows}", **named))
+
+
+@pytest.mark.parametrize("clock", ["time", "hour", "Time of day", "clock"])
+def test_a_date_and_a_time_of_day_are_not_torn_apart(tmp_path: Path, clock: str) -> None:
+    log = f"user_id,item_id,date,{clock}\nu,1,2024-01-31,18\nu,2,2024-01-31,9\n"
+    with pytest.raises(DataError, match=r"may both be a part of the time.*--timestamp COLUMN"):
+        read(tmp_path, log)
+    assert read(tmp_path, log, timestamp="date").rows.height == 2
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (("1.71E+12", "1.70E+12"), "2 times that a spreadsheet has rounded, such as '1.71E+12'"),
+        (("1.71e+12", "1.7E+12", SECONDS), "rounded, such as"),
+        ((311223, 10124, 20124), "numbers from 10124 to 311223, too small for seconds"),
+        (("31122023101500", "11012024101500"), "reaches the year"),
+        ((2_023_123_110, 2_023_123_109), "reaches the year 2034"),
+        ((SECONDS, SECONDS + 1, 0), "1 times before March 1973"),
+        (("2024-01-01", "2024-01-02", "1900-01-01"), "1 times before March 1973"),
+        (("2024-01-31",) * 3, "one time for all events of 1 of 1 users"),
+    ],
+)
+def test_odd_times_are_noted(tmp_path: Path, times: tuple[Any, ...], says: str) -> None:
+    assert says in notes(of_times(tmp_path, *times))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        (1, 2, 3),
+        (SECONDS, SECONDS + 1),
+        ("2024-01-01", "2024-01-02"),
+        (SECONDS * 1000, SECONDS * 1000 + 5),
+    ],
+)
+def test_usual_times_need_no_note(tmp_path: Path, times: tuple[Any, ...]) -> None:
+    assert notes(of_times(tmp_path, *times)) == ""
+
+
+def test_hours_without_minutes_can_be_read(tmp_path: Path) -> None:
+    data = of_times(tmp_path, 2024013109, 2024013118, timestamp_format="%Y%m%d%H")
+    assert np.diff(data.rows["timestamp"]).tolist() == [9 * 3600]
+
+
+@pytest.mark.parametrize("times", [(SECONDS, 9_999_999_999_999), ("1e300", "1e300")])
+def test_times_beyond_the_calendar_can_be_looked_at(tmp_path: Path, times: Any) -> None:
+    found = overview(of_times(tmp_path, SECONDS, SECONDS + 1, *times))
+    assert found["interactions"] >= 3
+
+
+def test_rows_of_an_item_complete_each_other(tmp_path: Path) -> None:
+    items = "item_id,title,genre\n1,A,Drama\n1,A,Comedy\n2,B,\n2,B,War\n3,C,\n"
+    data = read(tmp_path, "user_id,item_id,timestamp\nu,1,1\nu,2,2\n", items)
+    assert data.items["genre"].to_list() == ["Drama", "War", None]
+    assert "rows that repeat an item id, of which the first value counts: 2" in notes(data)
+
+
+@pytest.mark.parametrize("ids", [("1E+12", "2E+12"), ("1.23e+12", "2E+10"), ("1,23E+12", "3E+11")])
+def test_rounded_ids_are_noted(tmp_path: Path, ids: tuple[str, str]) -> None:
+    log = "user_id,item_id,timestamp\n" + "".join(f'"{each}",1,1\n' for each in ids)
+    assert "were rounded by a spreadsheet" in notes(read(tmp_path, log))
+
+
+@pytest.mark.parametrize(("kind", "first"), [("float32", 2**24), ("float64", 2**53)])
+def test_ids_that_a_float_cannot_tell_apart_are_refused(kind: str, first: int) -> None:
+    for top, fits in ((first - 1, True), (first, False)):
+        frame = {"user_id": np.array([1, top], kind), "item_id": ["1", "2"], "timestamp": [1, 2]}
+        table, items = (
+            pl.DataFrame(frame),
+            pl.DataFrame({"item_id": ["1", "2"], "title": ["A", "B"]}),
+        )
+        if fits:
+            assert Dataset.from_frames(table, items).histories.user_ids == ["1", str(top)]
+        else:
+            with pytest.raises(DataError, match="ids as floating-point numbers"):
+                Dataset.from_frames(table, items)
+
+
+def test_hidden_characters_do_not_make_another_user(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp\nu1,1,1\nu1\u200b,2,2\n\ufeffu1,3,3\n"
+    assert read(tmp_path, log).user_ids.to_list() == ["u1"]
+
+
+def test_titles_that_may_be_missing_are_noted(tmp_path: Path) -> None:
+    items = "item_id,title\n1,NULL\n2,NULL\n3,None\n"
+    said = notes(read(tmp_path, "user_id,item_id,timestamp\nu,1,1\n", items))
+    assert "the title 'NULL' was kept (items: 2)" in said
+    assert "the title 'None' was kept (items: 1)" in said
+
+
+def test_whole_numbers_as_titles_keep_their_form() -> None:
+    log = pl.DataFrame({"user_id": ["u"] * 3, "item_id": [1, 2, 3], "timestamp": [1, 2, 3]})
+    items = pl.DataFrame({"item_id": [1, 2, 3], "title": [300.0, 1984.0, None]})
+    assert Dataset.from_frames(log, items).catalogue.titles[:2] == ["300", "1984"]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [("macro&micro", "macro&micro"), ("AT&amp;T &copycat", "AT&T &copycat"), ("&#65;&lt;", "A<")],
+)
+def test_only_whole_entities_are_replaced(text: str, clean: str) -> None:
+    assert clean_title(text) == clean
+
+
+def test_columns_of_json_are_joined_by_their_row_keys(tmp_path: Path) -> None:
+    log = '{"user_id":{"0":"u","1":"v"},"item_id":{"1":"2","0":"1"},"timestamp":{"0":5,"1":6}}'
+    data = read(tmp_path, log, suffix="json")
+    assert data.log.select("user_id", "item_id").rows() == [("u", "1"), ("v", "2")]
+
+
+def test_kinds_that_no_event_has_are_named(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp,event\nu,1,1,view\nu,2,2,purchase\n"
+    data = read(tmp_path, log, positive=["purchse", "view"])
+    assert "no event has the kind purchse" in notes(data)
+
+
+def test_titles_of_the_log_are_not_ignored_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("user_id,item_id,timestamp,title\nu,1,1,Own\n")
+    (tmp_path / "movies.csv").write_text("item_id,title\n1,Other\n")
+    data = read_interactions(tmp_path / "ratings.csv")
+    assert "titles come from movies.csv, not from its own column 'title'" in notes(data)
