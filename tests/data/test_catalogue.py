@@ -238,6 +238,11 @@ def test_a_condition_that_is_none_is_explained(where: str) -> None:
         films().mask(where=where)
 
 
+def test_a_text_compared_with_a_number_is_explained() -> None:
+    with pytest.raises(DataError, match=r"compared with a text, as in year > '1995'"):
+        films().mask(where="title > 1995")
+
+
 def test_extended_takes_clean_new_titles_only() -> None:
     longer = films().extended([" Heat &amp; Dust "], ["d"])
     assert longer.titles == ["Emma", "Big", "Up", "Heat & Dust"]

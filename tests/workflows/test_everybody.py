@@ -97,11 +97,15 @@ def test_histories_of_a_log(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     assert json.loads(printed.out)["users"] == 2  # c chose nothing that the run knows
     assert "2 of 5 events are on items that are not in the catalogue" in printed.err
+    assert "1 users have no other event and get no recommendations" in printed.err
     found = pl.read_parquet(tmp_path / "out")
     model = GenRec.from_pretrained(run)
     for user, history in (("a", ["i7"]), ("b", ["i2", "i3"])):
         expected = [each.item_id for each in model.recommend(history, 3, by="id")]
         assert found.filter(pl.col("user_id") == user)["item_id"].to_list() == expected
+    log.rename({"user_id": "customer"}).write_csv(tmp_path / "log.csv")
+    with pytest.raises(DataError, match="give a log with the columns user_id, item_id and times"):
+        recommend_all(run, tmp_path / "o", BatchConfig(log=tmp_path / "log.csv"))
     log.with_columns(item_id=pl.lit("none of them")).write_csv(tmp_path / "log.csv")
     with pytest.raises(DataError, match="no item of the log is in the catalogue"):
         recommend_all(run, tmp_path / "o", BatchConfig(log=tmp_path / "log.csv"))

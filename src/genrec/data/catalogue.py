@@ -206,7 +206,9 @@ class Catalogue:
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0][:200]
             columns = shown([f"{name} ({kind})" for name, kind in table.schema.items()])
-            raise DataError(f"{where}: {reason}; the columns are {columns}") from None
+            texts = "; a column of texts is compared with a text, as in year > '1995'"
+            hint = texts * reason.startswith("cannot compare string")
+            raise DataError(f"{where}: {reason}; the columns are {columns}{hint}") from None
         return met.fill_null(False).to_numpy()
 
     def extended(

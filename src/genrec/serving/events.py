@@ -265,6 +265,8 @@ def _engine(url: str) -> sa.Engine:
         )
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError) as error:
         hint = 'pip install "genrec[postgres]" for postgresql+psycopg://…'
+        if "://" not in url:
+            hint = f"a file is named as sqlite:///{url}"
         raise ConfigError(f"the event store's URL cannot be used ({error}); {hint}") from None
 
 

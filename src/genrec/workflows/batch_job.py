@@ -179,12 +179,20 @@ def _histories(
 ) -> Histories:
     if config.log is None:
         return run_dataset(model, run).histories
-    read = read_interactions(config.log)
+    try:
+        read = read_interactions(config.log)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nThis command has no such options: give a log with the columns user_id, "
+            "item_id and timestamp (seconds since 1970 or 2024-01-31 10:00:00)."
+        ) from None
     histories, unknown = known_histories(read, model.catalogue)
     if unknown:
+        lost = len(read.user_ids) - len(histories)
+        users = f"; {lost:,} users have no other event and get no recommendations" if lost else ""
         say(
             f"note: {unknown:,} of {read.rows.height:,} events are on items that are not in the "
-            "catalogue; they were left out"
+            f"catalogue; they were left out{users}"
         )
     if not len(histories):
         raise DataError(
