@@ -5,8 +5,8 @@
 Each folder is one that `genrec compare` wrote, and the command after it is the one that wrote it.
 For each model the file holds the metrics with 95 % intervals, the number of test users, the data
 that the model was fitted on, the seconds it took to fit, the difference in NDCG@10 to the
-comparison's reference, paired over users, and NDCG@10 of users whose target nobody chose in
-training. Needs the standard library only.
+comparison's reference, paired over users, NDCG@10 of users whose target nobody chose in training,
+and the spread over seeds where there are several. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def entry(found: dict[str, Any], comparison: dict[str, Any]) -> dict[str, Any]:
     if found.get("nll") is not None:
         kept["nll"] = round(found["nll"], 3)
     kept |= {name: found[name] for name in ("users", "targets") if name in found}
+    if found.get("runs", 1) > 1:
+        spread = {name: round(found["spread"][name], 4) for name in METRICS}
+        kept |= {"seeds": found["runs"], "standard deviation over seeds": spread}
     kept["fit"] = facts["fitted_on"]
     if found.get("fit_seconds") is not None:
         kept["fit_seconds"] = round(found["fit_seconds"])

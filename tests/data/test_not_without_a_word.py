@@ -92,6 +92,11 @@ def test_usual_times_need_no_note(tmp_path: Path, times: tuple[Any, ...]) -> Non
     assert notes(of_times(tmp_path, *times)) == ""
 
 
+def test_the_order_of_many_rows_needs_no_note(tmp_path: Path) -> None:
+    log = "user_id,item_id\n" + "u,1\nu,2\n" * 6000
+    assert notes(read(tmp_path, log, timestamp="row")) == ""
+
+
 def test_hours_without_minutes_can_be_read(tmp_path: Path) -> None:
     data = of_times(tmp_path, 2024013109, 2024013118, timestamp_format="%Y%m%d%H")
     assert np.diff(data.rows["timestamp"]).tolist() == [9 * 3600]

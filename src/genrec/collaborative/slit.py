@@ -74,7 +74,7 @@ class SLITExpert(Expert):
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
         self.head = Head.of(train.histories, len(train.catalogue))
         size = len(self.head.items)
-        gram, counts = np.zeros((2, size, size), np.float32)
+        gram, counts = (np.zeros((size, size), np.float32) for _ in range(2))
         histories, done = train.histories.tail(POSITIONS + 1), 0
         report = ProgressLines("interactions counted for the expert slit")
         for block in _blocks(histories):

@@ -342,11 +342,10 @@ class _Reader:
         times = known["timestamp"]
         seconds, unit, remark = seconds_of(times, self.timestamp_format)
         self._check(known, "timestamp", seconds.is_finite(), columns, order)
-        remarks = [remark] if remark else []
-        remarks += time_remarks(times, seconds, unit)
+        name, remarks = columns["timestamp"], [remark] if remark else []
+        remarks += time_remarks(times, seconds, unit) if name != ROW else ()
         known = known.with_columns(seconds.alias("timestamp"))
         remarks += tie_remarks(known)
-        name = columns["timestamp"]
         self.notes.extend(f"{self.path}: column {name!r} {each}" for each in remarks)
         if "rating" in columns:
             ratings = numbers_of(known["rating"])
