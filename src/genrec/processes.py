@@ -14,8 +14,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
-import torch.distributed as dist
-from accelerate import PartialState
 from threadpoolctl import ThreadpoolController
 
 from genrec.errors import ConfigError
@@ -59,12 +57,26 @@ def init_processes(*, cpu: bool) -> None:
             "and set fsdp=true."
         )
     if process_count() > 1:
+        from accelerate import PartialState
+
         PartialState(cpu=cpu)
+
+
+def _group() -> Any:
+    """Return torch's module for process groups if several processes are connected, else ``None``.
+
+    It takes seconds to import, and models without a language model do not need it.
+    """
+    if process_count() < 2:
+        return None
+    import torch.distributed as dist
+
+    return dist if dist.is_available() and dist.is_initialized() else None
 
 
 def broadcast_from_main(value: T) -> T:
     """Return the main process's value in all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if (dist := _group()) is None:
         return value
     shared = [value]
     dist.broadcast_object_list(shared, src=0)
@@ -73,7 +85,7 @@ def broadcast_from_main(value: T) -> T:
 
 def sum_over_processes(value: int) -> int:
     """Return the sum of a value over all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if (dist := _group()) is None:
         return value
     values = [0] * process_count()
     dist.all_gather_object(values, value)

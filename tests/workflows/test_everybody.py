@@ -86,6 +86,16 @@ def test_another_job_never_mixes_in(run: Path, tmp_path: Path) -> None:
         recommend_all(run, tmp_path / "out", CONFIG)
 
 
+def test_what_a_killed_worker_left_half_written_is_removed(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    recommend_all(run, out, CONFIG)
+    expected = sorted(out.iterdir())
+    (out / ".part-000000.parquet.0a1b2c3d.partial").write_bytes(b"PAR1")
+    expected[0].unlink()
+    recommend_all(run, out, CONFIG)
+    assert sorted(out.iterdir()) == expected
+
+
 def test_histories_of_a_log(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("b", "i3", 2), ("b", "i2", 1), ("a", "i7", 1), ("a", "unknown", 2), ("c", "other", 1)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")

@@ -55,6 +55,8 @@ def recommend_all(
         done += 1
         if progress is not None:
             progress(min(done * config.shard_users, users), users)
+    for part in paths.out.glob(".part-*.partial"):  # of a worker that was killed while it wrote
+        part.unlink(missing_ok=True)
     return users
 
 
