@@ -136,6 +136,13 @@ def test_ids_that_a_float_cannot_tell_apart_are_refused(kind: str, first: int) -
                 Dataset.from_frames(table, items)
 
 
+@pytest.mark.parametrize("mark", [",", ";", "|"])
+def test_blanks_after_separators_do_not_undo_quotes(tmp_path: Path, mark: str) -> None:
+    rows = f'1{mark} "A"\n2{mark} "B{mark} ""C"" or D"\n3{mark} E\n'
+    data = read(tmp_path, "user_id,item_id,timestamp\nu,1,1\n", f"item_id{mark} title\n{rows}")
+    assert data.items["title"].str.strip_chars().to_list() == ["A", f'B{mark} "C" or D', "E"]
+
+
 def test_hidden_characters_do_not_make_another_user(tmp_path: Path) -> None:
     log = "user_id,item_id,timestamp\nu1,1,1\nu1\u200b,2,2\n\ufeffu1,3,3\n"
     assert read(tmp_path, log).user_ids.to_list() == ["u1"]

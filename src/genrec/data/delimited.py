@@ -47,7 +47,7 @@ def read_delimited(
         polars.exceptions.PolarsError: The text cannot be read.
         UnicodeError: The text is not UTF-8.
     """
-    quoted = b'"' in data
+    data, quoted = _without_blanks(data, separator.encode()), b'"' in data
     if not quoted or _standard(data, separator):
         try:
             quote = '"' if quoted else None
@@ -59,6 +59,19 @@ def read_delimited(
             pass
     frame, notes = _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
     return _with_whole_numbers(frame), notes
+
+
+def _without_blanks(data: bytes, separator: bytes) -> bytes:
+    """Remove blanks between separators and quotes if the header has a blank after each separator.
+
+    The quotes would be characters otherwise. Doubled quotes stand inside of a field and stay.
+    """
+    header, blank = data.partition(b"\n")[0], separator + b" "
+    if not separator.strip() or header.count(separator) != header.count(blank):
+        return data
+    if blank not in header or blank + b'"' not in data:
+        return data
+    return re.sub(re.escape(separator) + rb' +(?="(?!"))', separator, data)
 
 
 def _table(
