@@ -147,8 +147,11 @@ def test_what_is_kept_lies_beside_its_run(
     config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
     assert config.changes == tmp_path / "here.jsonl"
     assert config.hosts == ("my.name", "127.0.0.1", "localhost", "127.0.0.1")
+    start(folder, host="127.0.0.1", port=8000, limits={"hosts": "my.name", "disliked": "nope"})
+    config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
+    assert (config.hosts[0], config.disliked) == ("my.name", ("nope",))
     with pytest.raises(ConfigError, match="'hosts'"):
-        start(folder, host="127.0.0.1", port=8000, limits={"hosts": "my.name"})
+        start(folder, host="127.0.0.1", port=8000, limits={"hosts": 5})
 
 
 @pytest.mark.parametrize(

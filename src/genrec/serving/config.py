@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from genrec.config import invalid_settings
 from genrec.data.interactions import DISLIKES
@@ -64,6 +64,12 @@ class ServeConfig(BaseModel):
     drain: int = Field(
         20, ge=1, description="maximum time for open requests at shutdown, in seconds"
     )
+
+    @field_validator("cors_origins", "hosts", "disliked", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """Take one text for a list of one."""
+        return (value,) if isinstance(value, str) else value
 
     @classmethod
     def create(cls, **settings: Any) -> ServeConfig:

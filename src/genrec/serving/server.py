@@ -122,6 +122,7 @@ def _config(
     # Without keys, only known host names are accepted, so that a web page cannot reach the
     # service under a name of its own (DNS rebinding).
     hosts = () if api_keys or ":" in host else (host, "localhost", "127.0.0.1")
-    if isinstance(more := limits.get("hosts", ()), tuple):  # else the settings refuse it
-        limits = {**limits, "hosts": (*more, *hosts)}
+    more = limits.get("hosts", ())
+    if isinstance(more, str | tuple):  # else the settings refuse it
+        limits = {**limits, "hosts": (*([more] if isinstance(more, str) else more), *hosts)}
     return ServeConfig.create(**{**settings, **limits})
