@@ -46,6 +46,12 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left; see :func:`replacing`."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, with the line breaks of the text."""
     with replacing(path) as partial:

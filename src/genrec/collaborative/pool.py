@@ -235,7 +235,8 @@ def _fitted(experts: Sequence[Expert], train: Dataset, valid: Holdout) -> Iterat
     large = len(train.histories.items) >= LARGE
     for expert in experts:
         with stage(f"fitting the expert {expert.name}") if large else nullcontext():
-            yield expert.fit(train, valid)
+            expert.fit(train, valid)
+        yield expert
 
 
 def pooled(

@@ -110,10 +110,13 @@ def ids_of(column: pl.Series, path: Path) -> pl.Series:
 
 def text_of(column: pl.Series) -> pl.Series:
     """Convert a column to text; floats that are all whole become 7, not 7.0."""
-    if column.dtype.is_float():
-        whole = column.cast(pl.Int64, strict=False)
-        column = whole if (whole == column).all() else column
-    return column.cast(pl.String)
+    return (_whole(column) if column.dtype.is_float() else column).cast(pl.String)
+
+
+def _whole(numbers: pl.Series) -> pl.Series:
+    """Return floats as integers if all of them are whole."""
+    whole = numbers.cast(pl.Int64, strict=False)
+    return whole if (whole == numbers).all() else numbers
 
 
 def numbers_of(column: pl.Series) -> pl.Series:
@@ -138,6 +141,4 @@ def numbers_or_text(column: pl.Series) -> pl.Series:
     text = column.str.strip_chars()
     if not text.str.contains(r"^-?(0|[1-9]\d{0,14})(\.\d+)?$").all():
         return column
-    numbers = text.cast(pl.Float64)
-    whole = numbers.cast(pl.Int64, strict=False)
-    return whole if (whole == numbers).all() else numbers
+    return _whole(text.cast(pl.Float64))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import polars as pl
 
@@ -61,15 +62,19 @@ def read_delimited(
     return _with_whole_numbers(frame), notes
 
 
+def first_line(data: bytes) -> bytes:
+    """Return the first line of text, without a copy of the others."""
+    return BytesIO(data).readline()
+
+
 def _without_blanks(data: bytes, separator: bytes) -> bytes:
     """Remove blanks between separators and quotes if the header has a blank after each separator.
 
     The quotes would be characters otherwise. Doubled quotes stand inside of a field and stay.
     """
-    header, blank = data.partition(b"\n")[0], separator + b" "
-    if not separator.strip() or header.count(separator) != header.count(blank):
-        return data
-    if blank not in header or blank + b'"' not in data:
+    header, blank = first_line(data), separator + b" "
+    as_many = header.count(separator) == header.count(blank) > 0
+    if not (separator.strip() and as_many and blank + b'"' in data):
         return data
     return re.sub(re.escape(separator) + rb' +(?="(?!"))', separator, data)
 

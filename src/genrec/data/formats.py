@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from genrec.data.columns import shown, usual
-from genrec.data.delimited import in_pieces, lines_of, read_delimited, unquoted
+from genrec.data.delimited import first_line, in_pieces, lines_of, read_delimited, unquoted
 from genrec.data.encodings import open_file, utf8_of
 from genrec.data.json_files import read_json
 from genrec.errors import DataError
@@ -250,12 +249,12 @@ def _known_columns(path: Path, data: bytes, separator: str) -> list[str] | None:
 
 
 def _first_fields(data: bytes, separator: str) -> list[str]:
-    line = data.lstrip().partition(b"\n")[0].decode()
+    line = first_line(data.lstrip()).decode()
     return [part.strip().strip('"') for part in line.split(separator)]
 
 
 def _separator(data: bytes) -> str:
-    header = BytesIO(data.lstrip()).readline()
+    header = first_line(data.lstrip())
     if header.count(b"::") > 1:
         return "::"
     return max("\t,;|", key=lambda mark: header.count(mark.encode()))
@@ -293,7 +292,7 @@ def _split(data: bytes, separator: str, columns: list[str]) -> pl.DataFrame:
 
 def _from_recbole(data: bytes, path: Path) -> tuple[pl.DataFrame, list[str]]:
     """Read an atomic file; its columns are separated by tabs, or else by commas or blanks."""
-    header = data.partition(b"\n")[0]
+    header = first_line(data)
     if b"\t" in header:
         return _restored(unquoted(data, "\t")), []
     if b"," not in header and b" " in header.strip():

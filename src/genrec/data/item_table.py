@@ -39,7 +39,7 @@ def read_items(
     title = find_column(table.columns, "title", title, path)
     if title is None:
         raise no_column(path, "title column", "title", table.columns, header="--item-columns")
-    return _unique_items(table, item, title, path, fill=True)
+    return _unique_items(table, item, title, path)
 
 
 def items_of_log(
@@ -63,17 +63,15 @@ def items_of_log(
     table = log.select(item, title, *(flat_column(log[name]) for name in others))
     values = table.drop_nulls(item).group_by(item).agg(pl.exclude(title).drop_nulls().unique())
     kept = [name for name in others if (values[name].list.len() <= 1).all()]
-    # The first row of an item may lack a value that another row has.
-    filled = table.select(item, title, *(pl.col(name).max().over(item) for name in kept))
-    return *_unique_items(filled, item, title, path), kept
+    return *_unique_items(table.select(item, title, *kept), item, title, path), kept
 
 
 def _unique_items(
-    table: pl.DataFrame, item: str, title: str, path: Path, *, fill: bool = False
+    table: pl.DataFrame, item: str, title: str, path: Path
 ) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Keep the first row with a title of each item id and count dropped and conflicting rows.
+    """Join the rows of each item id and count dropped and conflicting rows.
 
-    With ``fill``, values that this row lacks come from the next row of the item that has them.
+    The first row with a title counts. A value that it lacks comes from the next row with one.
     """
     table = plain_columns(table, {"item_id": item, "title": title}, path)
     named = [
@@ -86,10 +84,8 @@ def _unique_items(
     known = frame.drop_nulls("item_id")
     titles = known.select("item_id", "title").drop_nulls().unique()
     first = known.sort(pl.col("title").is_null(), maintain_order=True)
-    if fill and not first["item_id"].is_unique().all():
-        filled = pl.exclude("item_id").fill_null(strategy="backward").over("item_id")
-        first = first.with_columns(filled)
-    items = first.unique("item_id", keep="first", maintain_order=True)
+    filled = pl.exclude("item_id").drop_nulls().first()
+    items = first.group_by("item_id", maintain_order=True).agg(filled)
     return items, {
         "file": path.name,
         "rows_read": frame.height,

@@ -128,10 +128,10 @@ def time_remarks(column: pl.Series, seconds: pl.Series, unit: str) -> Iterator[s
         seconds: the times as read, none of them missing.
         unit: the unit of the input; see :func:`seconds_of`.
     """
-    if column.dtype == pl.String and (rounded := column.str.contains(ROUNDED).sum()):
+    if column.dtype == pl.String and len(rounded := column.filter(column.str.contains(ROUNDED))):
         yield (
-            f"holds {rounded} times that a spreadsheet has rounded, such as "
-            f"{column.filter(column.str.contains(ROUNDED))[0]!r}; export them as text"
+            f"holds {len(rounded)} times that a spreadsheet has rounded, such as {rounded[0]!r}; "
+            "export them as text"
         )
     low, high = cast(float, seconds.min()), cast(float, seconds.max())
     if high > time.time() + _YEAR:

@@ -97,10 +97,7 @@ class ChangeLog:
 
     def grew(self) -> bool:
         """Return whether the file may hold changes that were not read yet."""
-        return self._state() != self._looked
-
-    def _state(self) -> tuple[int, int] | None:
-        return _state(self._path)
+        return _state(self._path) != self._looked
 
     def unread(self) -> list[Change]:
         """Read and return the new changes of all processes since the last call.
@@ -111,7 +108,7 @@ class ChangeLog:
         if self._path is None or not self.grew():
             return []
         with self._lock:  # without the lock a line could be read that is then rolled back
-            self._looked = self._state()
+            self._looked = _state(self._path)
             if self._looked is None or self._looked[0] < self._read:  # the file was removed
                 self._read = 0
             if self._looked is None:

@@ -113,16 +113,14 @@ def _config(
         if name in limits:
             raise ConfigError(f"{name} cannot be set by --set; give {option} instead.")
     beside = run.resolve()
-    settings = {
+    settings: dict[str, Any] = {
         "run": beside,
         "store": store or f"sqlite:///{beside}.events.db",
         "changes": f"{beside}.changes.jsonl",
         "key_hashes": () if api_keys is None else read_hashes(api_keys),
     }
+    config = ServeConfig.create(**{**settings, **limits})
     # Without keys, only known host names are accepted, so that a web page cannot reach the
     # service under a name of its own (DNS rebinding).
     hosts = () if api_keys or ":" in host else (host, "localhost", "127.0.0.1")
-    more = limits.get("hosts", ())
-    if isinstance(more, str | tuple):  # else the settings refuse it
-        limits = {**limits, "hosts": (*([more] if isinstance(more, str) else more), *hosts)}
-    return ServeConfig.create(**{**settings, **limits})
+    return config.model_copy(update={"hosts": (*config.hosts, *hosts)})

@@ -182,6 +182,8 @@ def _histories(
     try:
         read = read_interactions(config.log)
     except DataError as error:
+        if "--" not in str(error):
+            raise
         raise DataError(
             f"{error}\nThis command has no such options: give a log with the columns user_id, "
             "item_id and timestamp (seconds since 1970 or 2024-01-31 10:00:00)."

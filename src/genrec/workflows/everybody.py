@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from genrec.evaluation.evaluate import Progress
+from genrec.files import remove_partials
 from genrec.workflows.batch_job import BatchConfig, Job, JobPaths
 from genrec.workflows.ray_cluster import check_engine
 from genrec.workflows.ray_engine import written_with_ray
@@ -55,8 +56,7 @@ def recommend_all(
         done += 1
         if progress is not None:
             progress(min(done * config.shard_users, users), users)
-    for part in paths.out.glob(".part-*.partial"):  # of a worker that was killed while it wrote
-        part.unlink(missing_ok=True)
+    remove_partials(paths.out)
     return users
 
 
