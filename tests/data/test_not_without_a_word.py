@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -186,3 +187,47 @@ def test_titles_of_the_log_are_not_ignored_without_a_word(tmp_path: Path) -> Non
     (tmp_path / "movies.csv").write_text("item_id,title\n1,Other\n")
     data = read_interactions(tmp_path / "ratings.csv")
     assert "titles come from movies.csv, not from its own column 'title'" in notes(data)
+
+
+@pytest.mark.parametrize("mark", ["^", "~", "\x01", " "])
+def test_rarer_separators_are_recognised(tmp_path: Path, mark: str) -> None:
+    rows = [("user_id", "item_id", "timestamp"), ("u", "1", "1"), ("u", "2", "2")]
+    data = read(tmp_path, "".join(mark.join(row) + "\n" for row in rows))
+    assert data.rows.height == 2
+
+
+def test_a_table_of_one_column_is_told_which_separators_are_known(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="one column only: separate the fields by a comma"):
+        read(tmp_path, "user/item/timestamp\nu/1/1\n")
+
+
+def test_comments_above_the_header_are_left_out(tmp_path: Path) -> None:
+    data = read(
+        tmp_path, "# exported by a shop, 2024, all users, twice\n#\nuser,item,time\nu,1,1\n"
+    )
+    assert data.log["user_id"].to_list() == ["u"]
+    assert "2 lines at the beginning with # in front left out as a comment" in notes(data)
+
+
+def test_a_header_may_begin_with_a_hash_and_so_may_ids(tmp_path: Path) -> None:
+    assert read(tmp_path, "# user_id,item_id,timestamp\nu,1,1\nu,2,2\n").rows.height == 2
+    names = ["user", "item", "timestamp"]
+    data = read(tmp_path, "#u,1,1\n#v,2,2\n", columns=names)
+    assert data.log["user_id"].to_list() == ["#u", "#v"]
+
+
+def test_quotes_behind_backslashes_stand_inside_of_a_field(tmp_path: Path) -> None:
+    items = 'item_id,title\n1,"The \\"Best\\", ever"\n2,"C:\\dir"\n3,12\\" single\n'
+    data = read(tmp_path, "user,item,time\nu,1,1\nu,2,2\n", items)
+    titles = dict(data.items.select("item_id", "title").rows())
+    assert titles["1"] == 'The "Best", ever'
+    assert (titles["2"], titles["3"]) == ("C:\\dir", '12\\" single')
+    assert "was read as a quote inside of a quoted field" in notes(data)
+
+
+def test_columns_of_a_frame_may_have_numbers_as_names() -> None:
+    frame = pd.DataFrame([["u", "a", 1, "A"], ["u", "b", 2, "B"]])
+    with pytest.raises(DataError, match="for a data frame user="):
+        Dataset.from_frames(frame)
+    numbers: dict[str, Any] = {"user": 0, "item": 1, "timestamp": 2, "title": 3}
+    assert Dataset.from_frames(frame, **numbers).catalogue.titles == ["A", "B"]

@@ -171,6 +171,9 @@ def recommend(
     beam: dict[str, Any] = {} if width is None else {"exact": False, "width": width}
     limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": candidates}
     found = model.recommend(entries, k, **asked, **limits, **beam)
+    if len(found) < k:
+        few = f"only {len(found)} items" if found else "no item"
+        print_progress(f"note: {few} of the {len(model.catalogue):,} can be recommended here")
     reasons = _reasons(model, entries, found, asked) if explain else None
     return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
 

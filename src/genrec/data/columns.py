@@ -183,7 +183,12 @@ def _remedy(role: str, columns: Sequence[str], header: str) -> str:
         example = "item,title" if items else "user,item,rating,timestamp"
         return (
             f"line 1 looks like data: name the columns with {header}, e.g. {header} {example} (in "
-            f"Python {header[2:].replace('-', '_')}=[…])"
+            f"Python {header[2:].replace('-', '_')}=[…]; for a data frame user=…, item=…, title=…)"
+        )
+    if len(columns) == 1:
+        return (
+            "the table has one column only: separate the fields by a comma, semicolon, tab, bar, "
+            "^ or ~"
         )
     remedy = f"name it with {option(role)} COLUMN (in Python {name}=COLUMN)"
     if role != "timestamp":

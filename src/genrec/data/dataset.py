@@ -132,7 +132,11 @@ class Dataset:
             ConfigError: A minimum or ``max_users`` is below 1.
         """
         known = ColumnNames.__annotations__
-        names = {key: value for key, value in options.items() if key in known}
+        names = {
+            key: str(value)  # pandas numbers the columns of a table without names
+            for key, value in options.items()
+            if key in known and value is not None
+        }
         settings = {key: value for key, value in options.items() if key not in known}
         found = interactions_from_frames(
             interactions,

@@ -48,18 +48,24 @@ def read_delimited(
         polars.exceptions.PolarsError: The text cannot be read.
         UnicodeError: The text is not UTF-8.
     """
-    data, quoted = _without_blanks(data, separator.encode()), b'"' in data
-    if not quoted or _standard(data, separator):
+    data, quoted, told = _without_blanks(data, separator.encode()), b'"' in data, []
+    odd = _odd_lines(data, separator) if quoted else 0
+    if odd and b'\\"' in data:
+        doubled = _with_doubled_quotes(data, separator.encode())
+        if (left := _odd_lines(doubled, separator)) < odd:
+            told = [f'{name}: \\" was read as a quote inside of a quoted field']
+            data, odd = doubled, left
+    if not odd:
         try:
             quote = '"' if quoted else None
             table = _table(data, separator, quote, columns)
             if any(each.rpartition("_duplicated_")[0] in table.columns for each in table.columns):
                 raise DataError(f"{name}: two columns have the same name; rename one")
-            return table, []
+            return table, told
         except pl.exceptions.PolarsError:  # a line is too long: the reader below names it
             pass
     frame, notes = _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
-    return _with_whole_numbers(frame), notes
+    return _with_whole_numbers(frame), told + notes
 
 
 def first_line(data: bytes) -> bytes:
@@ -77,6 +83,13 @@ def _without_blanks(data: bytes, separator: bytes) -> bytes:
     if not (separator.strip() and as_many and blank + b'"' in data):
         return data
     return re.sub(re.escape(separator) + rb' +(?="(?!"))', separator, data)
+
+
+def _with_doubled_quotes(data: bytes, separator: bytes) -> bytes:
+    r"""Double the quotes that have a backslash in front, as Spark and MySQL write them."""
+    mark = re.escape(separator)
+    field = rb'(?m)(?:^|(?<=%b))"(?:[^"\\\n]|\\.|"")*"(?=%b|\r?$)' % (mark, mark)
+    return re.sub(field, lambda found: found[0].replace(b'\\"', b'""'), data)
 
 
 def _table(
@@ -150,14 +163,13 @@ def lines_of(data: bytes) -> pl.Series:
     ).to_series()
 
 
-def _standard(data: bytes, separator: str) -> bool:
-    """Return whether every line by itself is a record whose quotes all enclose fields."""
+def _odd_lines(data: bytes, separator: str) -> int:
+    """Return the number of lines that are no record by themselves whose quotes enclose fields."""
     bare, quoted = rf'[^"{re.escape(separator)}]*', r'"(?:[^"]|"")*"'
     one = f"(?:{quoted}|{bare})"
     pattern = rf"^{one}(?:{re.escape(separator)}{one})*\r?$"
-    return all(
-        lines_of(piece).str.contains(pattern).fill_null(True).all() for piece in _pieces(data)
-    )
+    found = (lines_of(piece).str.contains(pattern).fill_null(True) for piece in _pieces(data))
+    return sum(len(lines) - int(lines.sum()) for lines in found)
 
 
 @dataclass

@@ -68,6 +68,13 @@ _TEXT = ("csv", "tsv", "txt", "dat", "data")
 _DIGITS = re.compile(r"(\d+)")
 
 
+_SEPARATORS = "\t,;|^~\x01"
+"""The characters that may separate fields; the last one is Hive's."""
+
+
+_COMMENT = re.compile(rb"\s*#[^\n]*\n")
+
+
 _SEP_LINE = re.compile(rb'"?sep= ?([,;|\t])"?[,;]*\r?\n', re.IGNORECASE)
 """First line of a file that tells Excel the separator."""
 
@@ -222,7 +229,8 @@ def _read_text(
     separator = None
     if told := _SEP_LINE.match(data):
         separator, data = told[1].decode(), b"\n" + data[told.end() :]
-    separator = separator or _separator(data)
+    data, more = _without_comments(data, path)
+    separator, notes = separator or _separator(data), notes + more
     if columns is None and (columns := _known_columns(path, data, separator)):
         notes.append(f"{path}: the file has no header; its columns are {', '.join(columns)}")
     elif columns is not None and sum(map(usual, _first_fields(data, separator))) > 1:
@@ -234,6 +242,28 @@ def _read_text(
         return _split(data, separator, list(columns)), notes
     frame, more = read_delimited(data, separator, str(path), columns)
     return frame, notes + more
+
+
+def _without_comments(data: bytes, path: Path) -> tuple[bytes, list[str]]:
+    """Remove lines that begin with # above the table; a header may begin with # itself.
+
+    A line with as many fields as the line below is a row and stays.
+    """
+    notes, removed = [], 0
+    while found := _COMMENT.match(data):
+        rest = data[found.end() :]
+        separator = _separator(rest)
+        bare = found[0].lstrip().removeprefix(b"#").lstrip()
+        if sum(map(usual, _first_fields(bare, separator))) > 1:
+            data = bare + rest
+            break
+        if len(_first_fields(found[0], separator)) == len(_first_fields(rest, separator)) > 1:
+            break
+        data, removed = rest, removed + 1
+    if removed:
+        which = "the first line" if removed == 1 else f"{removed} lines at the beginning"
+        notes.append(f"{path}: {which} with # in front left out as a comment")
+    return data, notes
 
 
 def _known_columns(path: Path, data: bytes, separator: str) -> list[str] | None:
@@ -257,7 +287,9 @@ def _separator(data: bytes) -> str:
     header = first_line(data.lstrip())
     if header.count(b"::") > 1:
         return "::"
-    return max("\t,;|", key=lambda mark: header.count(mark.encode()))
+    best = max(_SEPARATORS, key=lambda mark: header.count(mark.encode()))
+    blanks = best.encode() not in header and sum(map(usual, header.decode().split(" "))) > 1
+    return " " if blanks else best
 
 
 def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
