@@ -67,7 +67,8 @@ def serve(
         return serve_on_ray(config, host=host, port=port, replicas=workers)
     os.environ[ENVIRONMENT] = config.model_dump_json()  # worker processes read it
     log_to_stderr()
-    print(f"GenRec serves {run} at http://{host}:{port}", file=sys.stderr, flush=True)
+    later = f", as soon as {workers} processes have loaded the model" if workers > 1 else ""
+    print(f"GenRec serves {run} at http://{host}:{port}{later}", file=sys.stderr, flush=True)
     app = create_app(config, model) if workers == 1 else "genrec.serving.app:from_environment"
     del model  # no reference may remain here, so that a reload can free the old model
     return _run(app, config, host, port, workers)
