@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import make_dataset
 from genrec import GenRec
-from genrec.training import batches
+from genrec.training import batches, kept_masses
 from genrec.training.batches import Collator
 from genrec.training.order import ByLength, training_order
 from genrec.training.windows import Window, Windows
@@ -106,9 +108,48 @@ def test_sparse_priors_say_what_dense_ones_say(
     ]
     dense = collate(windows)["targets"]
     monkeypatch.setattr(batches, "DENSE_ITEMS", 0)
-    sparse = collate(windows)["targets"]
+    sparse = Collator(ranker.layout, data.histories, ranker.prior)(windows)["targets"]
     decision = dense.choices.decision
     np.testing.assert_allclose(shares(sparse.prior, decision), shares(dense.prior, decision), 1e-4)
+
+
+def test_the_prior_is_asked_once_for_each_target(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_dataset(users=6)
+    ranker = GenRec(backbone=tiny_backbone, prior="pooled", dtype="float32").build(data).ranker
+    assert ranker.prior is not None
+    asked, ask = [], ranker.prior.training_probabilities
+    monkeypatch.setattr(
+        ranker.prior, "training_probabilities", lambda *place: asked.append(place) or ask(*place)
+    )
+    collate = Collator(ranker.layout, data.histories, ranker.prior)
+    windows = list(Windows(data.histories, 3, every_position=True))
+    first = collate(windows[:4])["targets"].prior
+    again = collate(windows[:1])["targets"].prior
+    np.testing.assert_array_equal(again, first[: len(again)])
+    monkeypatch.setattr(kept_masses, "KEPT_BYTES", 0)
+    anew = Collator(ranker.layout, data.histories, ranker.prior)
+    for mixed in (windows, windows[::-1], windows[2:5]):
+        again = collate(mixed)["targets"].prior
+        np.testing.assert_array_equal(again, anew(mixed)["targets"].prior)
+    kept = len(asked) - len(windows) * 2 - 3
+    assert kept == len(windows)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_kept_masses_are_shared_with_forked_processes_only(tiny_backbone: str) -> None:
+    data = make_dataset(users=3)
+    ranker = GenRec(backbone=tiny_backbone, prior="pooled", dtype="float32").build(data).ranker
+    collate = Collator(ranker.layout, data.histories, ranker.prior)
+    kept, window = collate._kept, Window(0, 0, 1, 3)
+    assert kept is not None
+    assert (0, 1, 3) not in kept
+    worker = get_context("fork").Process(target=collate, args=([window],))
+    worker.start()
+    worker.join()
+    assert (0, 1, 3) in kept
+    assert (0, 1, 3) not in pickle.loads(pickle.dumps(kept))
 
 
 def shares(logs: npt.NDArray[np.float32], decision: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

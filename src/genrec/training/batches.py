@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from genrec.arrays import Floats
+from genrec.arrays import Floats, Items
 from genrec.collaborative.prior import Prior, SparsePrior
 from genrec.data.histories import Histories
-from genrec.language_model.decisions import locate_targets
+from genrec.language_model.decisions import Targets, locate_targets
 from genrec.language_model.layouts import Layout, Sequences, Supervised
 from genrec.language_model.prior_mass import SparseSums, cumulative_mass
 from genrec.processes import one_blas_thread
+from genrec.training.kept_masses import KeptMasses, Place
 from genrec.training.windows import Window
 
 DENSE_ITEMS = 100_000
@@ -48,6 +50,7 @@ class Collator:
             prior,
         )
         self.loss, self.seed = loss, seed
+        self._kept = None if prior is None else KeptMasses.of(layout.trie, histories)
 
     def __call__(self, windows: list[Window]) -> dict[str, Any]:
         parts = [self._part(window) for window in windows]
@@ -57,10 +60,10 @@ class Collator:
         if self.loss != "catalogue":
             return found | {"labels": self._token_labels(sequences, parts)}
         places = [
-            (self.histories.select([window.row]), window.stop - part.targets, window.stop)
+            (window.row, window.stop - part.targets, window.stop)
             for window, part in zip(windows, parts, strict=True)
         ]
-        found["targets"] = locate_targets(self.layout.trie, items, self._sums(places))
+        found["targets"] = self._targets(items, places)
         return found | {"labels": torch.from_numpy(items.astype(np.int64))}
 
     def _part(self, window: Window) -> Supervised:
@@ -87,11 +90,23 @@ class Collator:
             labels[row, first : length - 1] = sequences.ids[row, first + 1 : length]
         return labels
 
-    def _sums(self, places: list[tuple[Histories, int, int]]) -> Floats | SparseSums | None:
-        """Return the prior's cumulative mass at each position of the windows."""
-        prior = self.prior
-        if prior is None:
-            return None
+    def _targets(self, items: Items, places: list[Place]) -> Targets:
+        """Return the decisions of target items, with the prior's masses."""
+        trie, kept = self.layout.trie, self._kept
+        if self.prior is None:
+            return locate_targets(trie, items, None)
+        if kept is None:
+            return locate_targets(trie, items, self._sums(self.prior, places))
+        if new := [place for place in places if place not in kept]:
+            wanted = np.concatenate([self.histories[row][first:stop] for row, first, stop in new])
+            found = locate_targets(trie, wanted, self._sums(self.prior, new))
+            assert found.prior is not None
+            kept.add(new, found.prior)
+        return replace(locate_targets(trie, items, None), prior=kept.masses(places))
+
+    def _sums(self, prior: Prior, targets: list[Place]) -> Floats | SparseSums:
+        """Return the prior's cumulative mass at each target."""
+        places = [(self.histories.select([row]), first, stop) for row, first, stop in targets]
         if len(self.layout.trie) > DENSE_ITEMS and isinstance(prior, SparsePrior):
             return SparseSums.of(
                 self.layout.trie, [prior.training_shares(*place) for place in places]
