@@ -119,6 +119,7 @@ ONE_OF = (
 )
 ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
 UNKNOWN = "note: the catalogue has nothing like these words, so they change nothing"
+FEW = "note: only {} of the {:,} items can be recommended here"
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -172,8 +173,7 @@ def recommend(
     limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": candidates}
     found = model.recommend(entries, k, **asked, **limits, **beam)
     if len(found) < k:
-        few = f"only {len(found)} items" if found else "no item"
-        print_progress(f"note: {few} of the {len(model.catalogue):,} can be recommended here")
+        print_progress(FEW.format(len(found), len(model.catalogue)))
     reasons = _reasons(model, entries, found, asked) if explain else None
     return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
 
