@@ -13,7 +13,7 @@ def test_the_examples_run(
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
     example = "\n".join(blocks)
-    for said, tried in (("minutes=5", "minutes=0.02"), ("smollm2-135m", tiny_backbone)):
+    for said, tried in (("minutes=1", "minutes=0.02"), ("smollm2-135m", tiny_backbone)):
         assert said in example
         example = example.replace(said, tried)
     monkeypatch.chdir(tmp_path)

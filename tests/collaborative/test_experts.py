@@ -14,6 +14,7 @@ from conftest import make_dataset
 from genrec.baselines.registry import load_baseline, make_baseline, save_baseline
 from genrec.collaborative import head, recency, slit, text
 from genrec.collaborative.experts import AUTO, EXPERTS, fits, make_experts
+from genrec.collaborative.pool import PooledPrior
 from genrec.collaborative.recency import RecencyExpert
 from genrec.collaborative.sasrec import SASRec
 from genrec.collaborative.slit import SLITExpert
@@ -345,3 +346,12 @@ def test_names_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=wrong):
         make_experts(["recency"], 100_001)
     assert fits(TransitionExpert(), 10**7)
+
+
+def test_an_expert_of_ones_own_joins_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(TextExpert):
+        name = "mine"
+
+    monkeypatch.setitem(EXPERTS, "mine", Mine)
+    pool = PooledPrior(["transitions", "mine"]).fit(make_dataset())
+    assert [expert.name for expert in pool.experts] == ["transitions", "mine"]

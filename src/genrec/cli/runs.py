@@ -63,8 +63,8 @@ InitFrom = Annotated[
 Split = Annotated[
     str,
     typer.Option(
-        help="How to split the data: leave-last-out or global-time. Options follow a comma, as in "
-        "global-time,target=last."
+        help="How to split the data: leave-last-out, global-time, or a folder with the tables "
+        "train, valid and test. Options follow a comma, as in global-time,target=last."
     ),
 ]
 FuseOn = Annotated[

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 from genrec.collaborative.ease import EASEExpert
 from genrec.collaborative.expert import Expert
@@ -21,18 +20,16 @@ def _sasrec() -> Expert:
     return SASRecExpert()
 
 
-EXPERTS: Mapping[str, Callable[[], Expert]] = MappingProxyType(
-    {
-        "transitions": TransitionExpert,
-        "ease": EASEExpert,
-        "slit": SLITExpert,
-        "text": TextExpert,
-        "recency": RecencyExpert,
-        "popularity": PopularityExpert,
-        "sasrec": _sasrec,
-    }
-)
-"""Functions that create an unfitted expert, by name."""
+EXPERTS: dict[str, Callable[[], Expert]] = {
+    "transitions": TransitionExpert,
+    "ease": EASEExpert,
+    "slit": SLITExpert,
+    "text": TextExpert,
+    "recency": RecencyExpert,
+    "popularity": PopularityExpert,
+    "sasrec": _sasrec,
+}
+"""Functions that create an unfitted expert, by name; add your own here."""
 AUTO = ("transitions", "ease", "slit", "text", "recency", "popularity")
 """The experts among which ``experts="auto"`` chooses on validation users."""
 
