@@ -459,6 +459,9 @@ def test_events_go_back_into_a_log(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "2 events (without the kinds dislike, hide)" in text
     run(capsys, "events", "export", "--store", url, "--out", out, "--without", "none")
     assert out.read_text().splitlines()[3:] == ["ann,i3,4.0,,dislike"]
+    new = tmp_path / "new" / "log.csv"
+    run(capsys, "events", "export", "--store", url, "--out", new, "--without", "hide, dislike")
+    assert len(new.read_text().splitlines()) == 3
     assert run(capsys, "events", "export", "--store", "nonsense", "--out", out)[0] == 2
 
 

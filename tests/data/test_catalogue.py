@@ -323,3 +323,15 @@ def test_a_bare_title_names_its_candidates() -> None:
     assert bare.detail(1) == "id 2"
     twins = Catalogue(["1", "2"], titles[:2], pl.DataFrame({"brand": ["S", "S"]}))
     assert twins.detail(0) == "S · id 1"
+
+
+def test_ids_of_new_items_are_texts_without_blanks_around_them() -> None:
+    catalogue = Catalogue(["50"], ["Star Wars"], pl.DataFrame({"year": [1977]}))
+    longer = catalogue.extended(["Alien"], [" 51 "], pl.DataFrame({"year": [1979]}))
+    assert longer.index_of("51 ", by="id") == 1
+    with pytest.raises(DataError, match="taken"):
+        catalogue.extended(["Alien"], ["50 "])
+    with pytest.raises(DataError, match="the item id 51 is not a text; give '51'"):
+        catalogue.extended(["Alien"], [51])  # type: ignore[list-item]
+    with pytest.raises(DataError, match="2 rows for 1 new items"):
+        catalogue.extended(["Alien"], ["51"], pl.DataFrame({"year": [1, 2]}))

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from rich.console import Console
 
+from genrec.baselines.registry import make_baseline
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
@@ -318,3 +319,14 @@ def test_small_metrics_get_a_fourth_decimal() -> None:
     miss = evaluate(Fixed(FALLING), holdout([5, 5, 5, 5]), k=[3])
     assert decimals([hit, miss], ["HR@3"]) == 3
     assert decimals([miss], ["HR@3"]) == 4
+
+
+def test_a_recommender_of_another_catalogue_is_refused() -> None:
+    data = Dataset("one", catalogue(), Histories.from_lists(LISTS))
+    other = replace(holdout([5, 5, 5, 5]), catalogue=catalogue(5))
+    popular = make_baseline("popularity").fit(data)
+    assert evaluate(popular, holdout([5, 5, 5, 5]), np.int64(2), bootstrap=0).k == (2,)  # type: ignore[arg-type]
+    assert evaluate(popular, other, 2, bootstrap=0).k == (2,)  # it knows one item more
+    mixed = Catalogue(list("543210"), catalogue().titles, catalogue().metadata)
+    with pytest.raises(DataError, match="was fitted on another catalogue"):
+        evaluate(popular, replace(other, catalogue=mixed), 2)

@@ -18,6 +18,7 @@ import pytest
 
 from conftest import make_dataset
 from genrec import GenRec
+from genrec.model import pretrained
 
 COMMITS = ("a" * 40, "b" * 40)
 
@@ -172,3 +173,18 @@ def test_what_the_hub_does_not_have_is_one_clear_error(tmp_path: Path, hub: HubS
         last = done.stderr.strip().splitlines()[-1]
         assert "RunError: org/" in last
         assert "Check the name and the revision" in last
+
+
+def test_metrics_of_an_older_model_are_not_pushed(
+    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = []
+    monkeypatch.setattr(pretrained.hub, "push", lambda *_, **how: beside.append(how["beside"]))
+    GenRec(tiny_backbone, prior="popularity").build(make_dataset()).save_pretrained(
+        tmp_path / "run"
+    )
+    model = GenRec.from_pretrained(tmp_path / "run")
+    model.push_to_hub("org/run")
+    model.remove_items(["i3"], by="id")
+    model.push_to_hub("org/run")
+    assert beside == [tmp_path / "run", None]

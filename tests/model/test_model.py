@@ -6,9 +6,12 @@ import os
 import random
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -22,8 +25,11 @@ from conftest import make_dataset
 from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
 from genrec.config import Settings
 from genrec.data.dataset import Dataset
-from genrec.data.splits import Split
+from genrec.data.splits import Holdout, Split
+from genrec.model import ranker
+from genrec.model.fitting import evaluate_step
 from genrec.model.model_card import model_card
+from genrec.search import free_beams
 
 SMALL = {"dtype": "float32", "lora_rank": 4, "microbatch_size": 8, "learning_rate": 1e-2}
 
@@ -278,6 +284,43 @@ def test_any_filter_equals_brute_force_under_that_filter(fitted: GenRec) -> None
         assert found.items[0][found.items[0] >= 0].tolist() == expected
 
 
+def test_each_row_of_many_may_have_its_own_candidates(
+    fitted: GenRec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = Histories.from_lists([[1], [2, 3], [4], [], [5]])
+    candidates = np.random.default_rng(0).random((5, 30)) < 0.4
+    together = fitted.recommend_batch(histories, 4, candidates=candidates)
+    monkeypatch.setattr(ranker, "DENSE_CELLS", 2 * 30)  # two rows in a batch
+    assert_same_lists(fitted.recommend_batch(histories, 4, candidates=candidates), together)
+    with pytest.raises(GenRecError, match="shape"):
+        fitted.recommend_batch(histories, 4, candidates=candidates[:3])
+
+
+def test_removed_items_do_not_come_back_as_free_beams(
+    fitted: GenRec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(free_beams, "beam_titles", lambda *_: [(3, -1.0), (4, -2.0)])
+    whole = fitted.ranker.without_items([3])
+    beams = replace(whole, config=whole.config.model_copy(update={"decoding": "beam"}))
+    found = beams.recommend_batch(Histories.from_lists([[1]]), 2, exclude_seen=False)
+    assert found.items.tolist() == [[4, -1]]
+
+
+def test_metadata_of_new_items_may_come_from_pandas(tiny_backbone: str) -> None:
+    data = make_dataset()
+    years = pl.DataFrame({"year": [1990] * len(data.catalogue)})
+    whole = replace(data, catalogue=replace(data.catalogue, metadata=years))
+    model = GenRec(tiny_backbone, prior="none", dtype="float32").build(whole)
+    model.add_items(["A new film"], metadata=pd.DataFrame({"year": [1979]}))
+    assert model.catalogue.metadata["year"].to_list()[-2:] == [1990, 1979]
+
+
+def test_adding_no_items_changes_nothing(fitted: GenRec) -> None:
+    before = fitted.ranker
+    fitted.add_items([])
+    assert fitted.ranker is before
+
+
 def test_filter_of_another_catalogue_is_refused(fitted: GenRec) -> None:
     with pytest.raises(GenRecError, match=r"shape \(3,\).*catalogue.mask"):
         fitted.recommend([], candidates=np.ones(3, bool))
@@ -411,3 +454,12 @@ def test_lists_hold_the_history_if_people_repeat_items(tiny_backbone: str, repea
     for found in (model.recommend(seen, k=1000), model.session(seen).recommend(1000)):
         assert (seen[0] in [each.title for each in found]) is repeats
         assert seen[0] not in [each.title for each in model.recommend(seen, exclude_seen=True)]
+
+
+def test_an_evaluation_step_may_count_repeats(tiny_backbone: str) -> None:
+    data = make_dataset()
+    model = GenRec(tiny_backbone, prior="popularity", dtype="float32").build(data)
+    targets = np.argsort(-np.bincount(data.histories.items))[:1].astype(np.int32)
+    valid = Holdout("valid", Histories.from_lists([targets.tolist()]), targets, data.catalogue)
+    assert evaluate_step(model.ranker, valid)["NDCG@10"] == 0
+    assert evaluate_step(model.ranker, valid, exclude_seen=False)["NDCG@10"] > 0

@@ -156,3 +156,9 @@ def test_a_session_keeps_the_weights_it_was_opened_with(tiny_backbone: str) -> N
     session.remove(TITLES[5])
     assert_same_recommendations(session.recommend(6), before)
     assert_same(model.session(TITLES[:4]), model)
+
+
+def test_ratings_of_a_session_may_be_an_array(model: GenRec) -> None:
+    titles = model.catalogue.titles[:2]
+    session = model.session(titles, ratings=np.array([5.0, 4.0]))  # type: ignore[arg-type]
+    assert session.history == titles

@@ -21,7 +21,7 @@ from conftest import make_dataset
 from genrec import GenRec
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
-from genrec.errors import DataError
+from genrec.errors import DataError, RunError
 from genrec.serving.changes import Change, ChangeLog, ReloadSignal
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine
@@ -632,3 +632,37 @@ def test_a_history_may_say_ratings(serve: Any) -> None:
     assert answers[0] == answers[1]
     wrong = client.post("/v1/recommend", json={"history": [{"title": "x", "rating": "good"}]})
     assert wrong.status_code == 422
+
+
+def test_an_added_item_is_known_by_its_stripped_id(serve: Any, tmp_path: Path) -> None:
+    client = serve(changes=tmp_path / "changes.jsonl")
+    first = client.get("/v1/items", params={"q": TITLES[0]}).json()["items"][0]
+    taken = client.post("/v1/items", json={"title": "New A", "item_id": f"{first['item_id']} "})
+    assert taken.status_code == 409
+    added = client.post("/v1/items", json={"title": " New A ", "item_id": " new-a "})
+    assert added.json() == {"item_id": "new-a", "title": "New A"}
+    assert client.delete("/v1/items/new-a").status_code == 204
+    assert client.get("/v1/items/new-a").json()["title"] == "New A"
+
+
+def test_malformed_input_is_no_fault_of_the_server(serve: Any) -> None:
+    client = serve()
+    assert client.post("/v1/recommend", json={}, headers={"Origin": "http://["}).status_code == 403
+    huge = {"filters": {"title": {"equals": 10**400}}}
+    assert client.post("/v1/recommend", json=huge).status_code == 422
+
+
+def test_an_unreadable_change_stays_an_error(run: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "changes.jsonl", GenRec.from_pretrained(run)
+    path.write_text("no change\n")
+    changes = ChangeLog(path)
+    item = model.catalogue.item_ids[0]
+    for _ in range(2):
+        with pytest.raises(RunError, match="remove the line"):
+            changes.unread()
+        with pytest.raises(RunError, match="remove the line"):
+            changes.make(Change("remove", item), model)
+    assert path.read_text() == "no change\n"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match="folder"):
+        ChangeLog(tmp_path / "folder").make(Change("remove", item), model)

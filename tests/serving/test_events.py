@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -217,4 +218,17 @@ def test_sqlite_commits_to_the_disk(tmp_path: Path) -> None:
         ]
     assert values == ["wal", 2]  # 2: FULL
     assert os.path.exists(tmp_path / "events.db")
+    store.close()
+
+
+def test_threads_share_an_in_memory_database() -> None:
+    store = EventStore("sqlite://")
+
+    def add(number: int) -> int:
+        events = [Event(f"user {number % 5}", str(number), float(number))]
+        return store.append(events)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(add, range(400))) == 400
+    assert sum(len(store.history(f"user {number}")) for number in range(5)) == 400
     store.close()

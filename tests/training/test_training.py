@@ -182,7 +182,7 @@ def test_the_best_evaluation_is_kept(tiny_backbone: str, monkeypatch: pytest.Mon
     split = leave_last_out(make_dataset())
     seen: list[dict[str, torch.Tensor]] = []
 
-    def evaluate_step(ranker: Ranker, holdout: object) -> dict[str, float]:
+    def evaluate_step(ranker: Ranker, holdout: object, exclude_seen: bool) -> dict[str, float]:
         seen.append({key: value.clone() for key, value in ranker.likelihood.trained().items()})
         rankers.append(ranker)
         return {"NDCG@10": [0.1, 0.3, 0.2, 0.2][len(seen) - 1], "nll": 1.0}

@@ -256,6 +256,26 @@ def test_a_split_of_ones_own_is_read(dataset: str, tmp_path: Path) -> None:
         assert theirs.valid.histories[other].tolist() == ours.valid.histories[row].tolist()
 
 
+def test_a_split_of_ones_own_keeps_ratings_and_is_known_by_its_content(
+    dataset: str, tmp_path: Path
+) -> None:
+    data, folder = Dataset.load(dataset), split_folder(dataset, tmp_path / "split")
+    before = split_dataset(data, str(folder)).info.facts["fingerprint"]
+    assert split_dataset(data, str(folder)).info.facts["fingerprint"] == before
+    valid = pl.read_csv(folder / "valid.csv", infer_schema=False)
+    items = pl.Series("item_id", valid["item_id"].to_list()[::-1])
+    valid.with_columns(items).write_csv(folder / "valid.csv")
+    assert split_dataset(data, str(folder)).info.facts["fingerprint"] != before
+    for part in ("valid", "test"):
+        rated = pl.read_csv(folder / f"{part}.csv", infer_schema=False)
+        rated.with_columns(rating=pl.lit("4.5")).write_csv(folder / f"{part}.csv")
+    rated = pl.read_parquet(folder / "train.parquet").with_columns(rating=pl.lit(4.5))
+    rated.write_parquet(folder / "train.parquet")
+    ratings = split_dataset(data, str(folder)).train.histories.ratings
+    assert ratings is not None
+    assert (ratings == 4.5).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

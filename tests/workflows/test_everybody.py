@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,14 @@ def test_options_that_do_not_go_together(
         main(["recommend", str(run), *options])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_job_notices_that_an_item_was_removed(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    recommend_all(copy, tmp_path / "out", CONFIG)
+    model = GenRec.from_pretrained(copy)
+    model.remove_items([model.catalogue.titles[0]])
+    model.save_pretrained(copy)
+    with pytest.raises(RunError, match="was made by another job"):
+        recommend_all(copy, tmp_path / "out", CONFIG)

@@ -83,6 +83,10 @@ def _root(
         raise typer.Exit
 
 
+INTERRUPTED = 130
+"""Exit code that typer gives after Ctrl-C."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
@@ -102,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume training", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted; run the same command again to resume training", file=sys.stderr)
+        raise

@@ -151,7 +151,7 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Recommend the next items for a history, for one user of the run's data set, or for all."""
-    if (users, out, log) != (None, None, None):
+    if (users, out, log, engine, workers) != (None, None, None, "local", 1):
         alone = (history, history_id, rating, words, user, allow, allow_id, block, block_id)
         if any(given is not None for given in (*alone, where, width, revision)) or explain:
             raise DataError(ONLY)
@@ -213,6 +213,8 @@ def _entries(
     from genrec.workflows.runs import user_history
 
     if user is not None:
+        if rating:
+            raise DataError("--rating belongs to --history; the data set has those of --user.")
         return user_history(model, Path(run), user)
     return history if history is not None else history_id or [], rating
 

@@ -92,7 +92,7 @@ def events_export(
     ] = "dislike,hide",
 ) -> None:
     """Export the stored events as a log that `genrec prepare` reads, e.g. for retraining."""
-    kinds = [] if without == "none" else without.split(",")
+    kinds = [] if without == "none" else [kind.strip() for kind in without.split(",")]
     rows = _event_store(store).export(out, since=since, without=kinds)
     left_out = f" (without the kinds {', '.join(kinds)})" if kinds else ""
     print(f"{out}: {rows} events{left_out}; next: genrec prepare {out} --items ITEMS --out DATA")

@@ -21,6 +21,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, with_targets
+from genrec.data.statistics import excludes_seen
 from genrec.errors import ConfigError
 from genrec.recommender import top_k
 
@@ -78,7 +79,8 @@ class SASRec(Scoring):
         """
         train, valid = with_targets(train, valid, self.seed)
         holdout = valid.sample_targets(self.eval_users, self.seed) if len(valid) else None
-        loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout)
+        seen = excludes_seen(train.histories)
+        loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout, exclude=seen)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs
         self._sasrec.fit(train.histories, len(train.catalogue), loss)
@@ -126,8 +128,9 @@ class SASRec(Scoring):
         return SASRecScorer(config)
 
 
-def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout) -> float:
-    top = top_k(sasrec.scores(holdout.histories), CUT_OFF, holdout.histories)
+def _minus_ndcg(sasrec: SASRecScorer, holdout: Holdout, exclude: bool) -> float:
+    seen = holdout.histories if exclude else None
+    top = top_k(sasrec.scores(holdout.histories), CUT_OFF, seen)
     return -float(metrics.ndcg(metrics.target_ranks(top.items, holdout.targets), CUT_OFF).mean())
 
 

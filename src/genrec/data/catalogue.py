@@ -226,6 +226,7 @@ class Catalogue:
                 differ, or the metadata do not fit the columns of this catalogue.
         """
         titles = [clean_title(title) for title in text_list(titles)]
+        item_ids = _stripped(item_ids)
         if len(titles) != len(item_ids):
             raise DataError(
                 f"{len(titles)} titles need as many item ids, got {len(item_ids)}; give one id per "
@@ -241,6 +242,11 @@ class Catalogue:
                     )
         rows = pl.DataFrame({name: [None] * len(titles) for name in self.metadata.columns})
         if metadata is not None:
+            if metadata.height != len(titles):
+                raise DataError(
+                    f"the metadata have {metadata.height} rows for {len(titles)} new items; give "
+                    "one row per item"
+                )
             rows = rows.with_columns(metadata.get_columns()) if rows.width else metadata
         try:
             fitting = rows.select(self.metadata.columns).cast(self.metadata.schema)
@@ -315,6 +321,14 @@ class Catalogue:
         similar = difflib.get_close_matches(folded, pool, n=3, cutoff=0.5)
         found = dict.fromkeys([*containing, *similar])
         return [by_title[title][0] for title in islice(found, 3)]
+
+
+def _stripped(item_ids: Sequence[str]) -> list[str]:
+    """Return ids as they are looked up, without blanks around them."""
+    for entry in text_list(item_ids):
+        if not isinstance(entry, str):
+            raise DataError(f"the item id {entry!r} is not a text; give {str(entry)!r}")
+    return [entry.strip() for entry in item_ids]
 
 
 def _bare(title: str) -> str:

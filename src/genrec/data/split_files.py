@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,7 +61,9 @@ def read_split(data: Dataset, folder: Path) -> Split:
     """
     notes: list[str] = []
     tables = [_read_part(data, folder, part, number, notes) for number, part in enumerate(TABLES)]
-    table = pl.concat(tables).sort("user_id", "part", "timestamp", maintain_order=True)
+    table = pl.concat(tables, how="diagonal_relaxed").sort(
+        "user_id", "part", "timestamp", maintain_order=True
+    )
     users = table.group_by("user_id", maintain_order=True).agg(
         *((pl.col("part") == number).sum().alias(part) for number, part in enumerate(TABLES))
     )
@@ -77,6 +80,8 @@ def read_split(data: Dataset, folder: Path) -> Split:
         parts.append((targeted, known[targeted]))
     rows = np.flatnonzero(train)
     own = Dataset(data.name, data.catalogue, whole, data.provenance)
+    sizes = np.stack([train, valid, test]).astype("<i8")
+    facts["fingerprint"] = sha256(own.fingerprint.encode() + sizes.tobytes()).hexdigest()[:16]
     own_train = whole.head(rows, train[rows])
     return split_at(own, own_train, parts, str(folder), facts, whole=data.fingerprint)
 
@@ -104,6 +109,5 @@ def _read_part(
             f"{paths[0]}: item {unknown!r} is not in the data set {data.name}; prepare the data "
             "set from the log that was split."
         )
-    return pl.DataFrame(
-        {"user_id": log["user_id"], "item": items, "timestamp": log["timestamp"]}
-    ).with_columns(part=pl.lit(number))
+    kept = ["user_id", "timestamp", *({"rating", "review"} & {*log.columns})]
+    return log.select(kept).with_columns(item=items, part=pl.lit(number))

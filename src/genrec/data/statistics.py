@@ -13,6 +13,11 @@ People watch a film once, but they play a song or buy milk again.
 """
 
 
+def excludes_seen(train: Histories) -> bool:
+    """Return whether lists leave out the history by default, given the training histories."""
+    return repeat_share(train) < REPEATS
+
+
 def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:
     """Compute the statistics that ``dataset.json`` records.
 

@@ -54,10 +54,10 @@ def evaluate(
 
     Raises:
         ConfigError: a setting is out of range.
-        DataError: the holdout is empty, or the recommender returns malformed lists.
+        DataError: the holdout is empty or has another catalogue, or the lists are malformed.
     """
     cuts = _cut_offs(k)
-    _check_holdout(holdout)
+    _check_holdout(holdout, recommender)
     if bootstrap < 0 or batch_rows < 1:
         raise ConfigError(
             f"evaluate needs bootstrap >= 0 and batch_rows >= 1, got bootstrap={bootstrap} and "
@@ -185,17 +185,24 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _check_holdout(holdout: object) -> None:
+def _check_holdout(holdout: object, recommender: Recommender) -> None:
     if not isinstance(holdout, Holdout):
         raise DataError(
             f"evaluate needs a holdout such as split.test, got {type(holdout).__name__}."
         )
     if not len(holdout):
         raise DataError(f"The {holdout.name} holdout has no users. Use data with longer histories.")
+    # Item indices must mean the same items; the recommender may know further ones.
+    own, asked = getattr(recommender, "catalogue", holdout.catalogue), holdout.catalogue
+    if own is not asked and list(own.item_ids[: len(asked)]) != list(asked.item_ids):
+        raise DataError(
+            f"{recommender.name} was fitted on another catalogue ({len(own):,} items) than that of "
+            f"the {holdout.name} holdout ({len(asked):,} items); fit it on the same data set."
+        )
 
 
 def _cut_offs(k: Sequence[int] | int) -> tuple[int, ...]:
-    cuts = (k,) if isinstance(k, int) else tuple(sorted(set(k)))
+    cuts = (int(k),) if isinstance(k, int | np.integer) else tuple(sorted(set(k)))
     if not cuts or cuts[0] < 1:
         raise ConfigError(f"k must hold cut-offs of at least 1, such as (5, 10), got {cuts}.")
     return cuts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import polars as pl
+from typing import Any
 
 from genrec.data.catalogue import By
+from genrec.data.frames import polars_frame
 from genrec.errors import DataError
 from genrec.model.pretrained import PretrainedModel
 
@@ -19,7 +19,7 @@ class ChangeableModel(PretrainedModel):
         titles: Sequence[str],
         item_ids: Sequence[str] | None = None,
         *,
-        metadata: pl.DataFrame | None = None,
+        metadata: Any = None,
         like: Sequence[str | None] | None = None,
         by: By = "either",
     ) -> None:
@@ -30,7 +30,7 @@ class ChangeableModel(PretrainedModel):
         Args:
             titles: titles of the new items.
             item_ids: ids of the new items; the titles if ``None``.
-            metadata: one row per new item.
+            metadata: a Polars or pandas frame with one row per new item.
             like: for each new item a known item that it resembles, or ``None``. The prior treats
                 both alike, except for its text. Without a known item, the prior gives the new one
                 average popularity and no transitions from other items.
@@ -46,11 +46,13 @@ class ChangeableModel(PretrainedModel):
                 f"like has {len(twins)} entries for {len(titles)} new items; give one entry (or "
                 "None) per item."
             )
+        if not len(titles):
+            return
         known = self.catalogue
         self._ranker = self.ranker.with_items(
             titles,
             titles if item_ids is None else item_ids,
-            metadata=metadata,
+            metadata=None if metadata is None else polars_frame(metadata, "metadata"),
             like=[None if entry is None else known.index_of(entry, by=by) for entry in twins],
         )
 

@@ -16,6 +16,7 @@ from genrec.collaborative.registry import choose_prior, fit_prior
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
+from genrec.data.statistics import excludes_seen
 from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
@@ -210,17 +211,20 @@ def train_ranker(
         ranker.config,
         checkpoints=checkpoints,
         fingerprint=data.fingerprint,
-        evaluate=None if users is None else partial(evaluate_step, ranker, users),
+        evaluate=None
+        if users is None
+        else partial(evaluate_step, ranker, users, excludes_seen(data.histories)),
         progress=progress,
     )
 
 
-def evaluate_step(ranker: Ranker, holdout: Holdout) -> dict[str, float]:
+def evaluate_step(ranker: Ranker, holdout: Holdout, exclude_seen: bool = True) -> dict[str, float]:
     """Run an evaluation step during training.
 
     Args:
         ranker: the ranker in training.
         holdout: validation users.
+        exclude_seen: whether lists leave out the items of the history.
 
     Returns:
         ``"NDCG@10"`` and ``"nll"``, the mean negative log-likelihood in nats per item.
@@ -228,7 +232,7 @@ def evaluate_step(ranker: Ranker, holdout: Holdout) -> dict[str, float]:
     # A copy drops the cached keys and values of the template, which belong to older weights.
     ranker = replace(ranker)
     ranker.likelihood.eval()
-    found = ranker.recommend_batch(holdout.histories, 10)
+    found = ranker.recommend_batch(holdout.histories, 10, exclude_seen=exclude_seen)
     ranks = target_ranks(found.items, holdout.targets)
     nll = -ranker.log_likelihood(holdout.histories, holdout.targets).mean()
     ranker.likelihood.train()

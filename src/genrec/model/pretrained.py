@@ -30,6 +30,7 @@ class PretrainedModel:
         self.info: dict[str, Any] = {}
         self._ranker: Ranker | None = None
         self._folder: Path | None = None  # the folder that the model was saved to or loaded from
+        self._in_folder: Ranker | None = None  # the ranker in that folder
 
     @property
     def fitted(self) -> bool:
@@ -66,7 +67,7 @@ class PretrainedModel:
             NotFittedError: The model is neither fitted nor loaded.
         """
         replace_run(Path(folder), self._writer())
-        self._folder = Path(folder)
+        self._folder, self._in_folder = Path(folder), self._ranker
 
     def push_to_hub(
         self,
@@ -94,7 +95,8 @@ class PretrainedModel:
         return hub.push(
             repo_id,
             self._writer(),
-            beside=self._folder,
+            # Metrics of the folder are not those of a model that was changed since.
+            beside=self._folder if self._ranker is self._in_folder else None,
             private=private,
             token=token,
             commit_message=commit_message,
@@ -144,5 +146,5 @@ class PretrainedModel:
         info, settings = read_run(folder)
         model = cls(name=info.get("name", "genrec"), config=Config.create(**settings))
         model._ranker = load_ranker(folder, info, model.config, dtype)
-        model.info, model._folder = info, folder
+        model.info, model._folder, model._in_folder = info, folder, model._ranker
         return model

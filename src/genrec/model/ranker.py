@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
@@ -132,17 +132,15 @@ class Ranker:
         Returns:
             Item indices and scores log p(item | history), both [rows, k].
         """
-        rows = max(1, DENSE_CELLS // len(self.catalogue))
-        parts = [
-            self.search(
-                histories.select(np.arange(start, min(start + rows, len(histories)))),
-                k,
-                exclude_seen=exclude_seen,
-                candidates=candidates,
-                options=options,
-            )
-            for start in range(0, max(1, len(histories)), rows)  # also one round for no histories
-        ]
+        size = max(1, DENSE_CELLS // len(self.catalogue))
+        by_row = candidates is not None and candidates.shape[:-1] == (len(histories),)
+        parts = []
+        for start in range(0, max(1, len(histories)), size):  # also one round for no histories
+            rows = slice(start, start + size)
+            part = histories.select(np.arange(len(histories))[rows])
+            mask = candidates[rows] if candidates is not None and by_row else candidates
+            limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": mask}
+            parts.append(self.search(part, k, **limits, options=options))
         return TopK(
             np.concatenate([part.items for part in parts]),
             np.concatenate([part.log_probs for part in parts]),
@@ -185,8 +183,8 @@ class Ranker:
         rows = range(len(histories))
         prompts = [self.prompt(histories[row], histories.ratings_of(row)) for row in rows]
         if self.config.decoding == "beam":
-            beams = self.config.beams
-            return free_beams(self.backbone, self.prompts, prompts, beams, k, candidates)
+            beams, offered = self.config.beams, self.index.offered
+            return free_beams(self.backbone, self.prompts, prompts, beams, k, offered, candidates)
         return search(
             self.likelihood,
             prompts,

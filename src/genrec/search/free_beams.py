@@ -28,6 +28,7 @@ def free_beams(
     rows: Sequence[Sequence[int]],
     beams: int,
     k: int,
+    offered: Mask,
     candidates: Mask | None,
 ) -> SearchResult:
     """Return the lists of several prompts.
@@ -38,12 +39,14 @@ def free_beams(
         rows: prompt tokens of each history.
         beams: number of beams.
         k: length of the lists.
+        offered: items that were not removed, shape [items].
         candidates: items that may be recommended, shape [rows, items]; all if ``None``.
     """
     lists = []
     for row, prompt in enumerate(rows):
         found = beam_titles(backbone, prompts, prompt, beams)
-        lists.append([pair for pair in found if candidates is None or candidates[row, pair[0]]])
+        allowed = offered if candidates is None else offered & candidates[row]
+        lists.append([pair for pair in found if allowed[pair[0]]])
     return SearchResult(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
 

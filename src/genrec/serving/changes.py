@@ -77,15 +77,16 @@ class ChangeLog:
             return
         with self._lock:
             replay(self.unread(), model)
-            with self._path.open("ab") as file:
-                try:
-                    self._append(file, change)
-                    change.apply(model)
-                except BaseException as error:
-                    file.truncate(self._read)
-                    if isinstance(error, OSError):
-                        raise StoreError(f"{self._path}: {error.strerror}") from None
-                    raise
+            try:
+                with self._path.open("ab") as file:
+                    try:
+                        self._append(file, change)
+                        change.apply(model)
+                    except BaseException:
+                        file.truncate(self._read)
+                        raise
+            except OSError as error:
+                raise StoreError(f"{self._path}: {error.strerror}") from None
             self.unread()
 
     def _append(self, file: BinaryIO, change: Change) -> None:
@@ -104,18 +105,23 @@ class ChangeLog:
 
         Raises:
             RunError: A line of the file is not a change.
+            StoreError: The file cannot be read.
         """
         if self._path is None or not self.grew():
             return []
         with self._lock:  # without the lock a line could be read that is then rolled back
-            self._looked = _state(self._path)
-            if self._looked is None or self._looked[0] < self._read:  # the file was removed
+            looked = _state(self._path)
+            if looked is None or looked[0] < self._read:  # the file was removed
                 self._read = 0
-            if self._looked is None:
+            if looked is None:
+                self._looked = None
                 return []
-            with self._path.open("rb") as file:
-                file.seek(self._read)
-                data = file.read()
+            try:
+                with self._path.open("rb") as file:
+                    file.seek(self._read)
+                    data = file.read()
+            except OSError as error:
+                raise StoreError(f"{self._path}: {error.strerror}") from None
         whole = data[: data.rfind(b"\n") + 1]  # without a partial last line after a crash
         try:
             found = [Change(**json.loads(line)) for line in whole.splitlines()]
@@ -124,6 +130,7 @@ class ChangeLog:
                 f"{self._path}: the file holds a line that is not a catalogue change ({error}); "
                 "remove the line."
             ) from None
+        self._looked = looked  # not before: an unreadable line is an error until it is removed
         self._read += len(whole)
         self._changes += found
         return found

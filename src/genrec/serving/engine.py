@@ -17,6 +17,7 @@ import numpy as np
 from genrec.data.catalogue import Catalogue
 from genrec.errors import ConfigError, GenRecError
 from genrec.model.genrec import GenRec
+from genrec.model.ranker import Ranker
 from genrec.model.requests import words_effects
 from genrec.model.session import KeyValueStore
 from genrec.recommender import recommendations
@@ -66,6 +67,7 @@ class _Found:
     answer: Answer
     listed: list[int]
     read: KeyValues
+    ranker: Ranker
 
 
 class Engine:
@@ -309,13 +311,15 @@ class Engine:
                 loaded.store[hash(query.history)] = read
             items, scores = found.items[row, : query.k], found.log_probs[row, : query.k]
             answer = Answer(recommendations(loaded.catalogue, items, scores), None)
-            answers.append(_Found(answer, [int(item) for item in items if item >= 0], read))
+            listed = [int(item) for item in items if item >= 0]
+            answers.append(_Found(answer, listed, read, ranker))
         return answers
 
     def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
         """Add reasons to the first recommendations; runs in the model's thread."""
         listed = found.listed[: self.config.max_explained]
-        ranker, history = loaded.model.ranker, histories_of([query])
+        # The ranker that answered: an item of the list may have been withdrawn since.
+        ranker, history = found.ranker, histories_of([query])
         because = ranker.influences(history, listed, found.read)
         effects = words_effects(ranker, history, listed) if query.words else None
         return replace(found.answer, because=because, words_effects=effects)

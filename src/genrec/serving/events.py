@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,6 +107,9 @@ class EventStore:
             StoreError: The database cannot be reached, or a newer version of GenRec wrote it.
         """
         self._engine = _engine(url)
+        # An in-memory database has one connection, which one thread at a time may use.
+        shared = isinstance(self._engine.pool, sa.StaticPool)
+        self._alone = threading.RLock() if shared else nullcontext()
         file = self._engine.url.database
         if not create and self._engine.dialect.name == "sqlite" and not Path(file or "").is_file():
             raise StoreError(
@@ -200,6 +205,7 @@ class EventStore:
         """
         if path.suffix not in (".parquet", ".csv"):
             raise DataError(f"{path}: events are exported to a .parquet or a .csv file; rename it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
         frame = pl.concat([_empty(), *self._try(lambda: list(self._parts(since, without)))])
         with replacing(path) as partial:
             frame.write_csv(partial) if path.suffix == ".csv" else frame.write_parquet(partial)
@@ -247,7 +253,8 @@ class EventStore:
 
     def _try(self, call: Callable[[], T], passing: Any = ()) -> T:
         try:
-            return call()
+            with self._alone:
+                return call()
         except passing:
             raise
         except SQLAlchemyError as error:

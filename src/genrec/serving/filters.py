@@ -34,11 +34,14 @@ def filter_mask(catalogue: Catalogue, filters: Mapping[str, Mapping[str, Any]]) 
             raise DataError(
                 f"the item table has no column {column!r}; its columns are {', '.join(columns)}."
             )
-    conditions = [
-        _condition(pl.col(column), kind, value)
-        for column, kinds in filters.items()
-        for kind, value in kinds.items()
-    ]
+    try:
+        conditions = [
+            _condition(pl.col(column), kind, value)
+            for column, kinds in filters.items()
+            for kind, value in kinds.items()
+        ]
+    except (pl.exceptions.PolarsError, OverflowError):
+        raise DataError("a number of the filters is too large.") from None
     if not conditions:
         return np.ones(len(catalogue), dtype=bool)
     return catalogue.mask(where=pl.all_horizontal(conditions))

@@ -378,7 +378,8 @@ async def add_item(body: NewItem, request: Request) -> Item:
         raise
     except DataError as error:
         raise Problem(409, str(error)) from None
-    return Item(item_id=item_id, title=body.title)
+    catalogue = (await engine.current()).catalogue  # which holds the cleaned id and title
+    return _items(catalogue, [catalogue.index_of(item_id, by="id")])[0]
 
 
 @router.delete("/items/{item_id:path}", status_code=204, tags=["items"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from genrec.assets.cache import cache_dir
@@ -16,7 +17,8 @@ def random_backbone(name: str, seed: int) -> str:
         name: the backbone: a known name, a Hub id or a folder.
         seed: seed of the weights.
     """
-    folder = cache_dir() / "random-backbones" / f"{Path(name).name}-{seed}"
+    own = hashlib.sha256(name.encode()).hexdigest()[:8]  # two owners may use one name
+    folder = cache_dir() / "random-backbones" / f"{Path(name).name}-{own}-{seed}"
     if not (folder / "config.json").is_file():
         replace_folder(folder, lambda new: _write(new, backbone_folder(name), seed))
     return str(folder)

@@ -160,7 +160,8 @@ def _interval(values: Floats, users: Ints) -> tuple[float, float, float]:
 
 
 def _mean_values(runs: Sequence[Measured]) -> dict[str, float]:
-    names = runs[0].values
+    # Runs of other machines may have measured other things, such as the memory of a GPU.
+    names = [name for name in runs[0].values if all(name in run.values for run in runs)]
     return {name: float(np.mean([run.values[name] for run in runs])) for name in names}
 
 

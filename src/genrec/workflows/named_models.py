@@ -180,10 +180,12 @@ def note(model: Recommender) -> str:
 
 
 def run_state(run: Path) -> int:
-    """Return a checksum of the files in which `genrec fuse` changes a run."""
+    """Return a checksum of the files on which the recommendations of a run depend."""
     state = 0
-    files = [run / name for name in ("genrec.json", "config.yaml", "prior.npz", "head.safetensors")]
-    for file in (*files, *sorted((run / "prior").glob("*"))):
+    names = ("genrec.json", "config.yaml", "catalogue.parquet", "prior.npz", "head.safetensors")
+    folders = ("adapter", "backbone", "index", "prior")
+    parts = (file for name in folders for file in sorted((run / name).glob("*")))
+    for file in (*(run / name for name in names), *parts):
         if file.is_file():
             state = zlib.crc32(file.read_bytes(), state)
     return state

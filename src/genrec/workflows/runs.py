@@ -340,9 +340,13 @@ def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[
 def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
     """Build an example for the report: a test user's history, recommendations and target."""
     history = [model.catalogue.titles[item] for item in test.histories[row]]
+    # As in the evaluation: with the times and ratings of the history.
+    exclude = model.excludes_seen
+    found = model.recommend_batch(test.histories.select([row]), 10, exclude_seen=exclude)
     shown = [
-        {"title": item.title, "probability": item.probability}
-        for item in model.recommend(history, by="title")
+        {"title": model.catalogue.titles[item], "probability": math.exp(log_prob)}
+        for item, log_prob in zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)
+        if item >= 0
     ]
     return {
         "user": test.histories.user_ids[row],
