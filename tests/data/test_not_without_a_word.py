@@ -206,7 +206,7 @@ def test_comments_above_the_header_are_left_out(tmp_path: Path) -> None:
         tmp_path, "# exported by a shop, 2024, all users, twice\n#\nuser,item,time\nu,1,1\n"
     )
     assert data.log["user_id"].to_list() == ["u"]
-    assert "2 lines at the beginning with # in front left out as a comment" in notes(data)
+    assert "left out 2 lines, which begin with #, as a comment" in notes(data)
 
 
 def test_a_header_may_begin_with_a_hash_and_so_may_ids(tmp_path: Path) -> None:

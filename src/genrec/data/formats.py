@@ -261,8 +261,8 @@ def _without_comments(data: bytes, path: Path) -> tuple[bytes, list[str]]:
             break
         data, removed = rest, removed + 1
     if removed:
-        which = "the first line" if removed == 1 else f"{removed} lines at the beginning"
-        notes.append(f"{path}: {which} with # in front left out as a comment")
+        lines = "the first line, which begins" if removed == 1 else f"{removed} lines, which begin"
+        notes.append(f"{path}: left out {lines} with #, as a comment")
     return data, notes
 
 

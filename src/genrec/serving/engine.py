@@ -269,7 +269,7 @@ class Engine:
 
     async def _give_reasons(self, job: _Job, found: _Found) -> None:
         if self._still_wanted(job):
-            explain = partial(self._explain, job.loaded, job.query, found)
+            explain = partial(self._explain, job.query, found)
             self._resolve(job, await self._tried(explain))
 
     def _resolve(self, job: _Job, answer: Answer | Exception) -> None:
@@ -315,7 +315,7 @@ class Engine:
             answers.append(_Found(answer, listed, read, ranker))
         return answers
 
-    def _explain(self, loaded: Loaded, query: Query, found: _Found) -> Answer:
+    def _explain(self, query: Query, found: _Found) -> Answer:
         """Add reasons to the first recommendations; runs in the model's thread."""
         listed = found.listed[: self.config.max_explained]
         # The ranker that answered: an item of the list may have been withdrawn since.
