@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from genrec.recommender import TopK
 from genrec.workflows.compare import notes, run_comparison
 from genrec.workflows.kept_lists import KEPT, CachedLists
 from genrec.workflows.plan import ComparisonConfig
+from genrec.workflows.runs import run_split
 
 MODELS = ("popularity", "cooccurrence", "ease")
 
@@ -457,3 +459,20 @@ def test_a_model_that_refuses_is_a_row_of_the_table(
         again = ComparisonConfig(models, reference=reference)
         with pytest.raises(ConfigError):
             run_comparison(dataset, again, tmp_path / "other")
+
+
+def test_a_run_is_not_tested_on_a_split_that_was_made_anew(
+    dataset: str, tmp_path: Path, tiny_backbone: str
+) -> None:
+    data, folder = Dataset.load(dataset), split_folder(dataset, tmp_path / "split")
+    split = split_dataset(data, str(folder))
+    model = GenRec(tiny_backbone, prior="none", dtype="float32").build(split.train)
+    assert len(run_split(model, data).test) == len(split.test)
+    shutil.rmtree(folder)
+    split_folder(dataset, folder, leaked=3)
+    with pytest.raises(RunError, match="the tables of this split have changed"):
+        run_split(model, data)
+    model.save_pretrained(tmp_path / "run")
+    plan = ComparisonConfig((str(tmp_path / "run"),), split=str(folder), allow_leaks=True)
+    with pytest.raises(RunError, match="may have been trained on test targets"):
+        run_comparison(dataset, plan, tmp_path / "out")

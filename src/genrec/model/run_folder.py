@@ -261,6 +261,8 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "split": None if origin.split is None else origin.split.name,
         "fitted": origin.train_on,
         "repeat_share": repeat_share(train.histories),
+        # Of the tables of a folder, which may be made anew under the same name.
+        "split_fingerprint": origin.split and origin.split.facts.get("fingerprint"),
         **origin.summary("tie_rule", "tie_share", "counts"),
     }
 

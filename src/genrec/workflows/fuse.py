@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from genrec.data.split_files import split_dataset
 from genrec.data.splits import before_test
 from genrec.errors import ConfigError, RunError
 from genrec.model.genrec import GenRec
 from genrec.model.run_folder import check_folder
 from genrec.workflows.plan import TRAIN_ON
-from genrec.workflows.runs import load_run
+from genrec.workflows.runs import load_run, run_split
 
 
 def fuse_run(
@@ -40,7 +39,7 @@ def fuse_run(
             f"{folder}: this run has learned from the validation targets already, so no weights "
             "can be fitted on them; fuse the run that it was made from, or train one."
         )
-    split = split_dataset(data, model.info["data"]["split"])
+    split = run_split(model, data)
     model.fuse(split.train, split.valid, experts=experts)
     if train_on == "train+valid":
         model.refit_prior(before_test(split))

@@ -159,6 +159,22 @@ def run_dataset(model: GenRec, folder: Path) -> Dataset:
     return data
 
 
+def run_split(model: GenRec, data: Dataset) -> Split:
+    """Split the data set of a run as the run recorded it.
+
+    Raises:
+        RunError: The tables of the split have changed.
+    """
+    noted = model.info["data"]
+    split = split_dataset(data, noted["split"])
+    if noted.get("split_fingerprint") not in (None, split.info.facts.get("fingerprint")):
+        raise RunError(
+            f"{noted['split']}: the tables of this split have changed since the run was trained; "
+            "restore them, or train again."
+        )
+    return split
+
+
 def user_history(
     model: GenRec, folder: Path, user: str
 ) -> tuple[list[str], list[float | None] | None]:
@@ -215,7 +231,7 @@ def evaluate_run(
         RunError: The run cannot be read, or its data set has changed.
     """
     model, data = load_run(folder)
-    split = split_dataset(data, model.info["data"]["split"])
+    split = run_split(model, data)
     test = sampled(split.test, users, seed)
     exclude, repeats = choose_seen(split, test, exclude_seen)
     for finding in repeats:
@@ -300,7 +316,7 @@ def write_results(
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     card = model_card(model.info, model.ranker.config, model.catalogue, metrics)
     write_text(folder / "README.md", card + _notes_of(folder / "README.md"))
-    test = split_dataset(data, model.info["data"]["split"]).test.sample(SAMPLES, seed)
+    test = run_split(model, data).test.sample(SAMPLES, seed)
     write_report(
         folder,
         title=f"GenRec on {data.name}",
