@@ -76,7 +76,7 @@ class ChangeLog:
             self._changes.append(change)
             return
         with self._lock:
-            replay(self.unread(), model)
+            replay(self._read_on(), model)
             try:
                 with self._path.open("ab") as file:
                     try:
@@ -104,17 +104,21 @@ class ChangeLog:
         """Read and return the new changes of all processes since the last call.
 
         Raises:
-            RunError: A line of the file is not a change.
+            RunError: A line of the file is not a change. Until the file changes again, no further
+                call raises this, so that requests are answered; :meth:`make` does.
             StoreError: The file cannot be read.
         """
-        if self._path is None or not self.grew():
+        return self._read_on() if self.grew() else []
+
+    def _read_on(self) -> list[Change]:
+        """Read and return the changes that were not read yet; errors as in :meth:`unread`."""
+        if self._path is None:
             return []
         with self._lock:  # without the lock a line could be read that is then rolled back
-            looked = _state(self._path)
-            if looked is None or looked[0] < self._read:  # the file was removed
+            self._looked = _state(self._path)
+            if self._looked is None or self._looked[0] < self._read:  # the file was removed
                 self._read = 0
-            if looked is None:
-                self._looked = None
+            if self._looked is None:
                 return []
             try:
                 with self._path.open("rb") as file:
@@ -130,7 +134,6 @@ class ChangeLog:
                 f"{self._path}: the file holds a line that is not a catalogue change ({error}); "
                 "remove the line."
             ) from None
-        self._looked = looked  # not before: an unreadable line is an error until it is removed
         self._read += len(whole)
         self._changes += found
         return found
