@@ -21,7 +21,7 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, with_targets
-from genrec.data.statistics import excludes_seen
+from genrec.data.statistics import excludes_seen, repeat_share
 from genrec.errors import ConfigError
 from genrec.recommender import top_k
 
@@ -79,7 +79,7 @@ class SASRec(Scoring):
         """
         train, valid = with_targets(train, valid, self.seed)
         holdout = valid.sample_targets(self.eval_users, self.seed) if len(valid) else None
-        seen = excludes_seen(train.histories)
+        seen = excludes_seen(repeat_share(train.histories))
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout, exclude=seen)
         self._sasrec = self._unfitted(len(train.catalogue))
         self._sasrec.epochs = self.most_epochs

@@ -35,6 +35,15 @@ class SplitInfo:
         return cls(found["split"], facts, "valid" if "asked" in found else "test")
 
     @property
+    def fingerprint(self) -> str | None:
+        """Fingerprint of the tables of a folder; ``None`` for splits that need none."""
+        return self.facts.get("fingerprint")
+
+    def has_tables_of(self, noted: Mapping[str, Any]) -> bool:
+        """Return whether a run's data facts name these tables, or none (older runs)."""
+        return noted.get("split_fingerprint") in (None, self.fingerprint)
+
+    @property
     def kind(self) -> str:
         """The name without options."""
         return self.name.partition(",")[0]

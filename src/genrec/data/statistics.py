@@ -13,9 +13,9 @@ People watch a film once, but they play a song or buy milk again.
 """
 
 
-def excludes_seen(train: Histories) -> bool:
-    """Return whether lists leave out the history by default, given the training histories."""
-    return repeat_share(train) < REPEATS
+def excludes_seen(share: float) -> bool:
+    """Return whether lists leave out the history by default, given the share of repeats."""
+    return share < REPEATS
 
 
 def dataset_statistics(histories: Histories, items: int) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from genrec.data.splits import Holdout, Split
-from genrec.data.statistics import REPEATS, repeat_share
+from genrec.data.statistics import excludes_seen, repeat_share
 from genrec.evaluation.leakage import Finding
 
 
@@ -24,7 +24,7 @@ def choose_seen(
         are repeats.
     """
     share = repeat_share(split.train.histories)
-    chosen = share < REPEATS if exclude_seen is None else exclude_seen
+    chosen = excludes_seen(share) if exclude_seen is None else exclude_seen
     repeated = _repeated(test)
     if chosen and not repeated:
         return chosen, []

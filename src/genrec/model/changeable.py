@@ -49,11 +49,13 @@ class ChangeableModel(PretrainedModel):
         if not len(titles):
             return
         known = self.catalogue
-        self._ranker = self.ranker.with_items(
-            titles,
-            titles if item_ids is None else item_ids,
-            metadata=None if metadata is None else polars_frame(metadata, "metadata"),
-            like=[None if entry is None else known.index_of(entry, by=by) for entry in twins],
+        self._change(
+            self.ranker.with_items(
+                titles,
+                titles if item_ids is None else item_ids,
+                metadata=None if metadata is None else polars_frame(metadata, "metadata"),
+                like=[None if entry is None else known.index_of(entry, by=by) for entry in twins],
+            )
         )
 
     def remove_items(self, entries: Sequence[str], *, by: By = "either") -> None:
@@ -66,8 +68,8 @@ class ChangeableModel(PretrainedModel):
         Raises:
             UnknownItemError: An entry is not in the catalogue, or names two items.
         """
-        self._ranker = self.ranker.without_items(self.catalogue.indices(entries, by=by))
+        self._change(self.ranker.without_items(self.catalogue.indices(entries, by=by)))
 
     def restore_items(self, entries: Sequence[str], *, by: By = "either") -> None:
         """Recommend removed items again; arguments and errors as in :meth:`remove_items`."""
-        self._ranker = self.ranker.with_items_again(self.catalogue.indices(entries, by=by))
+        self._change(self.ranker.with_items_again(self.catalogue.indices(entries, by=by)))

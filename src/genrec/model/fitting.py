@@ -16,7 +16,7 @@ from genrec.collaborative.registry import choose_prior, fit_prior
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
-from genrec.data.statistics import excludes_seen
+from genrec.data.statistics import excludes_seen, repeat_share
 from genrec.errors import ConfigError
 from genrec.language_model.adapters import make_trainable
 from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
@@ -204,6 +204,7 @@ def train_ranker(
         refuse_checkpoints(checkpoints)
         return TrainingResult()
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
+    seen = excludes_seen(repeat_share(data.histories))
     return train(
         ranker.likelihood,
         data.histories,
@@ -211,9 +212,7 @@ def train_ranker(
         ranker.config,
         checkpoints=checkpoints,
         fingerprint=data.fingerprint,
-        evaluate=None
-        if users is None
-        else partial(evaluate_step, ranker, users, excludes_seen(data.histories)),
+        evaluate=None if users is None else partial(evaluate_step, ranker, users, seen),
         progress=progress,
     )
 

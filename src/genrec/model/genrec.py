@@ -178,7 +178,7 @@ class GenRec(RequestModel):
         """
         names = self.ranker.config.experts if experts is None else experts
         with isolated_random(self.config.seed):
-            self._ranker = fit_words_weight(add_experts(self.ranker, names, train, valid), valid)
+            self._change(fit_words_weight(add_experts(self.ranker, names, train, valid), valid))
         return self
 
     def refit_prior(self, train: Dataset) -> Self:
@@ -197,7 +197,7 @@ class GenRec(RequestModel):
             DataError: The catalogue is another one.
         """
         with isolated_random(self.config.seed):
-            self._ranker = with_refitted_prior(self.ranker, train)
+            self._change(with_refitted_prior(self.ranker, train))
         self.info["data"] = data_info(train)
         return self
 
@@ -210,7 +210,7 @@ class GenRec(RequestModel):
         Returns:
             The model itself.
         """
-        self._ranker = fit_words_weight(self.ranker, valid)
+        self._change(fit_words_weight(self.ranker, valid))
         return self
 
     def _adopt(self, ranker: Ranker, data: dict[str, Any]) -> None:

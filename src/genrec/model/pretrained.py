@@ -30,7 +30,6 @@ class PretrainedModel:
         self.info: dict[str, Any] = {}
         self._ranker: Ranker | None = None
         self._folder: Path | None = None  # the folder that the model was saved to or loaded from
-        self._in_folder: Ranker | None = None  # the ranker in that folder
 
     @property
     def fitted(self) -> bool:
@@ -56,6 +55,10 @@ class PretrainedModel:
         """The items this model can recommend."""
         return self.ranker.catalogue
 
+    def _change(self, ranker: Ranker) -> None:
+        """Replace the ranker by a changed one, whose metrics are not those of any folder."""
+        self._ranker, self._folder = ranker, None
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a run folder with a model card.
 
@@ -67,7 +70,7 @@ class PretrainedModel:
             NotFittedError: The model is neither fitted nor loaded.
         """
         replace_run(Path(folder), self._writer())
-        self._folder, self._in_folder = Path(folder), self._ranker
+        self._folder = Path(folder)
 
     def push_to_hub(
         self,
@@ -95,8 +98,7 @@ class PretrainedModel:
         return hub.push(
             repo_id,
             self._writer(),
-            # Metrics of the folder are not those of a model that was changed since.
-            beside=self._folder if self._ranker is self._in_folder else None,
+            beside=self._folder,
             private=private,
             token=token,
             commit_message=commit_message,
@@ -146,5 +148,5 @@ class PretrainedModel:
         info, settings = read_run(folder)
         model = cls(name=info.get("name", "genrec"), config=Config.create(**settings))
         model._ranker = load_ranker(folder, info, model.config, dtype)
-        model.info, model._folder, model._in_folder = info, folder, model._ranker
+        model.info, model._folder = info, folder
         return model

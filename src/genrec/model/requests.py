@@ -11,7 +11,7 @@ from genrec.arrays import Floats, Items, Mask
 from genrec.collaborative.words import checked_words
 from genrec.data.catalogue import By
 from genrec.data.histories import Histories
-from genrec.data.statistics import REPEATS
+from genrec.data.statistics import excludes_seen
 from genrec.errors import ConfigError
 from genrec.model.changeable import ChangeableModel
 from genrec.model.ranker import Ranker
@@ -56,7 +56,7 @@ class RequestModel(ChangeableModel):
 
         They do if the training histories seldom repeat items.
         """
-        return bool(self.info.get("data", {}).get("repeat_share", 0.0) < REPEATS)
+        return excludes_seen(self.info.get("data", {}).get("repeat_share", 0.0))
 
     def recommend(
         self,

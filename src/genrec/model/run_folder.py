@@ -262,7 +262,7 @@ def data_info(train: Dataset) -> dict[str, Any]:
         "fitted": origin.train_on,
         "repeat_share": repeat_share(train.histories),
         # Of the tables of a folder, which may be made anew under the same name.
-        "split_fingerprint": origin.split and origin.split.facts.get("fingerprint"),
+        "split_fingerprint": None if origin.split is None else origin.split.fingerprint,
         **origin.summary("tie_rule", "tie_share", "counts"),
     }
 

@@ -62,9 +62,8 @@ class Session:
         self._excludes_seen = excludes_seen
         self._current, self._store, self._latest = ranker, store, latest
         self._key, self._items = next(_numbers), list(items)
-        self._ratings: list[float | None] = [None] * len(self._items)
-        if ratings is not None:
-            self._ratings = list(ratings)
+        none: list[float | None] = [None] * len(self._items)
+        self._ratings = none if ratings is None or len(ratings) == 0 else list(ratings)
 
     @property
     def _ranker(self) -> Ranker:

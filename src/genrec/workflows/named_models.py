@@ -254,6 +254,6 @@ def _trained_on(model: GenRec, task: FitContext) -> bool:
     if task.split.info.evaluate_on == "valid" and noted.get("fitted") == "train+valid":
         return False  # the run was trained on the validation targets, which are predicted here
     same_data = noted["fingerprint"] == task.data.fingerprint
-    same_split = noted.get("split") == task.split.info.name
-    tables = task.split.info.facts.get("fingerprint")
-    return bool(same_data and same_split and noted.get("split_fingerprint") in (None, tables))
+    info = task.split.info
+    same_split = noted.get("split") == info.name and info.has_tables_of(noted)
+    return bool(same_data and same_split)

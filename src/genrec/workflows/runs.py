@@ -30,6 +30,7 @@ from genrec.model.genrec import GenRec
 from genrec.model.model_card import export_card, model_card
 from genrec.model.run_folder import TRAINING_LOG, check_folder
 from genrec.processes import is_main, log, stage
+from genrec.recommender import recommendations
 from genrec.report import write_report
 from genrec.workflows.named_models import fit_on
 
@@ -167,7 +168,7 @@ def run_split(model: GenRec, data: Dataset) -> Split:
     """
     noted = model.info["data"]
     split = split_dataset(data, noted["split"])
-    if noted.get("split_fingerprint") not in (None, split.info.facts.get("fingerprint")):
+    if not split.info.has_tables_of(noted):
         raise RunError(
             f"{noted['split']}: the tables of this split have changed since the run was trained; "
             "restore them, or train again."
@@ -360,9 +361,8 @@ def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
     exclude = model.excludes_seen
     found = model.recommend_batch(test.histories.select([row]), 10, exclude_seen=exclude)
     shown = [
-        {"title": model.catalogue.titles[item], "probability": math.exp(log_prob)}
-        for item, log_prob in zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)
-        if item >= 0
+        {"title": item.title, "probability": item.probability}
+        for item in recommendations(model.catalogue, found.items[0], found.scores[0])
     ]
     return {
         "user": test.histories.user_ids[row],
