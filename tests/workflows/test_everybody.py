@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,28 @@ def test_every_user_gets_the_list_that_recommend_gives(run: Path, tmp_path: Path
     assert_same_lists(lists, model.recommend_batch(data.histories, 4))
     assert found["rank"].to_list() == [1, 2, 3, 4] * 40
     assert found["title"].to_list() == [model.catalogue.titles[item] for item in items]
+
+
+def test_lists_are_for_the_present_like_those_of_one_user(
+    tiny_backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was popular at a user's last visit says nothing about today."""
+    walks = make_dataset()
+    visits = np.repeat(np.arange(40.0), walks.histories.lengths)  # one user after the other
+    histories = replace(walks.histories, timestamps=visits)
+    replace(walks, histories=histories).save(tmp_path / "walks")
+    data = Dataset.load(tmp_path / "walks")
+    model = GenRec(tiny_backbone, experts="transitions,recency", dtype="float32")
+    model.build(leave_last_out(data).train).save_pretrained(tmp_path / "run")
+    recommend_all(tmp_path / "run", tmp_path / "out", CONFIG)
+    user = data.histories.user_ids[0]
+    found = pl.read_parquet(tmp_path / "out").filter(pl.col("user_id") == user)
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["recommend", str(tmp_path / "run"), "--user", user, "-k", "4", "--json"])
+    one = json.loads(capsys.readouterr().out)
+    assert found["item_id"].to_list() == [each["item_id"] for each in one]
+    expected = np.log([each["probability"] for each in one])
+    np.testing.assert_allclose(found["log_probability"], expected, atol=1e-4)
 
 
 def test_a_stopped_job_resumes_without_computing_again(

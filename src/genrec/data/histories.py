@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -103,6 +103,11 @@ class Histories:
         """Return the last ``length`` items of each row (all of a shorter row)."""
         kept = np.minimum(self.lengths, length)
         return self._cut(np.arange(len(self)), self.offsets[1:] - kept, kept)
+
+    def undated(self) -> Histories:
+        """Return the rows with the timestamps 0, 1, …, so that they end in the present."""
+        _, steps = rows_and_places(self.lengths)
+        return replace(self, timestamps=steps.astype(np.float64))
 
     def _cut(self, rows: Integers, starts: Integers, lengths: Integers) -> Histories:
         offsets = offsets_of(lengths)

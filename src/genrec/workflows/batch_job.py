@@ -102,7 +102,8 @@ class Job:
                 f"{out} is not empty and holds no recommendations. Choose another output folder."
             )
         model = GenRec.from_pretrained(run)
-        histories = _histories(model, run, config, say)
+        # A list is for the present, as one of the service, and not for a user's last visit.
+        histories = _histories(model, run, config, say).undated()
         exclude_seen = model.excludes_seen if config.exclude_seen is None else config.exclude_seen
         facts = {
             "run": run_state(run),
