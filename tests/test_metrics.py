@@ -63,7 +63,7 @@ def test_target_ranks_refuses_misaligned_users() -> None:
 
 
 def test_coverage_counts_distinct_items_once_and_padding_never() -> None:
-    items = np.array([[0, 1], [1, -1]])
+    items = np.array([[0, 1, 8], [1, -1, 9]])  # 8 and 9 are no items, as an evaluation counts
     assert metrics.coverage(items, 8) == 2 / 8
     with pytest.raises(DataError):
         metrics.coverage(items, 0)
@@ -169,7 +169,7 @@ def test_gini_of_lists_that_treat_all_items_alike_is_zero() -> None:
     # All four places go to one of four items: (n + 1 - 2 * 1) / n with a Lorenz curve 0, 0, 0, 1.
     assert metrics.gini(np.array([[2], [2], [2], [2]]), 4) == pytest.approx((4 + 1 - 2 * 1) / 4)
     # Counts 0, 1, 3: the Lorenz curve is 0, 1/4, 1.
-    once_and_thrice = metrics.gini(np.array([[1, 2], [2, -1], [2, -1]]), 3)
+    once_and_thrice = metrics.gini(np.array([[1, 2], [2, -1], [2, 3]]), 3)
     assert once_and_thrice == pytest.approx((3 + 1 - 2 * (0 + 1 / 4 + 1)) / 3)
     with pytest.raises(DataError, match="at least one"):
         metrics.gini(np.array([[-1]]), 3)
@@ -177,6 +177,6 @@ def test_gini_of_lists_that_treat_all_items_alike_is_zero() -> None:
 
 def test_novelty_is_the_mean_surprise_of_what_is_recommended() -> None:
     counts = np.array([5, 1, 0])  # shares 6/9, 2/9 and 1/9 with one more each
-    found = metrics.novelty(np.array([[0, 2], [1, -1]]), counts)
+    found = metrics.novelty(np.array([[0, 2], [1, -1], [3, 7]]), counts)
     expected = -(math.log2(6 / 9) + math.log2(1 / 9) + math.log2(2 / 9)) / 3
     assert found == pytest.approx(expected)

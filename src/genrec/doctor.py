@@ -42,7 +42,11 @@ _DISTRIBUTIONS = [
 # For each extra: one module that it installs, and its purpose.
 _EXTRAS = {
     "serve": ("fastapi", "the recommendation service and its page"),
+    "postgres": ("psycopg", "events in PostgreSQL"),
     "tracking": ("tensorboard", "training curves in TensorBoard"),
+    "compare": ("bm25s", "the baseline title-search"),
+    "quantization": ("bitsandbytes", "backbones in 8 or 4 bits on CUDA"),
+    "ray": ("ray", "clusters"),
     "dev": ("pytest", "tests and checks of GenRec itself"),
 }
 _DISK_WANTED = 2 * _GIB  # for the wheel, the converted backbone and some runs

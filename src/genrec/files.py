@@ -25,6 +25,8 @@ from genrec.errors import RunError
 
 CHECKPOINTS = "checkpoints"
 """Folder of training checkpoints in a run folder."""
+CHECKPOINTS_OF = "run.json"
+"""File in that folder with the settings of the run that the checkpoints belong to."""
 LOGS = "logs"
 """Folder of TensorBoard logs in a run folder."""
 

@@ -100,26 +100,28 @@ def mrr(ranks: Integers, k: int) -> Floats:
 
 
 def coverage(items: Integers, n_items: int) -> float:
-    """Return the share of the catalogue's items that occur in at least one list (-1 is ignored).
+    """Return the share of the catalogue's items that occur in at least one list.
+
+    Numbers that are no item of the catalogue, such as -1, are ignored.
 
     Raises:
         DataError: the catalogue is empty.
     """
     if n_items < 1:
         raise DataError(f"Coverage needs a catalogue with at least one item, got {n_items}.")
-    return float(np.unique(items[items >= 0]).size / n_items)
+    return float(np.unique(_real(items, n_items)).size / n_items)
 
 
 def gini(items: Integers, n_items: int) -> float:
-    """Return the Gini coefficient of how often each item is recommended (-1 is ignored).
+    """Return the Gini coefficient of how often each item is recommended.
 
     It is 0 if all items are recommended equally often, and close to 1 if all users get the same
-    few. Items that are never recommended count.
+    few. Items that are never recommended count; numbers that are no item, such as -1, do not.
 
     Raises:
         DataError: no item is recommended.
     """
-    counts = np.sort(np.bincount(items[items >= 0], minlength=n_items))
+    counts = np.sort(np.bincount(_real(items, n_items), minlength=n_items))
     if not counts.sum():
         raise DataError("The Gini coefficient needs at least one recommended item.")
     below = np.cumsum(counts) / counts.sum()  # Lorenz curve at 1/n, 2/n, ..., 1
@@ -133,12 +135,17 @@ def novelty(items: Integers, counts: Integers) -> float:
     self-information of doi 10.1145/2043932.2043955.
 
     Args:
-        items: item indices, any shape; -1 is ignored.
+        items: item indices, any shape; numbers that are no item, such as -1, are ignored.
         counts: training interactions of each item, shape [items]. One is added to each, so that
             items without interactions have a surprise, too.
     """
     shares = (counts + 1.0) / (counts.sum() + len(counts))
-    return float(-np.log2(shares[items[items >= 0]]).mean())
+    return float(-np.log2(shares[_real(items, len(counts))]).mean())
+
+
+def _real(items: Integers, n_items: int) -> Integers:
+    """Return the numbers that are items of the catalogue, in one dimension."""
+    return items[(items >= 0) & (items < n_items)]
 
 
 def bootstrap_interval(

@@ -249,6 +249,17 @@ def test_sasrec_fits_histories_of_one_item() -> None:
     assert model.recommend_batch(Histories.from_lists([[0]]), 2).items.tolist() == [[1, -1]]
 
 
+def test_sequences_without_a_target_have_no_share_of_a_sasrec_step() -> None:
+    scorer = SASRec()._unfitted(4)
+    lengths = np.array([1, 3, 1, 2, 5, 1])
+    parts = scorer._parts(np.arange(6), lengths)
+    assert sum(share for _, share in parts) == pytest.approx(1)
+    for rows, share in parts:
+        assert share == pytest.approx((lengths[rows] - 1).sum() / 7)
+        assert (lengths[rows] > 1).all()
+    assert scorer._parts(np.array([0, 2]), lengths) == []
+
+
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(2, 12))
 def test_random_cuts_make_every_item_new_once(lengths: list[int], most: int) -> None:
     histories = Histories.from_lists([list(range(length)) for length in lengths])

@@ -33,7 +33,7 @@ def made(weights: Floats, items: int = 12, seed: int = 0) -> Examples:
     odds = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
     target = np.array([random.choice(items, p=row) for row in odds])
     lengths = random.integers(1, 100, users)
-    return Examples(scores, target, np.ones((users, items), bool), lengths)
+    return Examples(scores, target, np.ones((users, items), bool), lengths, np.arange(users))
 
 
 def test_the_weights_of_the_making_are_found() -> None:
@@ -58,7 +58,7 @@ def test_a_weight_may_depend_on_the_length() -> None:
 def test_the_likelihood_by_hand() -> None:
     scores = np.array([[[0.0, 1.0, 2.0]]], np.float32)
     unseen = np.array([[True, False, True]])
-    data = Examples(scores, np.array([2]), unseen, np.array([3]))
+    data = Examples(scores, np.array([2]), unseen, np.array([3]), np.array([0]))
     found = pool_nll(data, Weights.first(1))
     assert found[0] == pytest.approx(np.log(1 + np.exp(-2)))
 

@@ -555,6 +555,15 @@ def test_data_frames_of_pandas_become_the_same_data_set() -> None:
     assert data.histories.timestamps.tolist() == [10, 20, 5, 6, 7]
 
 
+def test_large_ids_of_pandas_survive_a_missing_one() -> None:
+    pd = pytest.importorskip("pandas")
+    ids = pd.array([2**60 + 1, 2**60 + 2, None], dtype="Int64")
+    log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": ids, "timestamp": [1, 2, 3]})
+    items = pd.DataFrame({"item_id": ids[:2], "title": ["A", "B"]})
+    data = Dataset.from_frames(log, items)
+    assert data.catalogue.item_ids == [str(2**60 + 1), str(2**60 + 2)]
+
+
 def test_wrong_frames_are_named() -> None:
     log, items = pl.DataFrame(LOG), pl.DataFrame(TITLES)
     with pytest.raises(DataError, match=r"interactions: no timestamp column among user_id"):

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alike import assert_same_lists, assert_same_recommendations
 from conftest import make_dataset
 from genrec import GenRec, GenRecError, Histories
+from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.language_model.trie import Trie, build_trie
 
@@ -39,6 +42,36 @@ def test_an_added_item_is_as_if_it_had_been_there(tiny_backbone: str, prior: str
     histories = Histories.from_lists([[0, 5], [], [28, 3]])
     expected, found = whole.recommend_batch(histories, 30), grown.recommend_batch(histories, 30)
     assert_same_lists(found, expected)
+
+
+@pytest.mark.parametrize("prior", ["none", "popularity"])
+@pytest.mark.parametrize("context_layers", [None, 1])
+def test_titles_that_begin_alike_keep_their_odds_when_others_come_and_go(
+    tiny_backbone: str, prior: str, context_layers: int | None
+) -> None:
+    """A shop of one brand gets another one and gives it up again."""
+    titles = [f"Red {word}" for word in ("Moon", "Sun", "River", "Stone", "Night")]
+    catalogue = Catalogue(list("abcde"), titles, pl.DataFrame())
+    data = Dataset("reds", catalogue, Histories.from_lists([[0, 1, 2], [3, 4, 1], [2, 0]]))
+    model = GenRec(
+        tiny_backbone, prior=prior, context_layers=context_layers, trained_layers=1, **SETTINGS
+    ).build(data)
+    residual = model.ranker.likelihood.residual
+    if residual is not None:  # as if it were trained
+        torch.manual_seed(0)
+        with torch.no_grad():
+            residual.up.weight.normal_(std=0.1)
+            residual.mean[1].normal_()
+    histories, targets = Histories.from_lists([[4]] * 5), np.arange(5, dtype=np.int32)
+    before = model.log_likelihood(histories, targets)
+    assert np.exp(before).sum() == pytest.approx(1, abs=1e-5)
+    model.add_items(["Garden Moon"], ["new"])
+    grown = model.log_likelihood(histories, targets)
+    np.testing.assert_allclose(grown - np.logaddexp.reduce(grown), before, atol=1e-4)
+    top = model.recommend_batch(histories.select([0]), 6, exclude_seen=False)
+    assert np.exp(top.scores).sum() == pytest.approx(1, abs=1e-5)
+    model.remove_items(["new"], by="id")
+    np.testing.assert_allclose(model.log_likelihood(histories, targets), before, atol=1e-4)
 
 
 @pytest.mark.parametrize("prior", ["none", "transitions"])

@@ -24,7 +24,7 @@ def closed(titles: list[tuple[int, ...]]) -> list[list[int]]:
 
 def spell(trie: Trie, item: int) -> list[int]:
     """Walk an item's decisions and collect the tokens of the edges."""
-    tokens = trie.root_edge().tolist()
+    tokens: list[int] = []
     for child in trie.decisions(item):
         if trie.child_node[child] == LEAF:
             tokens += trie.titles[item][trie.depth[trie.child_parent[child]] :].tolist()
@@ -46,7 +46,7 @@ def test_nodes_own_contiguous_leaf_ranges_that_partition(titles: list[tuple[int,
         children = trie.children(node)
         low, high = trie.child_low[children], trie.child_high[children]
         assert (low[1:] == high[:-1]).all()
-        assert len(low) > 1 or len(titles) == 1  # a node is a real decision
+        assert len(low) > 1 or node == ROOT  # a node is a real decision
         assert len(set(trie.child_token[children].tolist())) == len(low)
     assert sorted(trie.items.tolist()) == list(range(len(titles)))
 
@@ -61,10 +61,11 @@ def test_small_trie_by_hand() -> None:
     assert trie.decisions(2).tolist() == [1]
 
 
-def test_common_prefix_of_all_titles_is_the_root_edge() -> None:
+def test_titles_that_begin_alike_have_a_root_with_one_child() -> None:
     trie = build_trie([[7, 7, 1, END], [7, 7, 2, END]])
-    assert trie.root_edge().tolist() == [7, 7]
-    assert trie.depth[ROOT] == 2
+    assert trie.depth.tolist() == [0, 2]
+    assert trie.child_node.tolist() == [1, LEAF, LEAF]
+    assert [trie.decisions(item).tolist() for item in (0, 1)] == [[0, 1], [0, 2]]
 
 
 def test_one_item_needs_no_token() -> None:
@@ -85,7 +86,7 @@ def test_equal_titles_and_prefixes_are_refused() -> None:
 def test_titles_sharing_long_prefixes_have_one_decision_each() -> None:
     stem = list(range(1, 200))
     trie = build_trie([[*stem, 200 + n, END] for n in range(50)])
-    assert trie.depth.tolist() == [199]
+    assert trie.depth.tolist() == [0, 199]
     assert np.diff(trie.path_offsets).tolist() == [1] * 50
 
 

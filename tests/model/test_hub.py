@@ -51,6 +51,8 @@ class Hub(BaseHTTPRequestHandler):
         for line in lines:
             if line["key"] == "file":
                 files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "deletedFile":
+                del files[line["value"]["path"]]
         oid = COMMITS[len(self.server.commits)]
         self.server.commits[oid] = files
         url = f"{self.server.url}/org/run/commit/{oid}"
@@ -66,7 +68,7 @@ class Hub(BaseHTTPRequestHandler):
         what, _, rest = self.path.split("?")[0].partition("/org/run/")[2].partition("/")
         revision, _, name = rest.partition("/")
         oid = {"main": self.server.head, "v1": COMMITS[0]}.get(revision, revision)
-        files = self.server.commits.get(oid)
+        files = self.server.commits.get(oid, None if oid else {})
         if files is None:
             self.reply({"error": "no revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
         elif what == "tree":
@@ -160,6 +162,8 @@ def test_a_run_goes_to_the_hub_and_comes_back(
     assert first["README.md"].startswith(b"---\nlibrary_name: genrec")
     load = "found = genrec.GenRec.from_pretrained('org/run'{}).recommend(['i1'], k=30, by='id')\n"
     load += "print(' '.join(sorted(item.item_id for item in found)))"
+    second = hub.commits[COMMITS[1]]
+    assert first.keys() - second.keys() == {"metrics.json"}, "they were of the older model"
     newest = python(load.format(""), hub, tmp_path / "two")
     assert newest.returncode == 0, newest.stderr
     assert "i3" not in newest.stdout.split()

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from conftest import make_dataset
-from genrec import GenRecError
+from genrec import GenRecError, metrics
 from genrec.cli.app import main
 from genrec.data.dataset import Dataset
 from genrec.errors import ConfigError, DataError
@@ -164,6 +164,8 @@ def test_gains_are_paired_by_target_and_intervals_are_over_users() -> None:
     two = Measured({**some, "nll": some["nll"] - 0.5, "rank": np.zeros(6, np.int32)}, {})
     first, second = summarise(arms, {"one": [one], "two": [two]})
     assert first.means["nll"][0] == pytest.approx(np.arange(8).mean())
+    low, high = metrics.bootstrap_interval(1.0 * rows, 0, owner=rows // 2)
+    assert first.means["nll"][1:] == (low, high)
     assert second.differences["nll"] == pytest.approx((0.5, 0.5, 0.5))
     assert second.differences["HR@10"] == pytest.approx((-1, -1, -1))
     assert second.slices == {"1 to 9 times": pytest.approx(np.mean(np.arange(2, 8) - 0.5))}
@@ -172,6 +174,16 @@ def test_gains_are_paired_by_target_and_intervals_are_over_users() -> None:
     assert [verdict(1, 0.5, 2), verdict(-1, -2, -0.5), verdict(0, -1, 1)] == [
         *("better", "worse", "not distinguishable")
     ]
+
+
+def test_lists_hold_no_rated_item_that_only_liked_histories_hide(config: StudyConfig) -> None:
+    study = study_named("signals")
+    split = split_of(config, liked=True)
+    (arm,) = (arm for arm in study.arms(split) if arm.name == "liked titles only")
+    found = measure_arm(replace(arm, effort=0), study, config, 0)
+    for row, items in zip(found.arrays["row"], found.arrays["items"], strict=True):
+        history = set(split.valid.histories[row].tolist())
+        assert not history & set(items.tolist())
 
 
 def test_wrong_names_and_folders_are_named(config: StudyConfig, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_held_out_positions_are_the_last_before_the_test_item(
     trained = [history.tolist() for history in split.train.histories]
     for row, kept in zip(rows, trained, strict=True):
         held = max(0, min(positions, len(row) - 3))
-        assert kept == (row[: len(row) - 1 - held] if held else row)
+        assert kept == (row[: len(row) - 1 - held] if len(row) > 2 else row)
 
 
 def test_liked_targets_and_draws() -> None:
@@ -129,6 +129,9 @@ def test_metadata_in_titles() -> None:
     )
     data = Dataset("d", catalogue, Histories.from_lists([[0, 1, 2]]))
     assert TITLES["metadata"](data, 0) == ["A [x, y; V, W]", "B [T]", "C [z]"]
+    codes = pl.DataFrame({"category": [7, None, 9]})
+    coded = replace(data, catalogue=Catalogue(["1", "2", "3"], ["A", "B", "C"], codes))
+    assert TITLES["metadata"](coded, 0) == ["A [7]", "B", "C [9]"]
     bare = Dataset("d", Catalogue(["1"], ["A"], pl.DataFrame()), Histories.from_lists([[0]]))
     with pytest.raises(DataError, match="has no metadata for titles"):
         TITLES["metadata"](bare, 0)

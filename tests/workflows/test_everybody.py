@@ -63,7 +63,7 @@ def test_lists_are_for_the_present_like_those_of_one_user(
     recommend_all(tmp_path / "run", tmp_path / "out", CONFIG)
     user = data.histories.user_ids[0]
     found = pl.read_parquet(tmp_path / "out").filter(pl.col("user_id") == user)
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["recommend", str(tmp_path / "run"), "--user", user, "-k", "4", "--json"])
     one = json.loads(capsys.readouterr().out)
     assert found["item_id"].to_list() == [each["item_id"] for each in one]

@@ -54,6 +54,7 @@ from genrec.collaborative.base import FromScores
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
+from genrec.data.statistics import excludes_seen, repeat_share
 from genrec.errors import ConfigError, DataError
 from genrec.metrics import ndcg, target_ranks
 from genrec.recommender import top_k
@@ -162,7 +163,7 @@ class P5(FromScores):
 
     def _train(self, histories: Histories, holdout: Holdout | None) -> None:
         optimizer = torch.optim.AdamW(self._network.parameters(), lr=self.settings.learning_rate)
-        validation = _Validation(self, holdout) if holdout is not None else None
+        validation = _Validation(self, holdout, histories) if holdout is not None else None
         for share, batch in self._budgeted(histories):
             if validation is not None and validation(share):
                 break
@@ -290,8 +291,9 @@ class P5(FromScores):
 class _Validation:
     """Early stopping: evaluates on the validation users at intervals and keeps the best weights."""
 
-    def __init__(self, model: P5, holdout: Holdout) -> None:
+    def __init__(self, model: P5, holdout: Holdout, train: Histories) -> None:
         self._model, self._holdout = model, holdout
+        self._seen = holdout.histories if excludes_seen(repeat_share(train)) else None
         self._best, self._since = -1.0, 0
         own = model.settings  # validation means little while batches still contain copying
         self._next = max(1 / own.evaluations, 0.0 if own.backbone else own.copying)
@@ -311,8 +313,7 @@ class _Validation:
         return self._since >= self._model.settings.patience
 
     def _evaluate(self) -> None:
-        histories = self._holdout.histories
-        top = top_k(self._model.scores(histories), 10, histories)
+        top = top_k(self._model.scores(self._holdout.histories), 10, self._seen)
         self.curve.append(float(ndcg(target_ranks(top.items, self._holdout.targets), 10).mean()))
         self._since += 1
         if self.curve[-1] > self._best:

@@ -70,7 +70,7 @@ class _TrendPool:
         scores = np.array([np.broadcast_to(each, experts[0].shape) for each in experts], np.float32)
         alike = np.ones(len(drawn), np.int64)  # one set of weights for all lengths
         chosen = targets[drawn].astype(np.int64)
-        self.weights = fit_weights(Examples(scores, chosen, ~rows.seen(n_items), alike))
+        self.weights = fit_weights(Examples(scores, chosen, ~rows.seen(n_items), alike, drawn))
 
     def _count(self, histories: Histories, n_items: int) -> Self:
         self.transitions = TransitionPrior().fit(histories, n_items)

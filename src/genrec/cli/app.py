@@ -5,6 +5,7 @@ Commands import heavy modules inside their bodies, so that `genrec --help` start
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -83,6 +84,10 @@ def _root(
         raise typer.Exit
 
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a full or failing disk; they often name no file."""
+RESUMING = {"train", "demo", "compare", "study"}
+"""Commands that go on where they were interrupted."""
 INTERRUPTED = 130
 """Exit code that typer gives after Ctrl-C."""
 
@@ -96,17 +101,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: command-line arguments without the program name; ``sys.argv`` if ``None``.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="genrec")
+        app(args=given, prog_name="genrec")
     except GenRecError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("interrupted; run the same command again to resume training", file=sys.stderr)
+            print(f"interrupted{_resuming(given)}", file=sys.stderr)
         raise
+
+
+def _resuming(given: Sequence[str]) -> str:
+    """Return how an interrupted command goes on; most commands have nothing to go on with."""
+    if not RESUMING & {*given[:1]}:
+        return ""
+    which = "the command without --restart" if "--restart" in given else "the same command"
+    return f"; run {which} again to resume"

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Dataset, ExcludeSeen, Json, Nll, Seed, Users, parse_assignments
+from genrec.cli.options import (
+    Dataset,
+    ExcludeSeen,
+    Json,
+    Nll,
+    Seed,
+    Users,
+    parse_assignments,
+    split_names,
+)
 from genrec.cli.output import numbers, print_comparison, print_json, print_progress, progress_bar
 
 if TYPE_CHECKING:
@@ -64,7 +73,8 @@ Reference = Annotated[
 HourlyCost = Annotated[
     float | None,
     typer.Option(
-        help="Price of one hour on this machine, to report the cost of 1,000 recommendation lists."
+        min=0,
+        help="Price of one hour on this machine, to report the cost of 1,000 recommendation lists.",
     ),
 ]
 AllowLeaks = Annotated[
@@ -101,7 +111,7 @@ def compare(
     from genrec.workflows.plan import ComparisonConfig
 
     plan = ComparisonConfig(
-        models=ALL if models == "all" else tuple(filter(None, models.split(","))),
+        models=ALL if models == "all" else tuple(filter(None, split_names(models))),
         split=split,
         train_on=train_on,
         evaluate_on=evaluate_on,
@@ -110,7 +120,7 @@ def compare(
         seed=seed,
         seeds=seeds,
         minutes=minutes,
-        settings=parse_assignments(assignments or []),
+        settings=parse_assignments(assignments or [], ("minutes", "seed")),
         exclude_seen=exclude_seen,
         nll=nll,
         reference=reference,
@@ -118,7 +128,7 @@ def compare(
         allow_leaks=allow_leaks,
     )
     out = out or _default_folder(dataset, split, plan)
-    bar = progress_bar("evaluating")
+    bar = progress_bar("evaluating targets")
     found = run_comparison(dataset, plan, out, say=print_progress, progress=bar)
     if as_json:
         print_json(found.to_json())

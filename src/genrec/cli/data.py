@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrec.cli.options import Json, Seed
+from genrec.cli.options import Json, Seed, split_names
 from genrec.cli.output import megabytes, print_json, print_table
 from genrec.errors import ConfigError
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 LARGE = 50_000_000
 """Bytes of a log from which on `genrec prepare` announces its steps."""
 _READING = ("items", "timestamp_format", "encoding")
+_LISTS = ("positive", "columns", "item_columns")
 _PREPARATION = ("min_user", "min_item", "min_rating", "max_users", "all_items", "renumber", "seed")
 
 Log = Annotated[
@@ -175,7 +176,7 @@ def prepare(
 
     given = dict(locals())
     how = {name: given[name] for name in (*ColumnNames.__annotations__, *_READING)}
-    how |= {name: _listed(given[name]) for name in ("positive", "columns", "item_columns")}
+    how |= {name: given[name] and split_names(given[name]) for name in _LISTS}
     say = _announcer(log)
     say(f"reading {log}")
     read = read_interactions(log, **how)
@@ -214,10 +215,6 @@ def _announcer(log: Path) -> Callable[[str], None]:
             print(f"{step} …", file=sys.stderr, flush=True)
 
     return say
-
-
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [each.strip() for each in text.split(",")]
 
 
 def _show(read: Interactions, as_json: bool) -> None:

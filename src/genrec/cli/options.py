@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -58,17 +59,23 @@ Store = Annotated[
 ]
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+def split_names(text: str) -> list[str]:
+    """Return the names in a comma-separated list, without blanks around them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def parse_assignments(assignments: list[str], options: Collection[str] = ()) -> dict[str, Any]:
     """Parse ``key=value`` strings from the command line.
 
     Args:
         assignments: strings such as ``"lora_rank=8"``; each value is read as YAML.
+        options: settings that an option of their own gives already.
 
     Returns:
         The settings by key; YAML lists become tuples.
 
     Raises:
-        ConfigError: A string has no ``=`` or no key, its value is not valid YAML, or a key occurs
+        ConfigError: A string has no ``=`` or no key, its value is not valid YAML, or a key is given
             twice.
     """
     import yaml
@@ -84,6 +91,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {key}: {value!r} is not a valid YAML value") from None
         if key.strip() in settings:
             raise ConfigError(f"--set {key.strip()} is given twice; give it once.")
+        if key.strip() in options:
+            option = f"--{key.strip().replace('_', '-')}"
+            raise ConfigError(f"{option} and --set {key.strip()} are the same; give only {option}.")
         # YAML 1.1 reads 1e-3 as a string; Pydantic turns numeric strings into numbers.
         settings[key.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return settings

@@ -109,7 +109,7 @@ def progress_bar(what: str) -> Progress:
     if not sys.stderr.isatty():
         from genrec.processes import ProgressLines
 
-        return ProgressLines(f"{what} users")
+        return ProgressLines(what)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

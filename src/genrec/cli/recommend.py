@@ -120,6 +120,7 @@ ONE_OF = (
 ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
 UNKNOWN = "note: the catalogue has nothing like these words, so they change nothing"
 FEW = "note: only {} of the {:,} items can be recommended here"
+FEW_BEAMS = "note: only {} of the generated titles can be recommended here"
 REPEATED = (
     "note: the training histories often repeat items, so lists may hold items of the history; "
     "--exclude-seen leaves them out"
@@ -161,10 +162,7 @@ def recommend(
     from genrec.model.genrec import GenRec
 
     model = GenRec.from_pretrained(run, revision=revision)
-    if exclude_seen is None and not model.excludes_seen:
-        print_progress(REPEATED)
-    if words is not None:
-        _print_understood(model, words)
+    _print_notes(model, exclude_seen, words)
     by: By = "either" if history is not None else "id"
     entries, ratings = _entries(model, run, history, history_id, rating, user)
     candidates = _candidates(model.catalogue, allow, allow_id, block, block_id, where)
@@ -173,13 +171,18 @@ def recommend(
     limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": candidates}
     found = model.recommend(entries, k, **asked, **limits, **beam)
     if len(found) < k:
-        print_progress(FEW.format(len(found), len(model.catalogue)))
+        few = FEW_BEAMS if model.config.decoding == "beam" else FEW
+        print_progress(few.format(len(found), len(model.catalogue)))
     reasons = _reasons(model, entries, found, asked) if explain else None
-    return _print_found(found, reasons) if as_json else print_recommendations(found, reasons)
+    (_print_found if as_json else print_recommendations)(found, reasons)
 
 
-def _print_understood(model: GenRec, words: str) -> None:
-    """Say which words stand for others, and whether all of them are unknown."""
+def _print_notes(model: GenRec, exclude_seen: bool | None, words: str | None) -> None:
+    """Say that lists may repeat items, which words stand for others, and if all are unknown."""
+    if exclude_seen is None and not model.excludes_seen:
+        print_progress(REPEATED)
+    if words is None:
+        return
     related = [f"{word} as {near}" for word, near in model.related_words(words).items()]
     if related:
         print_progress(f"note: understood {', '.join(related)}")
@@ -240,7 +243,7 @@ def _for_all(
         engine=engine,
         workers=workers,
         say=print_progress,
-        progress=progress_bar("recommending for"),
+        progress=progress_bar("recommending for users"),
     )
     if as_json:
         return print_json({"users": count, "out": str(out)})

@@ -16,6 +16,7 @@ from genrec.cli.options import (
     Seed,
     Users,
     parse_assignments,
+    split_names,
 )
 from genrec.cli.output import (
     print_comparison,
@@ -102,7 +103,8 @@ def train(
     flags = {"prior": prior, "backbone": backbone, "minutes": minutes}
     flags |= {"epochs": epochs, "init_from": init_from}
     settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
-    settings |= {"recipe": recipe, "seed": seed, **parse_assignments(assignments or [])}
+    settings |= {"seed": seed} if seed else {}
+    settings |= {"recipe": recipe, **parse_assignments(assignments or [], settings)}
     if (out / "genrec.json").is_file() and is_main():
         print_progress(f"note: {out} holds a trained model, which is replaced when training ends")
     model = train_run(dataset, out, settings, split=split, restart=restart)
@@ -136,7 +138,7 @@ def fuse(
     """
     from genrec.workflows.fuse import fuse_run
 
-    names = None if experts is None else [name.strip() for name in experts.split(",")]
+    names = None if experts is None else split_names(experts)
     model = fuse_run(run, out or run, experts=names, train_on=train_on)
     if as_json:
         return print_json({"run": str(out or run), **model.info})
@@ -162,7 +164,7 @@ def evaluate(
         exclude_seen=exclude_seen,
         nll=nll,
         say=print_progress,
-        progress=progress_bar("evaluating"),
+        progress=progress_bar("evaluating targets"),
     )
     if as_json:
         return print_json({each.name: each.to_json() for each in evaluations})
@@ -204,7 +206,7 @@ def demo(
         seed=seed,
         restart=restart,
         say=lambda line: print(line, flush=True),
-        progress=progress_bar("evaluating"),
+        progress=progress_bar("evaluating targets"),
     )
     print_comparison(result.evaluations)
     print_likelihood(result.info)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.options import Store, parse_assignments
+from genrec.cli.options import Store, parse_assignments, split_names
 from genrec.errors import GenRecError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def events_export(
     ] = "dislike,hide",
 ) -> None:
     """Export the stored events as a log that `genrec prepare` reads, e.g. for retraining."""
-    kinds = [] if without == "none" else [kind.strip() for kind in without.split(",")]
+    kinds = [] if without == "none" else split_names(without)
     rows = _event_store(store).export(out, since=since, without=kinds)
     left_out = f" (without the kinds {', '.join(kinds)})" if kinds else ""
     print(f"{out}: {rows} events{left_out}; next: genrec prepare {out} --items ITEMS --out DATA")

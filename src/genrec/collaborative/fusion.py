@@ -70,12 +70,14 @@ class Examples:
         target: the item chosen by each user, shape [users].
         unseen: items that the user could have chosen, shape [users, items].
         lengths: length of each history, shape [users].
+        owner: number of each row's user, where users have several targets, shape [users].
     """
 
     scores: Floats32
     target: Ints
     unseen: Mask
     lengths: Ints
+    owner: Ints
 
     @property
     def by_user(self) -> Floats32:
@@ -92,7 +94,8 @@ class Examples:
         scores = (
             self.scores[:, rows] if terms is None else self.scores[np.ix_(np.asarray(terms), rows)]
         )
-        return Examples(scores, self.target[rows], self.unseen[rows], self.lengths[rows])
+        target, unseen = self.target[rows], self.unseen[rows]
+        return Examples(scores, target, unseen, self.lengths[rows], self.owner[rows])
 
 
 def _with_new_target(valid: Holdout) -> Ints:
@@ -118,7 +121,8 @@ def examples(experts: Sequence[Expert], valid: Holdout) -> Examples | None:
     scores = np.empty((sum(len(e.terms) for e in experts), *unseen.shape), np.float32)
     for number, term in enumerate(term_scores(experts, histories)):
         scores[number] = term
-    return Examples(scores, valid.targets[rows].astype(np.int64), unseen, histories.lengths)
+    targets = valid.targets[rows].astype(np.int64)
+    return Examples(scores, targets, unseen, histories.lengths, valid.owners()[rows])
 
 
 def term_scores(experts: Sequence[Expert], histories: Histories) -> Iterator[Floats]:
@@ -197,7 +201,8 @@ def terms_of(experts: Sequence[Expert], numbers: Collection[int]) -> list[int]:
 
 def _crossed_nll(data: Examples, terms: list[int]) -> float:
     """Return the mean NLL of users by weights that were fitted on the other half of them."""
-    half = np.arange(len(data.target)) % 2
+    users, number = np.unique(data.owner, return_inverse=True)
+    half = (number if len(users) > 1 else np.arange(len(number))) % 2
     parts = [data.take(np.flatnonzero(half == number), terms) for number in (0, 1)]
     found = [pool_nll(parts[1 - n], fit_weights(parts[n])) for n in (0, 1)]
     return float(np.concatenate(found).mean())

@@ -103,8 +103,11 @@ class SASRecScorer:
         self.network.train()
         starts, lengths = self._windows(histories)
         for rows in torch.split(torch.randperm(len(starts)), self.config.batch):
+            parts = self._parts(rows.numpy(), lengths)
+            if not parts:
+                continue
             optimizer.zero_grad()
-            for part, share in self._parts(rows.numpy(), lengths):
+            for part, share in parts:
                 ids = _table(histories.items, starts[part], lengths[part])
                 loss = share * self._loss(ids, torch.from_numpy(lengths[part]))
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -125,13 +128,14 @@ class SASRecScorer:
         Returns:
             The rows of each part and its share of the step's targets.
         """
-        targets = lengths[rows].clip(2) - 1
+        rows = rows[lengths[rows] > 1]  # a sequence of one item has no target
+        targets = lengths[rows] - 1
         order = np.argsort(targets, kind="stable")
-        parts = np.array_split(order, LENGTH_GROUPS)
+        parts = np.array_split(order, LENGTH_GROUPS)  # the last ones are empty if rows are few
         return [(rows[p], float(targets[p].sum() / targets.sum())) for p in parts if len(p)]
 
     def _loss(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        states = self.network(ids[:, :-1], lengths.clamp_min(2) - 1)
+        states = self.network(ids[:, :-1], lengths - 1)
         wanted = ids[:, 1:] - 1  # targets; padding becomes -1
         states, wanted = states[wanted >= 0], wanted[wanted >= 0]
         if not self.config.negatives:

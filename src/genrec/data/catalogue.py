@@ -282,7 +282,7 @@ class Catalogue:
             ids, titles = table["item_id"].to_list(), table["title"].to_list()
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = str(error).partition("\n")[0]
-            remedy = "create it again with `genrec prepare`"
+            remedy = "make its folder again with `genrec prepare` or `genrec train`"
             raise DataError(f"{path}: not a readable catalogue ({reason}); {remedy}") from error
         return cls(ids, titles, table.drop("item_id", "title"))
 

@@ -45,11 +45,13 @@ def _series(column: Any, name: str) -> pl.Series:
     """Convert a pandas column; missing values become null."""
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    values = column.to_numpy()
+    missing = column.isna().to_numpy()
+    # Nullable integers would become floating-point numbers, which hold 15 digits only.
+    whole = getattr(column.dtype, "kind", "") in "iu" and missing.any()
+    values = column.astype(object).to_numpy() if whole else column.to_numpy()
     if values.dtype.kind == "M":
         values = values.astype("datetime64[us]")  # Polars knows no seconds
     if values.dtype.kind in "iufbM":
         return pl.Series(name, values, nan_to_null=True)
-    missing = column.isna().to_numpy()
     kept = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
     return pl.Series(name, kept, strict=False)

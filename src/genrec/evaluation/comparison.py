@@ -166,7 +166,7 @@ class Comparison:
         found = dict(entry.evaluation.coverage)
         for cut in entry.evaluation.k:
             items = entry.evaluation.items[..., :cut]
-            if (items < 0).all():
+            if not ((items >= 0) & (items < size)).any():
                 continue
             found[f"gini@{cut}"] = metrics.gini(items, size)
             found[f"novelty@{cut}"] = metrics.novelty(items, counts)

@@ -118,10 +118,6 @@ class Layout(ABC):
         self.backbone, self.trie, self.prompts = backbone, trie, prompts
 
     @abstractmethod
-    def root_edge(self) -> list[int]:
-        """Return the ids between a prompt and the trie's root."""
-
-    @abstractmethod
     def edge(self, child: int) -> Ints:
         """Return the ids to run for the node below a child."""
 
@@ -193,9 +189,6 @@ class TokenLayout(Layout):
     sees_path = True
     pads = True
 
-    def root_edge(self) -> list[int]:
-        return [int(token) for token in self.trie.root_edge()]
-
     def edge(self, child: int) -> Ints:
         return self.trie.edge(child).astype(np.int64)
 
@@ -256,9 +249,6 @@ class TitleLayout(Layout):
         )
         super().__init__(states.split.backbone, trie, prompts)
         self.states, self._node_rows = states, states.node_rows(trie)
-
-    def root_edge(self) -> list[int]:
-        return []
 
     def edge(self, child: int) -> Ints:
         node = self.trie.child_node[child]

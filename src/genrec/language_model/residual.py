@@ -100,6 +100,8 @@ class Temperature(nn.Module):
         decision = torch.from_numpy(targets.choices.decision).to(logits.device)
         right = logits[torch.from_numpy(targets.target).to(logits.device)][inner == 0]
         offered = logits[(inner == 0)[decision]]
+        if len(offered) == len(right):  # all titles begin alike, so nothing is decided there
+            return
         gap, variance = right.mean() - offered.mean(), offered.var()
         level = max(1e-6, math.log(self.ETA * len(offered) / len(right)))
         root = (gap**2 - 2 * level * variance).clamp_min(0).sqrt()

@@ -1,9 +1,9 @@
 """Radix trie over title tokens, stored as flat arrays.
 
-The trie has only *decision nodes*: places where at least two titles diverge. Chains of forced
-tokens are edges. In string indexing this is the tree of LCP (longest common prefix) intervals over
-the sorted titles. It is built by one sort and vectorised splits, level by level and without
-recursion.
+The trie has only *decision nodes*: the beginning of all titles, and places where at least two
+titles diverge. Chains of forced tokens are edges. In string indexing this is the tree of LCP
+(longest common prefix) intervals over the sorted titles. It is built by one sort and vectorised
+splits, level by level and without recursion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from genrec.files import map_array_folder, write_array_folder
 from genrec.language_model.titles import TitleTokens
 
 ROOT = 0
-"""Index of the root node."""
+"""Index of the root node, at which titles begin. It has one child if all begin alike: what a node
+means does not change when items come or go."""
 LEAF = -1
 """Marks an edge that ends at an item instead of a decision node."""
 
@@ -94,10 +95,6 @@ class Trie:
         owner, step = rows_and_places(np.diff(self.path_offsets)[leaf])
         return owner, self.path[self.path_offsets[leaf][owner] + step]
 
-    def root_edge(self) -> Ints32:
-        """Return the tokens that every title starts with (usually none)."""
-        return self.titles[self.items[0]][: self.depth[ROOT]]
-
     def save(self, folder: Path) -> None:
         """Write one ``.npy`` file per array into a new folder."""
         write_array_folder(folder, self._arrays())
@@ -112,11 +109,14 @@ class Trie:
         try:
             arrays = map_array_folder(folder)
             titles = TitleTokens(arrays["tokens"], arrays["offsets"])
-            return cls(titles, **{name: arrays[name] for name in _ARRAYS})
+            trie = cls(titles, **{name: arrays[name] for name in _ARRAYS})
         except (OSError, KeyError) as error:
             raise RunError(
                 f"{folder} holds no readable trie ({error}). Train the run again."
             ) from None
+        if trie.depth[ROOT] > 0:  # older versions left out what all titles begin with
+            raise RunError(f"{folder} is of an older version of GenRec. Train the run again.")
+        return trie
 
     def _arrays(self) -> dict[str, Integers]:
         arrays: dict[str, Integers] = {name: getattr(self, name) for name in _ARRAYS}
@@ -153,13 +153,11 @@ def same_nodes(trie: Trie, larger: Trie) -> Ints:
 
     Args:
         trie: a trie over some of the larger trie's titles.
-        larger: the other trie. Its root stands for a root that it has no node for.
+        larger: the other trie.
     """
     node, child = larger.paths(trie.items[trie.child_low[trie.child_offsets[:-1]]])
     other = larger.child_parent[child]
-    same = larger.depth[other] == trie.depth[node]
-    found = np.zeros(len(trie.depth), np.int64)
-    found[node[same]] = other[same]
+    found: Ints = other[larger.depth[other] == trie.depth[node]].astype(np.int64)
     return found
 
 
@@ -236,20 +234,18 @@ def _split(shared: Ints, leaves: int) -> list[_Level]:
     """Split leaf ranges where neighbouring leaves first differ, level by level."""
     shared = np.append(shared, np.iinfo(np.int64).max)  # reduceat needs a valid last index
     low, high = np.array([0]), np.array([leaves])
-    levels = []
+    levels: list[_Level] = []
     while len(low):
-        level = _split_level(shared, low, high)
+        level = _split_level(shared, low, high, root=not levels)
         levels.append(level)
         inner = level.high - level.low > 1
         low, high = level.low[inner], level.high[inner]
     return levels
 
 
-def _split_level(shared: Ints, low: Ints, high: Ints) -> _Level:
+def _split_level(shared: Ints, low: Ints, high: Ints, *, root: bool) -> _Level:
     bounds = np.stack([low, high - 1], axis=1).ravel()
-    depth = np.minimum.reduceat(shared, bounds)[::2]
-    if len(low) == 1 and high[0] - low[0] == 1:
-        depth = np.zeros(1, np.int64)  # a single item: there is no shared prefix and no decision
+    depth = np.zeros(1, np.int64) if root else np.minimum.reduceat(shared, bounds)[::2]
     owner, place = rows_and_places(high - low - 1)
     inside = low[owner] + place
     cut = shared[inside] == depth[owner]

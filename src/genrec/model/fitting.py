@@ -201,7 +201,7 @@ def train_ranker(
     from genrec.training.trainer import TrainingResult, train
 
     if ranker.config.epochs == 0:
-        refuse_checkpoints(checkpoints)
+        refuse_checkpoints(checkpoints, "epochs=0 trains nothing")
         return TrainingResult()
     users = None if valid is None else _sample(valid, ranker.config.eval_users, ranker.config.seed)
     seen = excludes_seen(repeat_share(data.histories))

@@ -179,6 +179,7 @@ class GenRec(RequestModel):
         names = self.ranker.config.experts if experts is None else experts
         with isolated_random(self.config.seed):
             self._change(fit_words_weight(add_experts(self.ranker, names, train, valid), valid))
+        self.info.pop("valid_log_likelihood", None)  # it was that of the model before
         return self
 
     def refit_prior(self, train: Dataset) -> Self:
@@ -198,6 +199,7 @@ class GenRec(RequestModel):
         """
         with isolated_random(self.config.seed):
             self._change(with_refitted_prior(self.ranker, train))
+        self.info.pop("valid_log_likelihood", None)
         self.info["data"] = data_info(train)
         return self
 

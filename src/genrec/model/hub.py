@@ -10,9 +10,12 @@ from pathlib import Path
 
 from genrec.errors import RunError
 from genrec.files import follow_umask
+from genrec.model.run_folder import RUN_FILES
 
 BESIDE = ("metrics.json", "report.html", "report.md", "README.md")
 """Files that evaluation adds to a run folder. The model in memory cannot write them again."""
+OLDER = (*RUN_FILES, *(f"{name}/*" for name in RUN_FILES))
+"""Patterns of an older run's files, which are deleted if this one does not have them."""
 IGNORED = ("checkpoints/*", "logs/*", "*.partial")
 """Patterns of files that are not downloaded."""
 
@@ -65,7 +68,7 @@ def push(
     token: str | None,
     commit_message: str,
 ) -> str:
-    """Write a run into a temporary folder and upload it.
+    """Write a run into a temporary folder and upload it in the place of an older one.
 
     Args:
         repo_id: ``"organisation/name"`` on the Hub.
@@ -94,7 +97,10 @@ def push(
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
             done = api.upload_folder(
-                repo_id=repo_id, folder_path=work, commit_message=commit_message
+                repo_id=repo_id,
+                folder_path=work,
+                commit_message=commit_message,
+                delete_patterns=list(OLDER),
             )
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             reason = str(error).strip().partition("\n")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -140,6 +141,13 @@ def _weights(config: Config) -> str:
     )
 
 
+def notes_of(card: Path) -> str:
+    """Return the section "Notes" at the end of a model card, which people write by hand."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    _, heading, notes = text.partition("\n## Notes\n")
+    return heading + notes
+
+
 def _table(metrics: Metrics) -> str:
     rows = [
         f"| {name} | {entry['HR@10']:.4f} | {entry['NDCG@10']:.4f} | {entry['users']} |"
@@ -147,7 +155,9 @@ def _table(metrics: Metrics) -> str:
         if all(shown in entry for shown in SHOWN)
     ]
     head = ["| model | HR@10 | NDCG@10 | users |", "|---|---|---|---|"]
-    note = "Each target competes with the whole catalogue, except the items in the user's history."
+    rules = [rule for entry in metrics.values() for rule in entry.get("protocol", ())]
+    seen = [rule for rule in rules if rule.startswith("Items of the user's own history")]
+    note = " ".join(["Each target competes with the whole catalogue.", *seen[:1]])
     return "\n".join([*head, *rows, "", f"{note} `report.html` has the intervals.", ""])
 
 

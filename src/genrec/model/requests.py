@@ -93,10 +93,12 @@ class RequestModel(ChangeableModel):
 
         Raises:
             UnknownItemError: An entry of the history is not in the catalogue, or names two items.
-            ConfigError: ``k`` or ``width`` is below 1.
+            ConfigError: ``k`` or ``width`` is below 1, or decoding=beam cannot do what is asked.
             DataError: ``candidates`` has another shape.
             NotFittedError: The model is neither fitted nor loaded.
         """
+        if words or not exact:
+            self._check_decoding("Words and a search of another width need")
         top = self.recommend_batch(
             self._histories(history, ratings, words, by),
             k,
@@ -106,6 +108,10 @@ class RequestModel(ChangeableModel):
             width=width,
         )
         return recommendations(self.catalogue, top.items[0], top.scores[0])
+
+    def _check_decoding(self, what: str) -> None:
+        if self.ranker.config.decoding == "beam":
+            raise ConfigError(f"{what} decoding=exact, but this model has decoding=beam.")
 
     def _histories(
         self,
@@ -183,10 +189,7 @@ class RequestModel(ChangeableModel):
             UnknownItemError: An entry of the history is not in the catalogue, or names two items.
         """
         ranker = self.ranker
-        if ranker.config.decoding == "beam":
-            raise ConfigError(
-                "A session needs decoding=exact, but this model has decoding=beam; use recommend()."
-            )
+        self._check_decoding("A session needs")
         if self._store is None:
             self._store = KeyValueStore(self.session_bytes)
         items = self.catalogue.indices(history, by=by)

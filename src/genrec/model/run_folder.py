@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.statistics import repeat_share
 from genrec.errors import RunError
-from genrec.files import CHECKPOINTS, LOGS, follow_umask, write_text
+from genrec.files import CHECKPOINTS, CHECKPOINTS_OF, LOGS, follow_umask, is_free, write_text
 from genrec.language_model.adapters import load_adapter
 from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
 from genrec.language_model.devices import isolated_random, runnable_dtype
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.title_index import TitleIndex
-from genrec.model.model_card import model_card
+from genrec.model.model_card import model_card, notes_of
 from genrec.model.ranker import Ranker
 from genrec.model.reading import make_states
 from genrec.processes import is_main
@@ -74,17 +74,24 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; choose a folder for the run.")
-    marks = ("genrec.json", CHECKPOINTS, LOGS, TRAINING_LOG)
-    ours = any((folder / name).exists() for name in marks)
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
+    if not is_free(folder) and not _is_run(folder):
         raise RunError(f"{folder} is not empty and is not a run folder; choose another folder.")
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder holds a run, or only what an interrupted training has written."""
+    if (folder / "genrec.json").exists():
+        return True
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    begun = TRAINING_LOG in found or (folder / CHECKPOINTS / CHECKPOINTS_OF).exists()
+    return begun and found <= {*RUN_FILES, CHECKPOINTS, LOGS, TRAINING_LOG}
 
 
 def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
     """Write a run to a temporary folder and then replace the files of an older run.
 
-    ``genrec.json`` is removed first and moved last, because it marks a run as complete. Checkpoints
-    are deleted at the end. In a distributed run only the main process writes.
+    The section "Notes" of an older card, which people write by hand, is kept. Checkpoints are
+    deleted at the end. In a distributed run only the main process writes.
 
     Args:
         folder: run folder.
@@ -100,17 +107,42 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
     for left in folder.glob(".saving-*"):  # left behind by a process that was killed
         shutil.rmtree(left)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    new, old = work / "new", work / "old"
     try:
-        write(work)
-        follow_umask(work)
-        for name in RUN_FILES:
-            _remove(folder / name)
-        for name in reversed(RUN_FILES):
-            if (work / name).exists():
-                os.replace(work / name, folder / name)
+        for each in (new, old):
+            each.mkdir()
+        write(new)
+        if (card := new / "README.md").exists():
+            write_text(card, card.read_text(encoding="utf-8") + notes_of(folder / "README.md"))
+        follow_umask(new)
+        _exchange(folder, new, old)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Move a run out of a folder and another one into it; after an error all is as before.
+
+    ``genrec.json`` leaves first and comes last, because it marks a run as complete.
+    """
+    moved: list[str] = []
+    try:
+        _move(folder, old, RUN_FILES)
+        for name in reversed(RUN_FILES):
+            moved.append(name)
+            _move(new, folder, [name])
+    except BaseException:
+        for name in moved:
+            _remove(folder / name)
+        _move(old, folder, RUN_FILES[::-1])
+        raise
+
+
+def _move(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (source / name).exists():
+            os.replace(source / name, target / name)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

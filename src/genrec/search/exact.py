@@ -111,8 +111,9 @@ def _start(
             np.cumsum(candidates[i, trie.items], out=candidates_before[1:])
         mass = None if sums is None else sums[i]
         frontier = Frontier(trie, k, mass, candidates_before, layout.edge_length)
-        whole, before = [*prompt, *layout.root_edge()], known[i] if known else None
-        rows.append(Row(whole, frontier, before, before.shared(whole) if before else 0))
+        before = known[i] if known else None
+        reused = before.shared(prompt) if before else 0
+        rows.append(Row(list(prompt), frontier, before, reused))
     return rows
 
 

@@ -26,7 +26,7 @@ class Row:
     """One history in a batch.
 
     Attributes:
-        prompt: ids of the prompt, including the edge to the trie's root.
+        prompt: ids of the prompt.
         frontier: the row's search state.
         known: cached keys and values of an earlier prompt.
         reused: number of first positions of ``known`` that are reused.

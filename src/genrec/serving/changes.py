@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock
 
@@ -47,6 +49,14 @@ class Change:
             model.restore_items([self.item_id], by="id")
 
 
+class State(NamedTuple):
+    """What tells whether a file has changed: its number, size and time."""
+
+    file: int
+    size: int
+    time: int
+
+
 class ChangeLog:
     """An append-only file of changes.
 
@@ -57,7 +67,7 @@ class ChangeLog:
         self._path = path
         self._changes: list[Change] = []
         self._read = 0  # number of bytes of the file that were read
-        self._looked: tuple[int, int] | None = None  # size and time of the file when last read
+        self._looked: State | None = None  # when last read
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(f"{path}.lock")
@@ -75,7 +85,7 @@ class ChangeLog:
             change.apply(model)
             self._changes.append(change)
             return
-        with self._lock:
+        with self._locked():
             replay(self._read_on(), model)
             try:
                 with self._path.open("ab") as file:
@@ -114,10 +124,10 @@ class ChangeLog:
         """Read and return the changes that were not read yet; errors as in :meth:`unread`."""
         if self._path is None:
             return []
-        with self._lock:  # without the lock a line could be read that is then rolled back
-            self._looked = _state(self._path)
-            if self._looked is None or self._looked[0] < self._read:  # the file was removed
-                self._read = 0
+        with self._locked():  # without the lock a line could be read that is then rolled back
+            before, self._looked = self._looked, _state(self._path)
+            if before and not (self._looked and self._continues(before, self._looked)):
+                self._read, self._changes = 0, []
             if self._looked is None:
                 return []
             try:
@@ -137,6 +147,22 @@ class ChangeLog:
         self._read += len(whole)
         self._changes += found
         return found
+
+    def _continues(self, before: State, now: State) -> bool:
+        """Return whether the file still holds what was read: it was not removed or made anew."""
+        return before.file == now.file and now.size >= self._read
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the file, which one process at a time has."""
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            raise StoreError(f"{self._path}.lock: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def all(self) -> list[Change]:
         """Return all changes, oldest first."""
@@ -172,13 +198,13 @@ class ReloadSignal:
         return self._seen is not None and self._seen != seen
 
 
-def _state(path: Path | None) -> tuple[int, int] | None:
-    """Return the size and time of a file; ``None`` if there is none."""
+def _state(path: Path | None) -> State | None:
+    """Return the state of a file; ``None`` if there is none."""
     try:
         found = None if path is None else path.stat()
     except FileNotFoundError:
         return None
-    return found and (found.st_size, found.st_mtime_ns)
+    return found and State(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def replay(changes: list[Change], model: GenRec) -> int:

@@ -135,7 +135,7 @@ class Engine:
             if tell:
                 self._signal.send()
             self.telemetry.reloads.labels("done").inc()
-        except GenRecError as error:
+        except (GenRecError, OSError) as error:
             self.telemetry.reloads.labels("failed").inc()
             log.error("the run could not be reloaded: %s", error)
             detail = (

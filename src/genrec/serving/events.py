@@ -106,15 +106,10 @@ class EventStore:
             ConfigError: The URL is invalid, or its driver is not installed.
             StoreError: The database cannot be reached, or a newer version of GenRec wrote it.
         """
-        self._engine = _engine(url)
+        self._engine = _engine(url, create)
         # An in-memory database has one connection, which one thread at a time may use.
         shared = isinstance(self._engine.pool, sa.StaticPool)
         self._alone = threading.RLock() if shared else nullcontext()
-        file = self._engine.url.database
-        if not create and self._engine.dialect.name == "sqlite" and not Path(file or "").is_file():
-            raise StoreError(
-                f"event store {self._engine.url!r}: no such file; check the URL given by --store."
-            )
         self._try(lambda: _migrate(self._engine))
 
     def append(
@@ -262,11 +257,11 @@ class EventStore:
             raise StoreError(f"event store {self._engine.url!r}: {reason}") from None
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, create: bool) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(parsed)
+            return _sqlite(parsed, create)
         return sa.create_engine(
             parsed, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 10}
         )
@@ -277,9 +272,11 @@ def _engine(url: str) -> sa.Engine:
         raise ConfigError(f"the event store's URL cannot be used ({error}); {hint}") from None
 
 
-def _sqlite(url: sa.URL) -> sa.Engine:
+def _sqlite(url: sa.URL, create: bool) -> sa.Engine:
     """Create an engine for SQLite with a write-ahead log and durable commits."""
     options: dict[str, Any] = {}
+    if not create and not Path(url.database or "").is_file():
+        raise StoreError(f"event store {url!r}: no such file; check the URL given by --store.")
     if url.database and url.database != ":memory:":
         try:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)

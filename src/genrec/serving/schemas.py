@@ -8,8 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genrec.collaborative.words import MOST_LETTERS
 
-Entry = Annotated[str, Field(min_length=1, max_length=1000, description="title or item id")]
-UserId = Annotated[str, Field(min_length=1, max_length=256)]
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of texts that are stored: PostgreSQL and the readers of exported logs take no NUL."""
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
+Entry = Annotated[
+    str, Field(min_length=1, max_length=1000, pattern=NO_NUL, description="title or item id")
+]
 Scalar = str | int | float
 
 
@@ -66,6 +70,12 @@ class Filter(_Body):
     )
     min: float | None = Field(None, description="the value is at least this number")
     max: float | None = Field(None, description="the value is at most this number")
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if not self.conditions():
+            raise ValueError("give at least one condition, such as equals or min")
+        return self
 
     def conditions(self) -> dict[str, Any]:
         """Return the value of each condition that is set, by its name."""
@@ -182,13 +192,18 @@ class NewEvent(_Body):
         None, ge=0, le=1e11, description="seconds since 1970 (UTC); the current time if omitted"
     )
     kind: str = Field(
-        "view", min_length=1, max_length=64, description="kind of action, e.g. view or dislike"
+        "view",
+        min_length=1,
+        max_length=64,
+        pattern=NO_NUL,
+        description="kind of action, e.g. view or dislike",
     )
     rating: float | None = Field(None, ge=-1e6, le=1e6, description="rating of the item")
     event_id: str | None = Field(
         None,
         min_length=1,
         max_length=256,
+        pattern=NO_NUL,
         description="your id of the event; an event with a known id is stored only once",
     )
 
@@ -252,9 +267,7 @@ class NewItem(_Body):
     """An item to add to the catalogue."""
 
     title: Entry = Field(description="title of the item")
-    item_id: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="id of the item; the title if omitted"
-    )
+    item_id: Id | None = Field(None, description="id of the item; the title if omitted")
     like: AnyItem | None = Field(
         None, description="a known item that the new one resembles; the prior treats both alike"
     )

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from genrec.errors import ConfigError
 from genrec.serving.app import ENVIRONMENT, create_app
+from genrec.serving.changes import ChangeLog
 from genrec.serving.config import ServeConfig, is_loopback
 from genrec.serving.engine import load_model
 from genrec.serving.events import EventStore
@@ -24,6 +25,9 @@ from genrec.workflows.ray_cluster import check_engine
 
 OWN_OPTIONS = {"run": "the run folder", "store": "--store", "key_hashes": "--api-keys"}
 """Settings that the command line takes in another way."""
+
+WORKER_SECONDS = 600
+"""Seconds that a worker may take to load the model, also when all are replaced by SIGHUP."""
 
 
 def serve(
@@ -53,7 +57,7 @@ def serve(
         ConfigError: Other machines can reach the address and there are no API keys, the address is
             taken, or a setting is invalid.
         RunError: The folder holds no complete run.
-        StoreError: The event store cannot be used.
+        StoreError: The event store or the file of catalogue changes cannot be used.
     """
     check_engine(engine, workers)
     config = _config(run, host, store, api_keys, limits or {})
@@ -62,6 +66,7 @@ def serve(
     # process starts.
     model = load_model(config.run)
     EventStore(config.store).close()
+    ChangeLog(config.changes).unread()
     if engine == "ray":
         del model  # the replicas load their own
         return serve_on_ray(config, host=host, port=port, replicas=workers)
@@ -84,6 +89,7 @@ def _run(app: FastAPI | str, config: ServeConfig, host: str, port: int, workers:
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=config.drain,
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
 
 
@@ -113,7 +119,7 @@ def _config(
     for name, option in OWN_OPTIONS.items():
         if name in limits:
             raise ConfigError(f"{name} cannot be set by --set; give {option} instead.")
-    beside = run.resolve()
+    beside = Path(os.path.abspath(run))  # a link is followed anew at each load
     settings: dict[str, Any] = {
         "run": beside,
         "store": store or f"sqlite:///{beside}.events.db",
@@ -123,5 +129,7 @@ def _config(
     config = ServeConfig.create(**{**settings, **limits})
     # Without keys, only known host names are accepted, so that a web page cannot reach the
     # service under a name of its own (DNS rebinding).
-    hosts = () if api_keys or ":" in host else (host, "localhost", "127.0.0.1")
+    # "[" stands for all addresses of IPv6: starlette ends a name at its first colon.
+    own = "[" if ":" in host else host
+    hosts = () if api_keys else (own, "localhost", "127.0.0.1")
     return config.model_copy(update={"hosts": (*config.hosts, *hosts)})

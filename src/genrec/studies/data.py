@@ -27,7 +27,8 @@ def hold_out_positions(
 
     The validation targets of the split are these positions, so its holdout has several rows per
     user. The last item of each user, the test target of the leave-last-out split, is used for
-    nothing. Several positions per user make small differences visible on few users.
+    nothing; only users of fewer than three items, who have no such target, are kept whole. Several
+    positions per user make small differences visible on few users.
 
     Args:
         data: the complete data set.
@@ -43,7 +44,7 @@ def hold_out_positions(
         positions = 3 if len(lengths) < FEW_USERS else 1
     held = np.clip(lengths - 1 - MIN_HISTORY, 0, positions)
     train = data.histories.head(
-        np.arange(len(lengths)), np.where(held, lengths - 1 - held, lengths)
+        np.arange(len(lengths)), np.where(lengths > MIN_HISTORY, lengths - 1 - held, lengths)
     )
     rows, place = rows_and_places(held)
     known = (lengths - 1 - held)[rows] + place

@@ -7,27 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from genrec.arrays import Arrays
+from genrec.arrays import Arrays, Mask
 from genrec.baselines import make_baseline
 from genrec.baselines.registry import BASELINES
 from genrec.config import Config
 from genrec.data.loading import load_dataset
 from genrec.data.splits import Holdout, Split, hold_out_last
+from genrec.data.statistics import excludes_seen, repeat_share
 from genrec.evaluation.evaluate import evaluate
+from genrec.evaluation.results import Evaluation
 from genrec.model.fitting import untrained_ranker
 from genrec.model.genrec import GenRec
 from genrec.model.ranker import Ranker
 from genrec.recommender import Recommender
 from genrec.studies.bounds import machine_rates, request_bound, target_bound
 from genrec.studies.data import HeldOut, drawn, hold_out_positions
-from genrec.studies.filtered import Filtered
 from genrec.studies.random_backbone import random_backbone
+from genrec.studies.restricted import Restricted, with_all_words
 from genrec.studies.study import Arm, Study, StudyConfig
-from genrec.studies.views import apply_views
+from genrec.studies.views import LIKED_ONLY, apply_views
 from genrec.training.windows import training_windows
 
 K = 10
@@ -75,7 +78,8 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
     Raises:
         GenRecError: The arm does not fit the data, the backbone or the settings.
     """
-    split = apply_views(study_split(config, liked=study.liked), arm.views, seed)
+    whole = study_split(config, liked=study.liked)
+    split = apply_views(whole, arm.views, seed)
     asking: Holdout | None = None
     if study.words:
         train, asking = hold_out_last(split.train, least=ASKING_USERS)
@@ -95,10 +99,7 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
         values |= _request(model, held)
         if study.bounds:
             values |= _bounds(arm, model, split, held, values)
-    if arm.filtered:
-        assert isinstance(model, GenRec)
-        model = Filtered(model)
-    found = evaluate(model, held.holdout, K, bootstrap=0, nll=True)
+    found = _evaluated(arm, model, held, whole)
     values["list_ms"] = 1000 * found.seconds / found.targets
     values["seconds"] = time.perf_counter() - started
     users = np.unique(held.holdout.histories.user_ids, return_inverse=True)[1]
@@ -113,6 +114,23 @@ def measure_arm(arm: Arm, study: Study, config: StudyConfig, seed: int) -> Measu
     if found.nll is not None:
         arrays["nll"] = found.nll
     return Measured(arrays, values, texts)
+
+
+def _evaluated(arm: Arm, model: Recommender, held: HeldOut, whole: Split) -> Evaluation:
+    """Evaluate an arm; ``whole`` is the split before the arm's views."""
+    holdout, size = held.holdout, len(held.holdout.catalogue)
+    unrepeated = excludes_seen(repeat_share(whole.train.histories))
+    how: dict[str, Any] = {"bootstrap": 0, "exclude_seen": unrepeated, "batch_rows": len(holdout)}
+    candidates: Mask | None = None
+    if arm.filtered:
+        candidates = with_all_words(holdout.catalogue, holdout.histories)
+        holdout = replace(holdout, histories=replace(holdout.histories, words=None))
+    elif LIKED_ONLY in arm.views and unrepeated:  # lists leave out what the view hides, too
+        candidates = ~whole.valid.histories.select(held.rows).seen(size)
+    if candidates is not None:
+        assert isinstance(model, GenRec)
+        model = Restricted(model, candidates)
+    return evaluate(model, holdout, K, nll=not arm.filtered, **how)
 
 
 def _fitted(

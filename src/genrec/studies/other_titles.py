@@ -56,7 +56,10 @@ def _split(cell: Any) -> list[str]:
         return []
     if isinstance(cell, str) and ">" in cell:  # a path: its end says most
         return [part.strip() for part in cell.split(">")][1:][-LAST:]
-    parts = cell.split("|") if isinstance(cell, str) else list(cell)
+    if isinstance(cell, str):
+        parts: list[Any] = cell.split("|")
+    else:
+        parts = list(cell) if isinstance(cell, list | tuple) else [cell]  # a number stays whole
     while parts and isinstance(parts[0], list | tuple):  # a list of paths: the first one counts
         parts = list(parts[0])
     return [str(part).strip() for part in parts][:VALUES]

@@ -151,12 +151,7 @@ def _interval(values: Floats, users: Ints) -> tuple[float, float, float]:
 
     Users with several targets are drawn with all of them.
     """
-    number = np.unique(users, return_inverse=True)[1]
-    counts = np.bincount(number)
-    # The mean over targets is the mean over users of these values.
-    each = np.bincount(number, weights=values) * len(counts) / len(values)
-    low, high = metrics.bootstrap_interval(each, 0, level=LEVEL)
-    return float(values.mean()), low, high
+    return float(values.mean()), *metrics.bootstrap_interval(values, 0, level=LEVEL, owner=users)
 
 
 def _mean_values(runs: Sequence[Measured]) -> dict[str, float]:

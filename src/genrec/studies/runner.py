@@ -34,7 +34,7 @@ ARMS = "arms"
 """Subfolder with one file for each measured arm and seed."""
 STUDY = "study.json"
 """File with the result."""
-FORMAT = 2
+FORMAT = 3
 """Version of the files of measured arms; older ones are measured again."""
 NO_TIME = "no time left in the budget"
 

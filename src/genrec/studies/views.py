@@ -23,6 +23,9 @@ from genrec.studies.other_titles import TITLES
 from genrec.studies.other_words import OTHER_WORDS
 from genrec.studies.synthetic import synthetic_split
 
+LIKED_ONLY = "history=liked"
+"""The view that hides items that a user rated, but did not like."""
+
 
 def apply_views(split: Split, views: Sequence[str], seed: int) -> Split:
     """Return a split after all changes, in their order.

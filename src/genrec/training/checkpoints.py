@@ -10,11 +10,8 @@ from typing import Any, cast
 from transformers.trainer_utils import get_last_checkpoint
 
 from genrec.errors import RunError
-from genrec.files import write_text
+from genrec.files import CHECKPOINTS_OF, write_text
 from genrec.processes import broadcast_from_main, is_main
-
-IDENTITY = "run.json"
-"""File with the settings of the run that the checkpoints belong to."""
 
 
 def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
@@ -30,7 +27,7 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
     Raises:
         RunError: the folder holds checkpoints of a run with other settings or data.
     """
-    path = checkpoints / IDENTITY
+    path = checkpoints / CHECKPOINTS_OF
     if is_main():
         if path.is_file() and last_whole_checkpoint(checkpoints):
             noted = json.loads(path.read_text())
@@ -38,24 +35,28 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
             if differing:
                 raise RunError(
                     f"{checkpoints} holds checkpoints of an interrupted run with other settings "
-                    f"({', '.join(differing)}). Use its settings to resume it, or delete its "
-                    "checkpoints with --restart."
+                    f"({', '.join(differing)}). Use its settings to resume it, or delete "
+                    "this folder."
                 )
         checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(identity))
     return broadcast_from_main(str(checkpoints))
 
 
-def refuse_checkpoints(checkpoints: Path) -> None:
+def refuse_checkpoints(checkpoints: Path, why: str) -> None:
     """Refuse to give up the checkpoints of an interrupted run.
+
+    Args:
+        checkpoints: folder of checkpoints.
+        why: the reason, for the message.
 
     Raises:
         RunError: the folder holds checkpoints.
     """
     if last_whole_checkpoint(checkpoints):
         raise RunError(
-            f"{checkpoints} holds checkpoints of an interrupted run, but epochs=0 trains nothing. "
-            "Use the settings of that run to resume it, or delete its checkpoints with --restart."
+            f"{checkpoints} holds checkpoints of an interrupted run, but {why}. Use the settings "
+            "of that run to resume it, choose another folder, or delete this one."
         )
 
 

@@ -147,7 +147,7 @@ class LikelihoodTrainer(Trainer):
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"Training cannot resume from {folder} ({error}). Delete this checkpoint to "
-                "resume from an earlier one, or start over with --restart."
+                "resume from an earlier one, or its folder to start over."
             ) from None
 
     def _load_best_model(self) -> None:

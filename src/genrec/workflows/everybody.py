@@ -8,6 +8,7 @@ from typing import Literal
 
 from genrec.evaluation.evaluate import Progress
 from genrec.files import remove_partials
+from genrec.model.hub import local_folder
 from genrec.workflows.batch_job import BatchConfig, Job, JobPaths
 from genrec.workflows.ray_cluster import check_engine
 from genrec.workflows.ray_engine import written_with_ray
@@ -26,7 +27,7 @@ def recommend_all(
     """Recommend for every user and write the output folder; an interrupted job resumes.
 
     Args:
-        run: run folder.
+        run: run folder, or ``ORG/NAME`` of a run on the Hugging Face Hub.
         out: output folder.
         config: settings of the job.
         engine: ``"local"`` computes in this process, ``"ray"`` on a Ray cluster (see
@@ -44,7 +45,7 @@ def recommend_all(
         RunError: ``out`` holds recommendations of another job.
     """
     check_engine(engine, workers)
-    paths = JobPaths(run.resolve(), out.resolve())
+    paths = JobPaths(local_folder(run).resolve(), out.resolve())
     job = Job.prepare(paths, config, say)
     left = [shard for shard in range(job.shards) if not job.is_done(shard)]
     done, users = job.shards - len(left), len(job.histories)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from genrec.data.splits import before_test
 from genrec.errors import ConfigError, RunError
+from genrec.files import CHECKPOINTS
 from genrec.model.genrec import GenRec
 from genrec.model.run_folder import check_folder
+from genrec.training.checkpoints import refuse_checkpoints
 from genrec.workflows.plan import TRAIN_ON
 from genrec.workflows.runs import load_run, run_split
 
@@ -33,6 +35,8 @@ def fuse_run(
     if train_on not in TRAIN_ON:
         raise ConfigError(f"train_on is {train_on!r}; give one of {', '.join(TRAIN_ON)}.")
     check_folder(out)
+    if out.resolve() != folder.resolve():
+        refuse_checkpoints(out / CHECKPOINTS, "a fused run replaces them")
     model, data = load_run(folder)
     if model.info["data"].get("fitted", "train") != "train":
         raise RunError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from genrec.assets.known import lasting_name
 from genrec.baselines import BASELINES, make_baseline
 from genrec.baselines.registry import OLD_NAMES
 from genrec.config import Config
@@ -103,6 +104,8 @@ class ModelSpec:
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**task.settings, **FORMS[self.name]}}
+            begun = Path(str(task.settings.get("init_from", "")) or "-")
+            own |= {"init_from": folder_state(begun)} if begun.is_dir() else {}
         if self.slow:
             own |= {"minutes": task.minutes}
         return own
@@ -179,15 +182,24 @@ def note(model: Recommender) -> str:
     return ", ".join(parts)
 
 
+def folder_state(folder: Path) -> int:
+    """Return a checksum of all files in a folder."""
+    return _checksum(sorted(folder.rglob("*")))
+
+
 def run_state(run: Path) -> int:
     """Return a checksum of the files on which the recommendations of a run depend."""
-    state = 0
     names = ("genrec.json", "config.yaml", "catalogue.parquet", "prior.npz", "head.safetensors")
     folders = ("adapter", "backbone", "index", "prior")
     parts = (file for name in folders for file in sorted((run / name).glob("*")))
-    for file in (*(run / name for name in names), *parts):
-        if file.is_file():
-            state = zlib.crc32(file.read_bytes(), state)
+    return _checksum([*(run / name for name in names), *parts])
+
+
+def _checksum(paths: Iterable[Path]) -> int:
+    state = 0
+    for path in paths:
+        if path.is_file():
+            state = zlib.crc32(path.read_bytes(), state)
     return state
 
 
@@ -213,7 +225,7 @@ def _form(name: str, task: FitContext, seed: int) -> GenRec:
     if (kept := _kept_run(folder, model, task)) is not None:
         kept.name = name
         return kept
-    model.fit(task.fitted, task.valid, minutes=task.minutes, output=folder)
+    model.fit(task.fitted, task.valid, minutes=_minutes(model, task), output=folder)
     model.save_pretrained(folder)
     return model
 
@@ -228,9 +240,15 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
     kept = GenRec.from_pretrained(folder)
     auto = [key for key in RESOLVED if getattr(wanted.config, key) == "auto"]
     resolved = {key: getattr(kept.config, key) for key in auto}
-    same = wanted.config.model_copy(update={"minutes": task.minutes, **resolved})
+    own = {"minutes": _minutes(wanted, task), "backbone": lasting_name(wanted.config.backbone)}
+    same = wanted.config.model_copy(update={**own, **resolved})
     fitted = kept.info["data"].get("fitted", "train") == task.fitted.provenance.train_on
     return kept if kept.config == same and fitted and _trained_on(kept, task) else None
+
+
+def _minutes(model: GenRec, task: FitContext) -> float | None:
+    """Return the training time in minutes, if the model is trained at all."""
+    return None if model.config.epochs == 0 else task.minutes
 
 
 def _loaded(which: ModelSpec, task: FitContext) -> GenRec:

@@ -27,12 +27,12 @@ from genrec.evaluation.results import Evaluation
 from genrec.evaluation.seen import choose_seen
 from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
-from genrec.model.model_card import export_card, model_card
+from genrec.model.model_card import export_card, model_card, notes_of
 from genrec.model.run_folder import TRAINING_LOG, check_folder
 from genrec.processes import is_main, log, stage
 from genrec.recommender import recommendations
 from genrec.report import write_report
-from genrec.workflows.named_models import fit_on
+from genrec.workflows.named_models import fit_on, run_state
 
 CUTOFFS = (5, 10)
 
@@ -231,6 +231,7 @@ def evaluate_run(
     Raises:
         RunError: The run cannot be read, or its data set has changed.
     """
+    state = run_state(folder)
     model, data = load_run(folder)
     split = run_split(model, data)
     test = sampled(split.test, users, seed)
@@ -243,15 +244,23 @@ def evaluate_run(
         evaluations = evaluate_baselines(split, test, whole=whole, **how)
     with stage(f"evaluating {model.name} on {len(test)} users"):
         evaluations.append(evaluate(model, test, CUTOFFS, progress=progress, batch_rows=64, **how))
-    measured, users = _users_measured(folder, model.name), evaluations[-1].users
-    if measured > users:
-        say(
-            f"note: {folder} holds results of {measured} users, so those of this sample of "
-            f"{users} were not written"
-        )
+    if reason := _unwritable(folder, model, evaluations[-1], state):
+        say(f"note: {reason}, so these results were not written")
     else:
-        write_results(folder, model, data, evaluations, seed)
+        write_results(folder, model, data, evaluations, seed, exclude_seen=exclude)
     return evaluations
+
+
+def _unwritable(folder: Path, model: GenRec, found: Evaluation, state: int) -> str | None:
+    """Return why results are not written into a run folder, if there is a reason."""
+    measured = _users_measured(folder, model.name)
+    if measured > found.users:
+        return f"{folder} holds results of {measured} users, and this sample has {found.users}"
+    if not os.access(folder, os.W_OK):
+        return f"{folder} cannot be written"
+    if run_state(folder) != state:
+        return f"{folder} holds another model by now"
+    return None
 
 
 def _users_measured(folder: Path, name: str) -> int:
@@ -302,6 +311,8 @@ def write_results(
     data: Dataset,
     evaluations: Sequence[Evaluation],
     seed: int,
+    *,
+    exclude_seen: bool = True,
 ) -> None:
     """Write metrics.json, the report and the model card into a run folder.
 
@@ -311,12 +322,13 @@ def write_results(
         data: the data set that the run was trained on.
         evaluations: one per model.
         seed: seed of the example users.
+        exclude_seen: whether the lists of the examples leave out items of the history.
     """
     entries = {evaluation.name: evaluation.to_json() for evaluation in evaluations}
     metrics = _merged(folder, entries)
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     card = model_card(model.info, model.ranker.config, model.catalogue, metrics)
-    write_text(folder / "README.md", card + _notes_of(folder / "README.md"))
+    write_text(folder / "README.md", card + notes_of(folder / "README.md"))
     test = run_split(model, data).test.sample(SAMPLES, seed)
     write_report(
         folder,
@@ -325,16 +337,9 @@ def write_results(
         evaluations=evaluations,
         config=model.ranker.config.model_dump(mode="json"),
         training_log=model.info.get("training", {}).get("log", []),
-        samples=[_sample(model, test, row) for row in range(len(test))],
+        samples=[_sample(model, test, row, exclude_seen) for row in range(len(test))],
         environment=diagnose().to_json(),
     )
-
-
-def _notes_of(card: Path) -> str:
-    """Return the section "Notes" at the end of a model card, which people write by hand."""
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    _, heading, notes = text.partition("\n## Notes\n")
-    return heading + notes
 
 
 def data_facts(data: Dataset) -> dict[str, Any]:
@@ -354,12 +359,11 @@ def _merged(folder: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[
     return {**kept, **entries}
 
 
-def _sample(model: GenRec, test: Holdout, row: int) -> dict[str, Any]:
+def _sample(model: GenRec, test: Holdout, row: int, exclude_seen: bool) -> dict[str, Any]:
     """Build an example for the report: a test user's history, recommendations and target."""
     history = [model.catalogue.titles[item] for item in test.histories[row]]
     # As in the evaluation: with the times and ratings of the history.
-    exclude = model.excludes_seen
-    found = model.recommend_batch(test.histories.select([row]), 10, exclude_seen=exclude)
+    found = model.recommend_batch(test.histories.select([row]), 10, exclude_seen=exclude_seen)
     shown = [
         {"title": item.title, "probability": item.probability}
         for item in recommendations(model.catalogue, found.items[0], found.scores[0])

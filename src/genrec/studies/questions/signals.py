@@ -6,6 +6,7 @@ from typing import Any
 
 from genrec.data.splits import Split
 from genrec.studies.study import Arm, Plot, Study
+from genrec.studies.views import LIKED_ONLY
 
 ALONE, BESIDE = "Language model alone", "Beside the prior of transitions"
 LIKES = (1.0, 5.0)
@@ -18,7 +19,7 @@ def _arms(split: Split) -> list[Arm]:
         "ratings said": ({"ratings": "auto"}, ()),
         "shuffled ratings said": ({"ratings": "auto"}, ("history=shuffled",)),
         "likes and dislikes said": ({"ratings": LIKES}, ()),
-        "liked titles only": ({}, ("history=liked",)),
+        "liked titles only": ({}, (LIKED_ONLY,)),
         "with genres or categories": ({}, ("titles=metadata",)),
     }
     alone = [
