@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -55,6 +56,46 @@ def trained(
         "train", folder / "walks", "--out", out, "--backbone", tiny_backbone, "--epochs", 1, *TINY
     )
     return out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "d", "--out", "o"], "interrupted; run the same command again to resume\n"),
+        (["train", "d", "--restart"], "interrupted; run the command without --restart again"),
+        (["evaluate", "run"], "interrupted\n"),
+    ],
+)
+def test_an_interrupted_command_says_how_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    def interrupt(**_: object) -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr("genrec.cli.app.app", interrupt)
+    code, _, shown = run(capsys, *arguments)
+    assert code == 130
+    assert shown.startswith(says)
+
+
+def test_a_full_disk_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("genrec.cli.app.app", full)
+    assert run(capsys, "train") == (2, "", "error: No space left on device\n")
+
+
+def test_a_setting_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, given in (("--minutes", "minutes=1"), ("--seed", "seed=4")):
+        code, _, shown = run(capsys, "train", "ml-100k", "--out", "out", option, 3, "--set", given)
+        assert code == 2
+        assert f"{option} and --set {given.partition('=')[0]} are the same" in shown
 
 
 def main_ok(*arguments: object) -> None:

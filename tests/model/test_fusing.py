@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import make_dataset
-from genrec import GenRec
+from genrec import GenRec, evaluate
 from genrec.collaborative.pool import PooledPrior
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Split, before_test, leave_last_out
@@ -168,6 +169,25 @@ def test_a_run_is_fused_and_refitted_once(
     before = model_spec(str(tmp_path / "run")).identity(None, 0)
     fuse_run(tmp_path / "run", tmp_path / "run", experts=["transitions", "popularity"])
     assert model_spec(str(tmp_path / "run")).identity(None, 0) != before
+    assert "valid_log_likelihood" not in GenRec.from_pretrained(tmp_path / "run").info
+    interrupted = tmp_path / "interrupted" / "checkpoints" / "checkpoint-3"
+    interrupted.mkdir(parents=True)
+    (interrupted / "trainer_state.json").write_text("{}")
+    (interrupted.parent / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="interrupted run, but a fused run replaces them"):
+        fuse_run(tmp_path / "run", tmp_path / "interrupted")
+    assert interrupted.exists()
+    metrics, notes = (out / "metrics.json").read_text(), list[str]()
+    assert "Items of the user's own history are left out" in (out / "README.md").read_text()
+
+    def evaluated(*arguments: Any, **how: Any) -> Any:
+        (out / "config.yaml").write_text((out / "config.yaml").read_text() + "\n")
+        return evaluate(*arguments, **how)
+
+    monkeypatch.setattr("genrec.workflows.runs.evaluate", evaluated)
+    evaluate_run(out, say=notes.append)  # meanwhile another run came into the folder
+    assert any("holds another model by now" in note for note in notes)
+    assert (out / "metrics.json").read_text() == metrics
     with pytest.raises(RunError, match="has learned from the validation targets already"):
         fuse_run(out, out)
     with pytest.raises(ConfigError, match=r"train_on is 'all'"):

@@ -26,7 +26,7 @@ from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
 from genrec.config import Settings
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
-from genrec.model import ranker
+from genrec.model import ranker, run_folder
 from genrec.model.fitting import evaluate_step
 from genrec.model.model_card import model_card
 from genrec.search import free_beams
@@ -202,6 +202,52 @@ def test_a_folder_with_other_things_is_left_alone(
         with pytest.raises(GenRecError, match="choose a"):
             model.save_pretrained(place)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_project_with_folders_named_like_those_of_a_run_is_left_alone(
+    tiny_backbone: str, split: Split, tmp_path: Path
+) -> None:
+    for name in ("logs/a", "checkpoints/weights.pt", "index/data.txt", "README.md", "config.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    model = GenRec(backbone=tiny_backbone, prior="none").build(split.train)
+    with pytest.raises(GenRecError, match="not a run folder; choose another folder"):
+        model.save_pretrained(tmp_path)
+    (tmp_path / "train.log").write_text("of an interrupted training")
+    (tmp_path / "code.py").write_text("mine")
+    with pytest.raises(GenRecError, match="not a run folder; choose another folder"):
+        model.save_pretrained(tmp_path)
+    (tmp_path / "code.py").unlink()
+    model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("moves", [0, 3, 8, 12])
+def test_an_interrupted_save_leaves_the_older_run(
+    tiny_backbone: str,
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moves: int,
+) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="popularity").build(split.train)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("card\n\n## Notes\n\nof mine\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    model.remove_items(["i3"], by="id")
+    move, left = os.replace, iter(range(moves))
+
+    def interrupted(source: Path, target: Path) -> None:
+        if tmp_path in (source.parent, target.parent) and next(left, None) is None:
+            monkeypatch.setattr(run_folder.os, "replace", move)
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(run_folder.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_pretrained(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text().endswith("\n## Notes\n\nof mine\n")
 
 
 def test_other_weights_under_the_same_name_are_noticed(

@@ -132,6 +132,9 @@ def test_wrong_use_is_named(model: GenRec, tiny_backbone: str) -> None:
     paper = GenRec(backbone=tiny_backbone, recipe="paper", max_tokens=512, dtype="float32")
     with pytest.raises(GenRecError, match="decoding=exact"):
         paper.build(make_dataset()).session()
+    for how in ({"words": "odd"}, {"exact": False}):
+        with pytest.raises(GenRecError, match="decoding=exact"):
+            paper.recommend([TITLES[0]], **how)
 
 
 def test_shared_counts_equal_first_tokens_but_never_all() -> None:

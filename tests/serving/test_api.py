@@ -367,6 +367,58 @@ def test_a_swap_under_load_drops_nothing(run: Path, serve: Any) -> None:
     assert codes == [200] * 60
 
 
+def test_a_run_that_may_not_be_read_leaves_the_old_one(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", "genrec.json")
+
+    client = serve()
+    monkeypatch.setattr("genrec.serving.engine.load_model", refuse)
+    assert client.post("/v1/reload").status_code == 409
+    assert client.get("/v1/run").status_code == 200
+    assert 'reloads_total{result="failed"} 1' in client.get("/metrics").text
+
+
+def test_changes_that_were_deleted_do_not_come_back(run: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "changes.jsonl", GenRec.from_pretrained(run)
+    here, there = ChangeLog(path), ChangeLog(path)
+    for number in (3, 4):
+        here.make(Change("remove", model.catalogue.item_ids[number]), model)
+    assert len(there.all()) == 2
+    path.unlink()
+    assert (here.all(), there.all()) == ([], [])
+    here.make(Change("remove", model.catalogue.item_ids[5]), model)
+    assert len(there.all()) == 1
+    (tmp_path / "other").write_text(path.read_text() * 3)  # longer, but another file
+    (tmp_path / "other").replace(path)
+    assert (len(here.all()), len(there.all())) == (3, 3)
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_of_the_store(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    changes, model = ChangeLog(tmp_path / "changes.jsonl"), GenRec.from_pretrained(run)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(StoreError, match=r"changes\.jsonl\.lock: Permission denied"):
+        changes.make(Change("remove", model.catalogue.item_ids[3]), model)
+
+
+def test_stored_texts_hold_no_nul_and_filters_a_condition(serve: Any) -> None:
+    client = serve()
+    events = [{"item_id": "i1", "kind": "a\0b"}, {"item_id": "i1\0"}]
+    for path, body in (
+        ("/v1/users/%00/events", {"events": [{"item_id": "i1"}]}),
+        *(("/v1/users/u/events", {"events": [event]}) for event in events),
+        ("/v1/recommend", {"history": [], "filters": {"genre": {}}}),
+        ("/v1/recommend", {"history": [], "filters": {"genre": {"equals": None}}}),
+    ):
+        assert client.post(path, json=body).status_code == 422
+
+
 def test_a_reload_reaches_the_other_processes(serve: Any, tmp_path: Path) -> None:
     here, there = (serve(changes=tmp_path / "changes.jsonl") for _ in range(2))
 

@@ -91,6 +91,9 @@ def test_without_keys_pages_from_elsewhere_change_nothing(serve: Any) -> None:
             status
         )
     assert client.get("/v1/run", headers={"Host": "rebound.example"}).status_code == 400
+    client = serve(hosts=("[", "localhost"))  # as for an address of IPv6
+    for host, status in (("[::1]:8000", 200), ("localhost:8000", 200), ("rebound.example", 400)):
+        assert client.get("/v1/run", headers={"Host": host}).status_code == status
 
 
 def test_the_description_names_keys_and_problems(serve: Any) -> None:
@@ -150,6 +153,17 @@ def test_what_is_kept_lies_beside_its_run(
     start(folder, host="127.0.0.1", port=8000, limits={"hosts": "my.name", "disliked": "nope"})
     config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
     assert (config.hosts[0], config.disliked) == ("my.name", ("nope",))
+    (tmp_path / "current").symlink_to(folder)  # each load follows the link anew
+    start(tmp_path / "current", host="::1", port=8000)
+    config = ServeConfig.model_validate_json(os.environ[ENVIRONMENT])
+    assert (config.run, config.store) == (
+        tmp_path / "current",
+        f"sqlite:///{tmp_path}/current.events.db",
+    )
+    assert config.hosts == ("[", "localhost", "127.0.0.1")
+    (tmp_path / "here.jsonl").write_text("no change\n")
+    with pytest.raises(RunError, match="a line that is not a catalogue change"):
+        start(folder, host="127.0.0.1", port=8000, limits=limits)
     with pytest.raises(ConfigError, match="'hosts'"):
         start(folder, host="127.0.0.1", port=8000, limits={"hosts": 5})
 

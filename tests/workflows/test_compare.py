@@ -4,6 +4,7 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from genrec.evaluation.leakage import LeakageError
 from genrec.recommender import TopK
 from genrec.workflows.compare import notes, run_comparison
 from genrec.workflows.kept_lists import KEPT, CachedLists
+from genrec.workflows.named_models import model_spec
 from genrec.workflows.plan import ComparisonConfig
 from genrec.workflows.runs import run_split
 
@@ -189,6 +191,18 @@ def test_what_is_known_is_not_computed_again(
         run_comparison(dataset, ComparisonConfig((*MODELS, "transitions")), out)
     with pytest.raises(AssertionError, match="fitted again"):
         run_comparison(dataset, ComparisonConfig(MODELS, users=20), out)
+
+
+def test_weights_to_begin_with_are_a_part_of_what_is_known(tmp_path: Path) -> None:
+    begun = tmp_path / "adapter"
+    begun.mkdir()
+    (begun / "adapter_model.safetensors").write_bytes(b"1")
+    context: Any = SimpleNamespace(settings={"init_from": str(begun)}, minutes=1)
+    first = model_spec("genrec").identity(context, 0)
+    (begun / "adapter_model.safetensors").write_bytes(b"2")
+    assert model_spec("genrec").identity(context, 0) != first
+    context.settings = {}
+    assert "init_from" not in model_spec("genrec").identity(context, 0)
 
 
 def test_a_damaged_record_is_made_again(dataset: str, tmp_path: Path) -> None:

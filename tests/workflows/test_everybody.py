@@ -71,6 +71,17 @@ def test_lists_are_for_the_present_like_those_of_one_user(
     np.testing.assert_allclose(found["log_probability"], expected, atol=1e-4)
 
 
+def test_a_run_of_the_hub_serves_everybody(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "genrec.workflows.everybody.local_folder", lambda name: asked.append(str(name)) or run
+    )
+    assert recommend_all(Path("org/run"), tmp_path / "out", CONFIG) == 40
+    assert asked == ["org/run"]
+
+
 def test_a_stopped_job_resumes_without_computing_again(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

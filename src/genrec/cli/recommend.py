@@ -174,7 +174,7 @@ def recommend(
         few = FEW_BEAMS if model.config.decoding == "beam" else FEW
         print_progress(few.format(len(found), len(model.catalogue)))
     reasons = _reasons(model, entries, found, asked) if explain else None
-    (_print_found if as_json else print_recommendations)(found, reasons)
+    return (_print_found if as_json else print_recommendations)(found, reasons)
 
 
 def _print_notes(model: GenRec, exclude_seen: bool | None, words: str | None) -> None:

@@ -104,8 +104,8 @@ class ModelSpec:
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**task.settings, **FORMS[self.name]}}
-            begun = Path(str(task.settings.get("init_from", "")) or "-")
-            own |= {"init_from": folder_state(begun)} if begun.is_dir() else {}
+            given = {key: Path(str(task.settings.get(key))) for key in ("backbone", "init_from")}
+            own |= {key: _folder_state(path) for key, path in given.items() if path.is_dir()}
         if self.slow:
             own |= {"minutes": task.minutes}
         return own
@@ -182,7 +182,7 @@ def note(model: Recommender) -> str:
     return ", ".join(parts)
 
 
-def folder_state(folder: Path) -> int:
+def _folder_state(folder: Path) -> int:
     """Return a checksum of all files in a folder."""
     return _checksum(sorted(folder.rglob("*")))
 
