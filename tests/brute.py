@@ -27,17 +27,18 @@ def title_log_prob(
     """
     closed = [title.tolist() for title in model.ranker.prompts.titles]
     likelihood, title, total = model.ranker.likelihood, closed[target], 0.0
+    device = likelihood.backbone.device
     for depth, token in enumerate(title):
         below = [i for i in range(len(closed)) if closed[i][:depth] == title[:depth]]
         options = sorted({closed[i][depth] for i in below})
         if len(options) == 1:
             continue
-        state = state_after(title[:depth])
+        state = state_after(title[:depth]).cpu()
         if likelihood.residual is not None:
-            inner = torch.tensor(int(depth > 0))
+            inner = torch.tensor([int(depth > 0)], device=device)
             factor = likelihood.lm_weight / likelihood.row_norm
-            state = factor * likelihood.residual(state[None], inner[None])[0]
-        logits = likelihood.backbone.output_weight[options] @ state
+            state = (factor * likelihood.residual(state[None].to(device), inner)[0]).cpu()
+        logits = likelihood.backbone.output_weight[options].cpu() @ state
         if q is not None:
             mass = [sum(q[i] for i in below if closed[i][depth] == t) for t in options]
             logits = logits + torch.tensor(np.log(mass), dtype=torch.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -56,4 +57,10 @@ def test_each_entry_of_the_queue_ends_with_a_table(
         assert speed["paper_tokens_per_item"] > 3 * speed["ours_tokens_per_item"]
     if entry in ("G2", "G3"):
         assert all(0 <= row["genrec"][0] <= 1 for row in found["rows"] if "genrec" in row)
-        assert (where / "out" / "walks-default.tar.gz").is_file()
+        archives = list((where / "out").glob("walks-default-*.tar.gz"))
+        assert len(archives) == 1
+        with tarfile.open(archives[0]) as tar:
+            names = {Path(name).name for name in tar.getnames()}
+        assert {"metrics.json", "adapter_model.safetensors"} <= names
+    if entry == "G5":
+        assert (where / "out" / "study-titles.tar.gz").is_file()

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from genrec.assets import cache, known
 
-ASSETS = (("backbone", "smollm2-135m"), ("dataset", "ml-100k"))
 PACKAGES = (
     "annotated-types",
     "cachetools",
@@ -29,11 +28,13 @@ PACKAGES = (
     "polars-runtime-32",
     "pydantic",
     "pydantic-core",
+    "typing-extensions",
+    "typing-inspection",
 )
 """Packages that the machine's Python lacks; it has all other dependencies of pyproject.toml."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-PART = 34 * 2**20
-"""Size of a part in bytes; one upload holds at most 64 MiB, including the working tree."""
+PART = 26 * 2**20
+"""Size of a part in bytes; one upload holds at most 64 MiB, including the working tree (33 MiB)."""
 
 
 def main() -> None:
@@ -41,14 +42,20 @@ def main() -> None:
     parser.add_argument(
         "--data", nargs="*", type=Path, default=[], help="prepared data set folders"
     )
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        help="known language model; repeatable; smollm2-135m if omitted",
+    )
     parser.add_argument("--python", default="3.12", help="Python version of the machine")
     parser.add_argument("--out", type=Path, default=Path(".carry"), help="folder for the parts")
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         kit = Path(folder) / "kit"
-        for kind, name in ASSETS:
-            fetch(kind, name, kit / "cache" / "downloads" / name)
+        fetch("dataset", "ml-100k", kit / "cache" / "downloads" / "ml-100k")
+        for name in options.backbone or ["smollm2-135m"]:
+            fetch("backbone", name, kit / "cache" / "downloads" / name)
         wheels(options.python, kit / "wheels")
         for data in options.data:
             shutil.copytree(data, kit / "data" / data.name)

@@ -10,9 +10,10 @@ printed at the end. On a machine without a GPU everything runs on the CPU, as a 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -39,6 +40,8 @@ from genrec.workflows.runs import evaluate_run, train_run
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
+KEPT = ("metrics.json", "genrec.json", "config.yaml", "head.safetensors", "adapter", "train.log")
+"""What is packed of a run; prior and catalogue can be fitted again."""
 DEVICE_TESTS = ("language_model", "search", "training", "model")
 
 
@@ -58,6 +61,7 @@ def agreement(options: argparse.Namespace) -> Rows:
         row["items_shared"] = float(np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs]))
         row["pass"] = max(row["losses_differ_by"], row["nats_differ_by"]) < tolerance
         rows.append(row)
+    report(options, rows)
     return [*rows, device_tests()] if not options.no_tests else rows
 
 
@@ -92,9 +96,12 @@ def device_tests() -> dict[str, Any]:
     """Run the tests of the packages that compute on the device."""
     files = [str(ROOT / "tests" / name) for name in DEVICE_TESTS]
     command = [sys.executable, "-m", "pytest", "-m", "not e2e", "-p", "no:cacheprovider", *files]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", "8", "--dist", "loadfile"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    print(done.stdout[-6000:])
-    return {"tests": done.stdout.strip().splitlines()[-1], "pass": done.returncode == 0}
+    lines = done.stdout.splitlines() or done.stderr.splitlines() or ["no output"]
+    print("\n".join(lines[-100:]))
+    return {"tests": lines[-1], "pass": done.returncode == 0}
 
 
 # -- G2, G3: training and evaluation --------------------------------------------------------------
@@ -103,7 +110,8 @@ def device_tests() -> dict[str, Any]:
 def train_default(options: argparse.Namespace) -> Rows:
     """Measure training speed against the paper's recipe, then train the default recipe."""
     command = [str(ROOT / "benchmarks" / "training.py"), "--json", "--data", options.data[0]]
-    command += ["--minutes", str(min(0.5, options.minutes)), "--backbone", options.backbone]
+    command += ["--minutes", str(min(0.5, options.minutes))]
+    command += ["--backbone", options.backbone or "smollm2-135m"]
     command += ["--batches", str(options.batches)]
     speed = json.loads(subprocess.check_output([sys.executable, *command]))
     return [{"name": "speed", **speed}, *trained(options, "default", {})]
@@ -121,17 +129,30 @@ def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) ->
     """Train, evaluate and pack one recipe on each data set; finished steps are skipped."""
     rows = []
     for data in options.data:
-        label = f"{Path(data).name}-{name}"
+        label = label_of(options, data, name)
         out = options.work / label
         if not (out / "metrics.json").is_file():
             if not (out / "genrec.json").is_file():
                 train_run(data, out, {**settings, **options.settings, "minutes": options.minutes})
             evaluate_run(out, users=options.users, nll=settings.get("recipe") != "paper")
-        with tarfile.open(options.out / f"{label}.tar.gz", "w:gz") as tar:
-            tar.add(out, label)
+        pack(options.out / f"{label}.tar.gz", out, KEPT)
         rows.append(row_of(out, label))
         print(json.dumps(rows[-1]), file=sys.stderr)
     return rows
+
+
+def label_of(options: argparse.Namespace, data: str, name: str) -> str:
+    """Return the name of a run, which differs with its settings and its training time."""
+    given = json.dumps([options.settings, options.minutes], sort_keys=True, default=str)
+    return f"{Path(data).name}-{name}-{hashlib.sha256(given.encode()).hexdigest()[:6]}"
+
+
+def pack(archive: Path, folder: Path, names: Sequence[str]) -> None:
+    """Pack some files and folders of a folder; few and small files come back from the machine."""
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for name in names:
+            if (folder / name).exists():
+                tar.add(folder / name, f"{folder.name}/{name}")
 
 
 def row_of(run: Path, label: str) -> dict[str, Any]:
@@ -152,7 +173,7 @@ def row_of(run: Path, label: str) -> dict[str, Any]:
 
 def search_speed(options: argparse.Namespace) -> Rows:
     """Run the search benchmark on a trained run, with a lower bound of the time of each batch."""
-    run = options.work / f"{Path(options.data[0]).name}-default"
+    run = options.work / label_of(options, options.data[0], "default")
     if not (run / "genrec.json").is_file():
         train_run(options.data[0], run, {**options.settings, "minutes": options.minutes})
     command = [str(ROOT / "benchmarks" / "search.py"), "--json", "--run", str(run)]
@@ -199,7 +220,9 @@ def studies(options: argparse.Namespace) -> Rows:
         )
         folder = options.work / f"study-{name}"
         found = run_study(name, config, folder, minutes=left, say=print)
-        shutil.copytree(folder, options.out / folder.name, dirs_exist_ok=True)
+        pack(
+            options.out / f"{folder.name}.tar.gz", folder, [path.name for path in folder.iterdir()]
+        )
         for each in found.entries:
             accuracy = {key: round(value[0], 4) for key, value in each.means.items()}
             rows.append({"name": f"{name}: {each.arm.name}", **accuracy, **each.values})
@@ -287,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="append",
         help="name or folder of a data set; repeatable; ml-100k if omitted",
     )
-    parser.add_argument("--backbone", default="smollm2-135m", help="name of the language model")
+    parser.add_argument("--backbone", help="name of the language model; the default if omitted")
     parser.add_argument(
         "--minutes", type=float, default=2, help="minutes of each training (G5: of all)"
     )
@@ -322,25 +345,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     options.data = options.data or ["ml-100k"]
-    options.settings = {"backbone": options.backbone, **parse_assignments(options.set)}
+    options.settings = parse_assignments(options.set)
+    if options.backbone is not None:  # else arms of a study may have one of their own
+        options.settings["backbone"] = options.backbone
     if options.observe:
         print(json.dumps(observe(options, options.observe)))
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    rows = ENTRIES[options.entry](options)
-    report(options, rows, time.perf_counter() - started)
+    options.started = time.perf_counter()
+    report(options, ENTRIES[options.entry](options))
 
 
-def report(options: argparse.Namespace, rows: Rows, seconds: float) -> None:
-    """Write the results with the command and the device, and print them."""
+def report(options: argparse.Namespace, rows: Rows) -> None:
+    """Write the results so far with the command and the device, and print them."""
     cuda = torch.cuda.is_available()
     result = {
         "entry": options.entry,
         "command": options.arguments,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "torch": torch.__version__,
-        "wall_seconds": round(seconds, 1),
+        "wall_seconds": round(time.perf_counter() - options.started, 1),
         "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
         "rows": rows,
     }

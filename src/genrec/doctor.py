@@ -45,7 +45,7 @@ _EXTRAS = {
     "postgres": ("psycopg", "events in PostgreSQL"),
     "tracking": ("tensorboard", "training curves in TensorBoard"),
     "compare": ("bm25s", "the baseline title-search"),
-    "quantization": ("bitsandbytes", "backbones in 8 or 4 bits on CUDA"),
+    "quantization": ("bitsandbytes", "backbones in 4 bits on CUDA"),
     "ray": ("ray", "clusters"),
     "dev": ("pytest", "tests and checks of GenRec itself"),
 }
@@ -257,7 +257,7 @@ def _warnings(
     cache: dict[str, Any],
 ) -> list[str]:
     missing = [name for name, version in versions.items() if version is None]
-    idle_gpu = not devices and not cpu["cuda_build"] and shutil.which("nvidia-smi")
+    idle_gpu = not devices and shutil.which("nvidia-smi")
     room = f"Only {_gib(cache['free'])} are free on the disk of {cache['folder']}"
     checks = {
         "Python is too old. Use 3.11 or later.": sys.version_info < (3, 11),
@@ -274,6 +274,8 @@ def _warnings(
         f"torch runs {cpu['threads']} threads on {cpu['cores']} cores, which is much slower."
         f" Set OMP_NUM_THREADS={cpu['cores']}.": cpu["threads"] > cpu["cores"],
         "There is an NVIDIA driver, but torch was built for the CPU only. Install torch with "
-        "CUDA.": idle_gpu,
+        "CUDA.": idle_gpu and not cpu["cuda_build"],
+        "There is an NVIDIA driver, but torch finds no GPU that it can use. Update the driver, or "
+        "install a build of torch for its version of CUDA.": idle_gpu and cpu["cuda_build"],
     }
     return [text for text, applies in checks.items() if applies]

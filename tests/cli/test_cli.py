@@ -251,7 +251,7 @@ def test_a_sample_does_not_replace_results_of_more_users(
     card.write_text(card.read_text() + "\n## Notes\n\n- By hand.\n")
     before = card.read_text(), metrics.read_text()
     code, _, err = run(capsys, "evaluate", trained, "--users", 10)
-    assert (code, "of this sample of 10 were not written" in err) == (0, True)
+    assert (code, "and this sample has 10, so these results were not written" in err) == (0, True)
     assert (card.read_text(), metrics.read_text()) == before
     assert run(capsys, "evaluate", trained, "--users", 30)[0] == 0
     assert card.read_text().endswith("\n## Notes\n\n- By hand.\n")
@@ -399,6 +399,7 @@ def test_restart_needs_right_settings_first(
     capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "run.json").write_text("{}")
     data = trained.parent / "walks"
     code, _, err = run(capsys, "train", data, "--out", tmp_path, "--restart", "--set", "lr=1")
     assert (code, "'lr'" in err) == (2, True)
@@ -480,6 +481,7 @@ def test_compare_says_what_it_does_not_know(
         (("--split", "by-magic"), "give leave-last-out, global-time, or a folder"),
         (("--models", "genrec", "--set", "lr=1"), "'lr'"),
         (("--models", "genrec", "--set", "seed=1"), "give --seed"),
+        (("--models", "genrec", "--set", "minutes=1"), "give --minutes"),
         (("--models", "popularity", "--set", "batch_size=4"), "add one of genrec"),
     ):
         code, _, err = run(capsys, "compare", data, "--out", tmp_path / "out", *arguments)

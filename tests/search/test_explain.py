@@ -39,8 +39,11 @@ def with_hidden(model: GenRec, history: list[int], target: int, place: int) -> f
     visible[n:, start : start + lengths[place]] = False
     positions = [*range(n), *range(n - 1, n + len(title))]
     mask = torch.where(torch.from_numpy(visible), 0.0, torch.finfo(torch.float32).min)[None, None]
+    device = model.ranker.backbone.device
     states = model.ranker.backbone.hidden(
-        torch.tensor([ids]), attention_mask=mask, position_ids=torch.tensor([positions])
+        torch.tensor([ids], device=device),
+        attention_mask=mask.to(device),
+        position_ids=torch.tensor([positions], device=device),
     )[0, n:]
     q = None
     if model.ranker.prior is not None:

@@ -51,7 +51,8 @@ def build(backbone: str, prior: str = "none", **changes: Any) -> GenRec:
 @torch.no_grad()
 def lower_states(model: GenRec, tokens: list[int], n: int) -> torch.Tensor:
     """States of the template and some tokens after it, below the last n layers."""
-    ids = torch.tensor([model.ranker.prompts.prefixes[0] + tokens])
+    device = model.ranker.backbone.device
+    ids = torch.tensor([model.ranker.prompts.prefixes[0] + tokens], device=device)
     output = model.ranker.backbone.causal_lm.model(ids, output_hidden_states=True)
     return output.hidden_states[LAYERS - n][0]
 
@@ -68,7 +69,8 @@ def upper(
     decoder, size = model.ranker.backbone.causal_lm.model, len(states)
     visible = np.tri(size, dtype=bool) if visible is None else visible
     mask = torch.zeros(size, size).masked_fill(~torch.from_numpy(visible), -1e30)[None, None]
-    positions = torch.tensor([places or list(range(size))])
+    mask = mask.to(states.device)
+    positions = torch.tensor([places or list(range(size))], device=states.device)
     hidden = states[None]
     rotary = decoder.rotary_emb(hidden, positions)
     for layer in decoder.layers[LAYERS - n :]:
@@ -364,7 +366,7 @@ def test_training_scoring_sessions_and_explanations_share_one_prompt(
     one = Supervised(items, count, levels=prompts.levels(ratings[:5], 5))
     states = ranker.likelihood.decision_states(ranker.layout.sequences([one]))
     located = locate_targets(ranker.index.trie, items[-count:], None)
-    together = title_log_probs(ranker.likelihood, states, located).detach().numpy()
+    together = title_log_probs(ranker.likelihood, states, located).detach().cpu().numpy()
     places = range(5 - count, 5)
     alone = model.log_likelihood(rows.head([0] * count, np.array(places)), items[-count:])
     np.testing.assert_allclose(together, alone, atol=2e-4)

@@ -91,7 +91,7 @@ def test_without_keys_pages_from_elsewhere_change_nothing(serve: Any) -> None:
             status
         )
     assert client.get("/v1/run", headers={"Host": "rebound.example"}).status_code == 400
-    client = serve(hosts=("[", "localhost"))  # as for an address of IPv6
+    client = serve(hosts=("[::1]", "[", "localhost"))  # as for an address of IPv6
     for host, status in (("[::1]:8000", 200), ("localhost:8000", 200), ("rebound.example", 400)):
         assert client.get("/v1/run", headers={"Host": host}).status_code == status
 
@@ -160,7 +160,7 @@ def test_what_is_kept_lies_beside_its_run(
         tmp_path / "current",
         f"sqlite:///{tmp_path}/current.events.db",
     )
-    assert config.hosts == ("[", "localhost", "127.0.0.1")
+    assert config.hosts == ("[::1]", "[", "localhost", "127.0.0.1")
     (tmp_path / "here.jsonl").write_text("no change\n")
     with pytest.raises(RunError, match="a line that is not a catalogue change"):
         start(folder, host="127.0.0.1", port=8000, limits=limits)

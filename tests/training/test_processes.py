@@ -27,11 +27,11 @@ SETTINGS = [
 
 def launch(*command: str, processes: int) -> subprocess.CompletedProcess[str]:
     """Run python with these arguments under torchrun."""
-    source = Path(__file__).parents[2] / "src"
+    source, on_cpu = Path(__file__).parents[2] / "src", {"CUDA_VISIBLE_DEVICES": ""}
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
         [sys.executable, *torchrun, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source), **on_cpu},
         capture_output=True,
         text=True,
         check=False,

@@ -78,7 +78,8 @@ class IdTree:
             Shape [rows, items].
         """
         total = log_probabilities.new_zeros(len(log_probabilities), len(self.ids))
-        for at, piece in zip(self.at.T, self.piece.T, strict=True):
+        device = log_probabilities.device
+        for at, piece in zip(self.at.T.to(device), self.piece.T.to(device), strict=True):
             total += torch.where(at >= 0, log_probabilities[:, at, piece], 0.0)
         return total
 

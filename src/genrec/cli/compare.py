@@ -120,7 +120,7 @@ def compare(
         seed=seed,
         seeds=seeds,
         minutes=minutes,
-        settings=parse_assignments(assignments or [], ("minutes", "seed")),
+        settings=parse_assignments(assignments or []),
         exclude_seen=exclude_seen,
         nll=nll,
         reference=reference,

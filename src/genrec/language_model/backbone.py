@@ -185,6 +185,7 @@ def load_backbone(
     quantization: str = "none",
     folder: Path | None = None,
     device: torch.device | None = None,
+    on: torch.device | None = None,
 ) -> Backbone:
     """Load a backbone by known name, Hub id or local folder.
 
@@ -194,7 +195,8 @@ def load_backbone(
         layers: keep only the first ``layers`` decoder layers (a cheaper, weaker model).
         quantization: ``"4bit"`` for NF4 weights, or ``"none"``.
         folder: load weights from here instead, as :meth:`Backbone.export` wrote them.
-        device: device of the model; chosen automatically if ``None``.
+        device: device on which the model computes; chosen automatically if ``None``.
+        on: device to load the weights to, if it is another one for now.
 
     Raises:
         BackboneError: no backbone can be loaded from there, or it does not fit into memory.
@@ -210,7 +212,7 @@ def load_backbone(
         if layers is not None:
             _keep_layers(backbone, layers)
         if quantization == "none":
-            model.to(device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
+            model.to(on or device)  # type: ignore[arg-type]  # the stub's wrapper hides the signature
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackboneError(f"Backbone {name!r} cannot be loaded: {reason}") from None

@@ -35,18 +35,24 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if _cuda_bf16() else torch.float32
     return torch.bfloat16 if device.type == "cpu" and bf16_speedup() > 1.25 else torch.float32
 
 
 def runnable_dtype(trained: str) -> str:
     """Return the type to load a trained model in: its own, unless this machine may be slow in it.
 
-    On a CPU, every type but float32 becomes ``"auto"``.
+    On a CPU every type but float32 becomes ``"auto"``, and so does bfloat16 on a GPU that only
+    emulates it.
     """
-    if choose_device().type == "cpu" and trained != "float32":
-        return "auto"
-    return trained
+    device = choose_device()
+    native = device.type != "cpu" and (trained != "bfloat16" or _cuda_bf16())
+    return trained if native or trained == "float32" else "auto"
+
+
+def _cuda_bf16() -> bool:
+    """Return whether there is a CUDA GPU that computes in bfloat16 without emulation."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @lru_cache

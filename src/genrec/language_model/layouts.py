@@ -178,9 +178,9 @@ class Layout(ABC):
         """Run ids with further arguments of the decoder."""
 
     def _mask(self, visible: torch.Tensor) -> torch.Tensor:
-        dtype = self.backbone.output_weight.dtype
-        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=visible.device)
-        return mask.masked_fill_(visible, 0.0).to(self.backbone.device)
+        dtype, device = self.backbone.output_weight.dtype, self.backbone.device
+        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+        return mask.masked_fill_(visible.to(device), 0.0)
 
 
 class TokenLayout(Layout):

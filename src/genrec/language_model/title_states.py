@@ -199,7 +199,9 @@ class TitleStates:
         weights = backbone.fingerprint() or getattr(backbone.causal_lm.config, "_commit_hash", None)
         if weights is None:
             return None
+        kind = backbone.device.type  # devices round differently
         facts = (weights, backbone.dtype_name, backbone.quantized, self.split.lower_layers)
+        facts += () if kind == "cpu" else (kind,)
         digest = hashlib.sha256(repr((*facts, prompts.prefixes[0], prompts.suffix)).encode())
         digest.update(prompts.titles.tokens.tobytes())
         digest.update(prompts.titles.offsets.tobytes())

@@ -69,7 +69,8 @@ def untrained_ranker(config: Config, train: Dataset, valid: Holdout | None = Non
             layers=config.layers if own is None else None,
             quantization=config.quantization,
             folder=own,
-            device=torch.device("cpu") if config.fsdp else device,
+            device=device,
+            on=torch.device("cpu") if config.fsdp else None,
         )
         if config.fsdp:
             shard(backbone.causal_lm, backbone.blocks, device)

@@ -79,12 +79,11 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a folder holds a run, or only what an interrupted training has written."""
-    if (folder / "genrec.json").exists():
+    """Return whether a folder holds a run, or what an interrupted training has written."""
+    if (folder / "genrec.json").exists() or (folder / CHECKPOINTS / CHECKPOINTS_OF).exists():
         return True
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    begun = TRAINING_LOG in found or (folder / CHECKPOINTS / CHECKPOINTS_OF).exists()
-    return begun and found <= {*RUN_FILES, CHECKPOINTS, LOGS, TRAINING_LOG}
+    return TRAINING_LOG in found and found <= {*RUN_FILES, CHECKPOINTS, LOGS, TRAINING_LOG}
 
 
 def replace_run(folder: Path, write: Callable[[Path], None]) -> None:

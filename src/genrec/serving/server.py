@@ -129,7 +129,7 @@ def _config(
     config = ServeConfig.create(**{**settings, **limits})
     # Without keys, only known host names are accepted, so that a web page cannot reach the
     # service under a name of its own (DNS rebinding).
-    # "[" stands for all addresses of IPv6: starlette ends a name at its first colon.
-    own = "[" if ":" in host else host
-    hosts = () if api_keys else (own, "localhost", "127.0.0.1")
+    # Older versions of starlette end a name at its first colon, so "[" stands for all of IPv6.
+    own = (f"[{host}]", "[") if ":" in host else (host,)
+    hosts = () if api_keys else (*own, "localhost", "127.0.0.1")
     return config.model_copy(update={"hosts": (*config.hosts, *hosts)})

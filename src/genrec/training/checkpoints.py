@@ -36,7 +36,7 @@ def claim(checkpoints: Path, identity: dict[str, Any]) -> str:
                 raise RunError(
                     f"{checkpoints} holds checkpoints of an interrupted run with other settings "
                     f"({', '.join(differing)}). Use its settings to resume it, or delete "
-                    "this folder."
+                    "this folder, as `genrec train --restart` does."
                 )
         checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(identity))

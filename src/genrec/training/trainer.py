@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -332,6 +333,9 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
             "restore_callback_states_from_checkpoint": True,  # restores the patience counter
         }
     device = choose_device().type
+    forks = (
+        multiprocessing.get_start_method() == "fork"
+    )  # else each loader gets a copy of the model
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=microbatch,
@@ -348,7 +352,7 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
         report_to=[name for name in config.report_to if name != "tensorboard"] or "none",
         use_cpu=device == "cpu",
         fp16=config.dtype == "float16",
-        dataloader_num_workers=LOADERS if device == "cuda" else 0,
+        dataloader_num_workers=LOADERS if device == "cuda" and forks else 0,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,

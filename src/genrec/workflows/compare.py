@@ -282,8 +282,8 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
 
 def _check_settings(settings: Mapping[str, Any], names: Sequence[str]) -> None:
     """Refuse settings that are wrong, or that would change nothing."""
-    if "seed" in settings:
-        raise ConfigError("The seed cannot be one of the settings; give --seed (seed=…) instead.")
+    for name in {"seed", "minutes"} & settings.keys():
+        raise ConfigError(f"{name} cannot be a setting; give --{name} ({name}=…) instead.")
     Config.create(**settings)
     if not set(names) & set(FORMS):
         raise ConfigError(
