@@ -201,8 +201,10 @@ class TitleStates:
             return None
         kind = backbone.device.type  # devices round differently
         facts = (weights, backbone.dtype_name, backbone.quantized, self.split.lower_layers)
-        facts += () if kind == "cpu" else (kind,)
-        digest = hashlib.sha256(repr((*facts, prompts.prefixes[0], prompts.suffix)).encode())
+        device = () if kind == "cpu" else (kind,)
+        digest = hashlib.sha256(
+            repr((*facts, *device, prompts.prefixes[0], prompts.suffix)).encode()
+        )
         digest.update(prompts.titles.tokens.tobytes())
         digest.update(prompts.titles.offsets.tobytes())
         if prompts.ratings is not None:
