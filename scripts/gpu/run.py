@@ -220,9 +220,8 @@ def studies(options: argparse.Namespace) -> Rows:
         )
         folder = options.work / f"study-{name}"
         found = run_study(name, config, folder, minutes=left, say=print)
-        pack(
-            options.out / f"{folder.name}.tar.gz", folder, [path.name for path in folder.iterdir()]
-        )
+        names = [path.name for path in folder.iterdir()]
+        pack(options.out / f"{folder.name}.tar.gz", folder, names)
         for each in found.entries:
             accuracy = {key: round(value[0], 4) for key, value in each.means.items()}
             rows.append({"name": f"{name}: {each.arm.name}", **accuracy, **each.values})

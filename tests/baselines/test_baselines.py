@@ -249,6 +249,15 @@ def test_sasrec_fits_histories_of_one_item() -> None:
     assert model.recommend_batch(Histories.from_lists([[0]]), 2).items.tolist() == [[1, -1]]
 
 
+@pytest.mark.parametrize(("length", "expected"), [(19, 0.5), (20, 0.3)])
+def test_the_dropout_of_sasrec_depends_on_the_length_of_histories(
+    length: int, expected: float
+) -> None:
+    histories = Histories.from_lists([list(range(length))] * 3)
+    assert SASRec()._unfitted(30, histories).config.dropout == expected
+    assert SASRec(dropout=0.1)._unfitted(30, histories).config.dropout == 0.1
+
+
 def test_sequences_without_a_target_have_no_share_of_a_sasrec_step() -> None:
     scorer = SASRec()._unfitted(4)
     lengths = np.array([1, 3, 1, 2, 5, 1])
@@ -360,8 +369,9 @@ def test_sasrec_learns_again_from_more_for_as_long_as_was_best() -> None:
     again = model.refit(before_test(split))
     assert again._sasrec.epochs == kept
     plain = SASRec(most_epochs=kept, width=16)
-    plain._sasrec = plain._unfitted(30)
+    known = before_test(split).histories
+    plain._sasrec = plain._unfitted(30, known)
     plain._sasrec.epochs = kept
-    plain._sasrec.fit(before_test(split).histories, 30)
+    plain._sasrec.fit(known, 30)
     histories = split.test.histories
     np.testing.assert_allclose(again.scores(histories), plain.scores(histories))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 from scipy.special import log_softmax
@@ -27,6 +27,10 @@ from genrec.recommender import top_k
 
 CUT_OFF = 10
 """Length of the lists whose NDCG decides on early stopping."""
+SHORT = 20
+"""Mean length of histories below which they are short."""
+DROPOUT, SHORT_DROPOUT = 0.3, 0.5
+"""Dropout rate, and that for short histories."""
 
 
 @dataclass(eq=False)
@@ -43,8 +47,8 @@ class SASRec(Scoring):
     """Attention heads per layer."""
     layers: int = 2
     """Transformer layers."""
-    dropout: float = 0.3
-    """Dropout rate."""
+    dropout: float | Literal["auto"] = "auto"
+    """Dropout rate; ``"auto"`` is .5 where users have fewer than 20 items on average, else .3."""
     length: int = 50
     """Number of most recent items that the model reads."""
     negatives: int = 1024
@@ -81,7 +85,7 @@ class SASRec(Scoring):
         holdout = valid.sample_targets(self.eval_users, self.seed) if len(valid) else None
         seen = excludes_seen(repeat_share(train.histories))
         loss = None if holdout is None else partial(_minus_ndcg, holdout=holdout, exclude=seen)
-        self._sasrec = self._unfitted(len(train.catalogue))
+        self._sasrec = self._unfitted(len(train.catalogue), train.histories)
         self._sasrec.epochs = self.most_epochs
         self._sasrec.fit(train.histories, len(train.catalogue), loss)
 
@@ -93,7 +97,7 @@ class SASRec(Scoring):
         """
         self.learn_from(train)
         epochs = self._sasrec.epochs
-        self._sasrec = self._unfitted(len(train.catalogue))
+        self._sasrec = self._unfitted(len(train.catalogue), train.histories)
         self._sasrec.epochs = epochs
         self._sasrec.fit(train.histories, len(train.catalogue))
         return self
@@ -111,12 +115,16 @@ class SASRec(Scoring):
             self._sasrec.epochs = int(arrays["epochs"])
         return self
 
-    def _unfitted(self, n_items: int) -> SASRecScorer:
+    def _unfitted(self, n_items: int, train: Histories | None = None) -> SASRecScorer:
+        dropout = self.dropout
+        if dropout == "auto":
+            short = train is not None and len(train.items) < SHORT * len(train)
+            dropout = SHORT_DROPOUT if short else DROPOUT
         config = SASRecConfig(
             width=self.width,
             heads=self.heads,
             layers=self.layers,
-            dropout=self.dropout,
+            dropout=dropout,
             length=self.length,
             negatives=self.negatives if n_items > self.full_softmax else 0,
             batch=self.batch,

@@ -24,6 +24,11 @@ def choose_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def scored_rows(device: torch.device) -> int:
+    """Return how many histories fill a device when their targets are scored together."""
+    return 64 if device.type == "cuda" else 8
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Resolve ``"auto"``: bfloat16 where the device multiplies it faster than float32.
 

@@ -23,7 +23,8 @@ from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
-from genrec.model.ranker import SCORED_ROWS, Ranker
+from genrec.language_model.devices import scored_rows
+from genrec.model.ranker import Ranker
 from genrec.processes import log, stage
 
 USERS = 1000
@@ -217,8 +218,9 @@ def _parts(ranker: Ranker, holdout: Holdout) -> tuple[Floats32, Floats32, Ints, 
         decision, and the right choice of each decision.
     """
     found, size = [], 0
-    for start in range(0, len(holdout), SCORED_ROWS):
-        rows = np.arange(start, min(start + SCORED_ROWS, len(holdout)))
+    rows_at_once = scored_rows(ranker.backbone.device)
+    for start in range(0, len(holdout), rows_at_once):
+        rows = np.arange(start, min(start + rows_at_once, len(holdout)))
         states, located = ranker.decisions(holdout.histories.select(rows), holdout.targets[rows])
         residual = ranker.likelihood.lm_logits(states, located.choices).cpu().numpy()
         assert located.prior is not None

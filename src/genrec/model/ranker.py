@@ -20,6 +20,7 @@ from genrec.data.histories import Histories
 from genrec.errors import ConfigError, DataError
 from genrec.language_model.backbone import Backbone
 from genrec.language_model.decisions import Targets, locate_targets
+from genrec.language_model.devices import scored_rows
 from genrec.language_model.layouts import Layout, Supervised, TitleLayout
 from genrec.language_model.likelihood import CatalogueLikelihood, title_log_probs
 from genrec.language_model.prior_mass import cumulative_mass
@@ -36,8 +37,6 @@ from genrec.search.free_beams import free_beams
 from genrec.search.frontier import SearchOptions
 from genrec.search.key_values import KeyValues, read_prompt
 
-SCORED_ROWS = 8
-"""Histories per batch of :meth:`Ranker.log_likelihood`."""
 DENSE_CELLS = 2**24
 """Maximum size of a rows x items table in one batch, which is 128 MiB of prior probabilities."""
 
@@ -234,8 +233,9 @@ class Ranker:
         lengths = [sizes[self.recent(row)].sum() for row in histories]
         order = np.argsort(lengths, kind="stable")  # rows of like length need little padding
         found = np.empty(len(histories))
-        for start in range(0, len(histories), SCORED_ROWS):
-            rows = order[start : start + SCORED_ROWS]
+        size = scored_rows(self.backbone.device)
+        for start in range(0, len(histories), size):
+            rows = order[start : start + size]
             found[rows] = self._score(histories.select(rows), targets[rows])
         return found
 

@@ -333,9 +333,8 @@ def _arguments(config: Config, folder: Path, windows: int) -> TrainingArguments:
             "restore_callback_states_from_checkpoint": True,  # restores the patience counter
         }
     device = choose_device().type
-    forks = (
-        multiprocessing.get_start_method() == "fork"
-    )  # else each loader gets a copy of the model
+    # Without fork each loader would get a copy of the model.
+    forks = multiprocessing.get_start_method() == "fork"
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=microbatch,
