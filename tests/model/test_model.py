@@ -8,6 +8,8 @@ import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -342,10 +344,33 @@ def test_each_row_of_many_may_have_its_own_candidates(
         fitted.recommend_batch(histories, 4, candidates=candidates[:3])
 
 
+class EveryText(dict[tuple[int, ...], int]):
+    """Takes every text for a title of its own."""
+
+    def get(self, text: Any, default: Any = None) -> int:
+        return hash(text)
+
+
+def test_prompts_that_are_continued_together_have_the_beams_of_each(
+    tiny_backbone: str, split: Split
+) -> None:
+    model = GenRec(tiny_backbone, recipe="paper", max_tokens=512, dtype="float32")
+    ranker = model.build(split.train).ranker
+    lengths = (1, 4, 2)
+    prompts = [ranker.prompt(np.arange(length, dtype=np.int32)) for length in lengths]
+    titles: Any = SimpleNamespace(end=ranker.prompts.end, by_title=EveryText())
+    together = free_beams.beam_titles(ranker.backbone, titles, prompts, 3)
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = free_beams.beam_titles(ranker.backbone, titles, [prompt], 3)
+        assert [text for text, _ in found] == [text for text, _ in alone]
+        scores = [[score for _, score in each] for each in (found, alone)]
+        np.testing.assert_allclose(*scores, rtol=1e-3)
+
+
 def test_removed_items_do_not_come_back_as_free_beams(
     fitted: GenRec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(free_beams, "beam_titles", lambda *_: [(3, -1.0), (4, -2.0)])
+    monkeypatch.setattr(free_beams, "beam_titles", lambda *_: [[(3, -1.0), (4, -2.0)]])
     whole = fitted.ranker.without_items([3])
     beams = replace(whole, config=whole.config.model_copy(update={"decoding": "beam"}))
     found = beams.recommend_batch(Histories.from_lists([[1]]), 2, exclude_seen=False)

@@ -20,6 +20,8 @@ from genrec.search.exact import SearchResult
 
 NEW_TOKENS = 64
 """Most tokens of a generated title."""
+GPU_PROMPTS = 16
+"""Prompts that a GPU continues together; a CPU takes one at a time."""
 
 
 def free_beams(
@@ -42,34 +44,39 @@ def free_beams(
         offered: items that were not removed, shape [items].
         candidates: items that may be recommended, shape [rows, items]; all if ``None``.
     """
+    size = GPU_PROMPTS if backbone.device.type == "cuda" else 1
+    batches = (rows[start : start + size] for start in range(0, len(rows), size))
+    found = [titles for batch in batches for titles in beam_titles(backbone, prompts, batch, beams)]
     lists = []
-    for row, prompt in enumerate(rows):
-        found = beam_titles(backbone, prompts, prompt, beams)
+    for row, pairs in enumerate(found):
         allowed = offered if candidates is None else offered & candidates[row]
-        lists.append([pair for pair in found if allowed[pair[0]]])
+        lists.append([pair for pair in pairs if allowed[pair[0]]])
     return SearchResult(*as_lists(lists, k), rounds=0, tokens=0, key_values=[])
 
 
 @torch.inference_mode()
 def beam_titles(
-    backbone: Backbone, prompts: Prompts, prompt: Sequence[int], beams: int
-) -> list[tuple[int, float]]:
-    """Return the items whose titles the beams match exactly, best beam first.
+    backbone: Backbone, prompts: Prompts, batch: Sequence[Sequence[int]], beams: int
+) -> list[list[tuple[int, float]]]:
+    """Return for each prompt the items whose titles the beams match exactly, best beam first.
 
     Args:
         backbone: the language model.
         prompts: the catalogue's prompts.
-        prompt: prompt tokens of one history.
+        batch: prompt tokens of some histories.
         beams: number of beams, all of which are evaluated.
 
     Returns:
-        Pairs of item and log p(title | prompt). The probability is that of the text among all
-        texts, not among the titles of the catalogue.
+        For each prompt, pairs of item and log p(title | prompt). The probability is that of the
+        text among all texts, not among the titles of the catalogue.
     """
     causal_lm: Any = backbone.causal_lm  # the stub types `generate` as a tensor
+    longest = max(map(len, batch))
+    padded = [[prompts.end] * (longest - len(prompt)) + list(prompt) for prompt in batch]
+    known = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch]
     output = causal_lm.generate(
-        torch.tensor([list(prompt)], device=backbone.device),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=backbone.device),
+        torch.tensor(padded, device=backbone.device),
+        attention_mask=torch.tensor(known, device=backbone.device),
         num_beams=beams,
         num_return_sequences=beams,
         max_new_tokens=NEW_TOKENS,
@@ -79,13 +86,14 @@ def beam_titles(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    found: dict[int, float] = {}
-    for tokens, score in zip(output.sequences, output.sequences_scores.tolist(), strict=True):
-        title = _first_title(tokens[len(prompt) :].tolist(), prompts.end)
+    found: list[dict[int, float]] = [{} for _ in batch]
+    scored = zip(output.sequences[:, longest:].tolist(), output.sequences_scores, strict=True)
+    for place, (tokens, score) in enumerate(scored):
+        title = _first_title(tokens, prompts.end)
         item = prompts.by_title.get(title)
-        if item is not None:
-            found.setdefault(item, score * len(title))  # a beam's score is the mean per token
-    return list(found.items())
+        if item is not None:  # a beam's score is the mean per token
+            found[place // beams].setdefault(item, float(score) * len(title))
+    return [list(each.items()) for each in found]
 
 
 def as_lists(found: list[list[tuple[int, float]]], k: int) -> tuple[Items, Floats]:
