@@ -196,7 +196,7 @@ def hf_generate(model: GenRec, histories: Histories, prompts: int) -> dict[str, 
         constrained.append(seconds(lambda p=prompt: constrained_beams(model, [p], children, K), 1))
         free.append(
             seconds(
-                lambda p=prompt: beam_titles(model.ranker.backbone, model.ranker.prompts, p, K), 1
+                lambda p=prompt: beam_titles(model.ranker.backbone, model.ranker.prompts, [p], K), 1
             )
         )
     return {
