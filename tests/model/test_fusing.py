@@ -192,3 +192,10 @@ def test_a_run_is_fused_and_refitted_once(
         fuse_run(out, out)
     with pytest.raises(ConfigError, match=r"train_on is 'all'"):
         fuse_run(tmp_path / "run", out, train_on="all")
+    target = Dataset.load(tmp_path / "data").histories[0][-1]
+    served = GenRec.from_pretrained(out)
+    served.remove_items([served.catalogue.item_ids[target]], by="id")
+    served.save_pretrained(out)
+    monkeypatch.setattr("genrec.workflows.runs.evaluate_baselines", lambda *_, **__: 1 / 0)
+    with pytest.raises(DataError, match="was removed from the catalogue"):  # before the work
+        evaluate_run(out, nll=True)

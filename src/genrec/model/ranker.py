@@ -263,7 +263,7 @@ class Ranker:
         wanted = np.array(targets, np.int32)
         if not len(wanted):
             return []
-        self._check_offered(wanted)
+        self.check_offered(wanted)
         shown, effects = self.recent(history[0]), self._effects(history, wanted, known)
         ids, titles = self.catalogue.item_ids, self.catalogue.titles
         return [
@@ -317,11 +317,12 @@ class Ranker:
         """Weight of the words of a request."""
         return FIRST_WEIGHT if (own := self.config.words_weight) == "auto" else own
 
-    def _check_offered(self, items: Items) -> None:
+    def check_offered(self, items: Items) -> None:
+        """Refuse items that were removed from the catalogue, with a DataError."""
         for item in items[~self.index.offered[items]].tolist():
             raise DataError(
                 f"{self.catalogue.titles[item]!r} was removed from the catalogue and has no "
-                "probability; restore it with restore_items."
+                "probability; restore it with GenRec.restore_items in Python."
             )
 
     @torch.inference_mode()
@@ -331,7 +332,7 @@ class Ranker:
 
     def decisions(self, histories: Histories, targets: Items) -> tuple[torch.Tensor, Targets]:
         """Return the hidden state at each decision of the targets, and the decisions."""
-        self._check_offered(targets)
+        self.check_offered(targets)
         parts = []
         for row, target in enumerate(targets):
             items, levels = self._shown(histories[row], histories.ratings_of(row))

@@ -238,6 +238,8 @@ def evaluate_run(
     exclude, repeats = choose_seen(split, test, exclude_seen)
     for finding in repeats:
         say(f"note: {finding.check}: {finding.text}")
+    if nll:  # before the work
+        model.ranker.check_offered(test.targets)
     how: dict[str, Any] = {"seed": seed, "nll": nll, "exclude_seen": exclude}
     with stage("fitting the baselines and evaluating them"):
         whole = model.info["data"].get("fitted") == "train+valid"
