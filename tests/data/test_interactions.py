@@ -136,6 +136,19 @@ def test_recbole_folder_gives_movielens_titles_their_year(tmp_path: Path) -> Non
     assert second == ("2", "unkonwn", "unkonwn", "unknown")
 
 
+def test_python_literals_are_read_as_json_or_named(tmp_path: Path) -> None:
+    path, row = tmp_path / "log.jsonl", "{'user_id': 'a', 'item_id': 'b', 'timestamp': 1, 'x': %s}"
+    path.write_text(row % "{1: (2, None)}")
+    assert read_interactions(path).log["item_id"].to_list() == ["b"]
+    for wrong in ("{1, 2}", "b'x'", "{(1, 2): 3}"):
+        path.write_text(row % wrong)
+        with pytest.raises(DataError, match="line 1 is not a JSON object"):
+            read_interactions(path)
+    path.write_text("{1: 1}")
+    with pytest.raises(DataError, match="no user_id column among 1"):
+        read_interactions(path)
+
+
 def test_amazon_2014_reviews_and_python_literal_metadata(tmp_path: Path) -> None:
     review = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_400_000_000}
     text = json_lines({**review, "reviewText": "good", "summary": "!"})

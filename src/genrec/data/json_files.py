@@ -135,13 +135,18 @@ def _records(text: str, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
-    for parse in (json.loads, ast.literal_eval):  # Amazon 2014 metadata are Python literals
+    for parse in (json.loads, _python_literal):  # as the Amazon metadata of 2014
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # on odd escapes in Python literals
                 record = parse(line)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(record, dict):
             return record
     raise DataError(f"{where} is not a JSON object; the file must hold one object per line")
+
+
+def _python_literal(line: str) -> Any:
+    """Return the JSON value of a Python literal, in which keys may be numbers."""
+    return json.loads(json.dumps(ast.literal_eval(line)))
