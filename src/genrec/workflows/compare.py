@@ -273,7 +273,7 @@ def _contenders(plan: ComparisonConfig) -> list[ModelSpec]:
     for name, value in (("seeds", plan.seeds), ("k", min(plan.k, default=0))):
         if value < 1:
             raise ConfigError(f"{name} is {value}; give at least 1.")
-    if plan.minutes <= 0:
+    if not plan.minutes > 0:  # NaN neither
         raise ConfigError(f"minutes is {plan.minutes:g}; give a positive number.")
     if plan.settings:
         _check_settings(plan.settings, names)
