@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -196,8 +197,10 @@ class EventStore:
             The number of events.
 
         Raises:
-            DataError: The file has another suffix.
+            DataError: The file has another suffix, or ``since`` is NaN.
         """
+        if since is not None and math.isnan(since):
+            raise DataError("since is no number; give seconds since 1970.")
         if path.suffix not in (".parquet", ".csv"):
             raise DataError(f"{path}: events are exported to a .parquet or a .csv file; rename it.")
         path.parent.mkdir(parents=True, exist_ok=True)

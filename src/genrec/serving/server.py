@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from genrec.errors import ConfigError
+from genrec.language_model.devices import release_memory
+from genrec.model.genrec import GenRec
 from genrec.serving.app import ENVIRONMENT, create_app
 from genrec.serving.changes import ChangeLog
 from genrec.serving.config import ServeConfig, is_loopback
@@ -64,17 +66,19 @@ def serve(
     _check_address(host, port)
     # Load the run and open the store first, so that errors are reported once, before any worker
     # process starts.
-    model = load_model(config.run)
+    model: GenRec | None = load_model(config.run)
     EventStore(config.store).close()
     ChangeLog(config.changes).unread()
+    if engine == "ray" or workers > 1:
+        model = None  # each replica or worker loads its own
+        release_memory()
     if engine == "ray":
-        del model  # the replicas load their own
         return serve_on_ray(config, host=host, port=port, replicas=workers)
     os.environ[ENVIRONMENT] = config.model_dump_json()  # worker processes read it
     log_to_stderr()
     later = f", as soon as {workers} processes have loaded the model" if workers > 1 else ""
     print(f"GenRec serves {run} at http://{host}:{port}{later}", file=sys.stderr, flush=True)
-    app = create_app(config, model) if workers == 1 else "genrec.serving.app:from_environment"
+    app = create_app(config, model) if model else "genrec.serving.app:from_environment"
     del model  # no reference may remain here, so that a reload can free the old model
     return _run(app, config, host, port, workers)
 
