@@ -4,7 +4,6 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from genrec.evaluation.leakage import LeakageError
 from genrec.recommender import TopK
 from genrec.workflows.compare import notes, run_comparison
 from genrec.workflows.kept_lists import KEPT, CachedLists
-from genrec.workflows.named_models import model_spec
+from genrec.workflows.named_models import FitContext, model_spec
 from genrec.workflows.plan import ComparisonConfig
 from genrec.workflows.runs import run_split
 
@@ -197,12 +196,16 @@ def test_weights_to_begin_with_are_a_part_of_what_is_known(tmp_path: Path) -> No
     begun = tmp_path / "adapter"
     begun.mkdir()
     (begun / "adapter_model.safetensors").write_bytes(b"1")
-    context: Any = SimpleNamespace(settings={"init_from": str(begun)}, minutes=1)
-    first = model_spec("genrec").identity(context, 0)
+    none: Any = None
+
+    def identity(**settings: str) -> dict[str, Any]:
+        context = FitContext(none, none, none, none, None, settings, 1, tmp_path)
+        return model_spec("genrec").identity(context, 0)
+
+    first = identity(init_from=str(begun))
     (begun / "adapter_model.safetensors").write_bytes(b"2")
-    assert model_spec("genrec").identity(context, 0) != first
-    context.settings = {}
-    assert "init_from" not in model_spec("genrec").identity(context, 0)
+    assert identity(init_from=str(begun)) != first
+    assert "init_from" not in identity()
 
 
 def test_a_damaged_record_is_made_again(dataset: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import difflib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -59,7 +60,19 @@ class FitContext:
     minutes: float
     folder: Path
 
+    @cached_property
+    def weights(self) -> dict[str, int]:
+        """Checksums of the local folders of weights that the settings name, by setting."""
+        given = {key: Path(str(self.settings.get(key))) for key in ("backbone", "init_from")}
+        return {
+            key: _checksum(sorted(folder.rglob("*")))
+            for key, folder in given.items()
+            if folder.is_dir()
+        }
 
+
+BLOCK = 2**20
+"""Bytes of a file that are read at once for its checksum."""
 RESOLVED = (
     *("prior", "experts", "lm_weight", "words_weight", "ratings"),
     *("context_layers", "dtype", "microbatch_size"),
@@ -104,8 +117,7 @@ class ModelSpec:
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
             own |= {"settings": {**task.settings, **FORMS[self.name]}}
-            given = {key: Path(str(task.settings.get(key))) for key in ("backbone", "init_from")}
-            own |= {key: _folder_state(path) for key, path in given.items() if path.is_dir()}
+            own |= task.weights
         if self.slow:
             own |= {"minutes": task.minutes}
         return own
@@ -182,11 +194,6 @@ def note(model: Recommender) -> str:
     return ", ".join(parts)
 
 
-def _folder_state(folder: Path) -> int:
-    """Return a checksum of all files in a folder."""
-    return _checksum(sorted(folder.rglob("*")))
-
-
 def run_state(run: Path) -> int:
     """Return a checksum of the files on which the recommendations of a run depend."""
     names = ("genrec.json", "config.yaml", "catalogue.parquet", "prior.npz", "head.safetensors")
@@ -196,10 +203,12 @@ def run_state(run: Path) -> int:
 
 
 def _checksum(paths: Iterable[Path]) -> int:
+    """Return a checksum of the contents of those paths that are files, however large."""
     state = 0
-    for path in paths:
-        if path.is_file():
-            state = zlib.crc32(path.read_bytes(), state)
+    for path in filter(Path.is_file, paths):
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                state = zlib.crc32(block, state)
     return state
 
 
