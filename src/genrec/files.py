@@ -130,8 +130,17 @@ def write_new_folder(folder: Path, write: Callable[[Path], None]) -> None:
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` create a folder beside its destination, then move it there.
 
-    An older folder is replaced; if the move fails, it is restored.
+    An older folder is replaced; if the move fails, it is restored. A link stays one.
+
+    Raises:
+        RunError: the destination is the current folder.
     """
+    if folder.resolve() == Path.cwd():
+        raise RunError(
+            f"{folder} is the current folder, which cannot be replaced. Name another one, e.g. "
+            f"{folder / 'out'}."
+        )
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

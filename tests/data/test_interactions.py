@@ -196,7 +196,8 @@ def test_the_first_of_several_rows_of_an_item_counts(tmp_path: Path) -> None:
     data = read_interactions(log, items=items, title="label")
     assert item_rows(data) == [("a", "One", "X"), ("b", None, "W")]
     wanted = {"rows_read": 4, "null_ids": 1, "duplicate_ids": 1, "conflicting_titles": 0}
-    assert data.source["item_table"] == {"file": "things.csv", **wanted}
+    table = {"file": "things.csv", "title_column": "label", **wanted}
+    assert data.source["item_table"] == table
     assert "things.csv: rows that repeat an item id, of which the first value counts: 1" in str(
         data.source["notes"]
     )

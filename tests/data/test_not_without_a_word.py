@@ -227,7 +227,7 @@ def test_quotes_behind_backslashes_stand_inside_of_a_field(tmp_path: Path) -> No
 
 def test_columns_of_a_frame_may_have_numbers_as_names() -> None:
     frame = pd.DataFrame([["u", "a", 1, "A"], ["u", "b", 2, "B"]])
-    with pytest.raises(DataError, match="for a data frame user="):
+    with pytest.raises(DataError, match="in Python user="):
         Dataset.from_frames(frame)
     numbers: dict[str, Any] = {"user": 0, "item": 1, "timestamp": 2, "title": 3}
     assert Dataset.from_frames(frame, **numbers).catalogue.titles == ["A", "B"]

@@ -242,7 +242,8 @@ def _show(read: Interactions, as_json: bool) -> None:
     )
     if table := facts["item_table"]:
         print(
-            f"items from {table['file']}: {table['rows_read']} rows, {table['duplicate_ids']} with "
+            f"items from {table['file']}, titles from column {table['title_column']!r}: "
+            f"{table['rows_read']} rows, {table['duplicate_ids']} with "
             f"an id that occurred before, {facts['items_without_title']} items of the log without "
             f"a title, {facts['items_without_interactions']} items without interactions; metadata: "
             f"{shown(facts['metadata']) or 'none'}"
@@ -265,6 +266,8 @@ def _summarise(data: Dataset, out: Path) -> None:
     )
     for note in prepared["source"].get("notes", []):
         print(f"note: {note}")
+    if unrated := prepared["dropped"].get("without_rating"):
+        print(f"note: {unrated} interactions without a rating were left out")
     if left_out := catalogue["items_without_interactions"]:
         print(
             f"note: {left_out} items of the item table have no interactions and were left out; "

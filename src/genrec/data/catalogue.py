@@ -43,7 +43,7 @@ def text_list(entries: Iterable[str]) -> Iterable[str]:
     return entries
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
     """The n items that can be recommended, with indices 0 to n - 1.
 
@@ -75,6 +75,9 @@ class Catalogue:
                     f"{kind} {twice!r} occurs twice; ids and titles must be unique "
                     "(build_catalogue makes titles unique)"
                 )
+
+    def __repr__(self) -> str:
+        return f"Catalogue({len(self)} items)"
 
     def __len__(self) -> int:
         return len(self.item_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -12,6 +12,18 @@ import polars as pl
 
 from genrec.data.columns import option
 from genrec.errors import DataError
+
+
+def series_of(name: str, values: Sequence[Any]) -> pl.Series:
+    """Return values of Python as a column, as texts if Polars has no type for all of them.
+
+    It has none for whole numbers beyond 128 bits, which it would make null.
+    """
+    column = pl.Series(name, values, strict=False)
+    if column.null_count() == sum(value is None for value in values):
+        return column
+    texts = [None if value is None else str(value) for value in values]
+    return pl.Series(name, texts, pl.String)
 
 
 def plain_columns(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.DataFrame:
@@ -90,7 +102,7 @@ def ids_of(column: pl.Series, path: Path) -> pl.Series:
     """Convert ids to text; blank ids become null.
 
     If all numbers of the column are whole, 7.00, 7.0 and 7 are the same id. pandas writes 7.0 for a
-    column of whole numbers with missing values.
+    column of whole numbers with missing values. But 7.000 may be seven thousand.
     """
     if column.dtype.is_float():
         limit = EXACT[type(column.dtype)]
@@ -102,10 +114,10 @@ def ids_of(column: pl.Series, path: Path) -> pl.Series:
             )
     text = text_of(column).str.replace_all(_HIDDEN, "").str.strip_chars()
     text = text.set(text == "", None)
-    decimals = text.str.extract(r"^[+-]?\d+\.(\d+)$")
-    if not decimals.str.contains("^0+$").all():
+    decimals = text.str.extract(r"^[+-]?[0-9]+\.([0-9]+)$")
+    if not decimals.str.contains("^0+$").all() or (decimals == "000").any():
         return text
-    return text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
+    return text.str.replace(r"^([+-]?[0-9]+)\.0+$", "$1")
 
 
 def text_of(column: pl.Series) -> pl.Series:
@@ -120,15 +132,20 @@ def _whole(numbers: pl.Series) -> pl.Series:
 
 
 def numbers_of(column: pl.Series) -> pl.Series:
-    """Convert a column to floats; values that are no numbers become null.
+    """Convert a column to floats; values that are no finite numbers become null.
 
     If the column cannot be read otherwise, a comma before one or two digits is a decimal comma.
     """
-    numbers = column.cast(pl.Float64, strict=False)
+    numbers = _finite(column)
     if column.dtype != pl.String or numbers.null_count() == column.null_count():
         return numbers
-    text = column.str.strip_chars().str.replace(r"^([+-]?\d+),(\d{1,2})$", "$1.$2")
-    return text.cast(pl.Float64, strict=False)
+    text = column.str.strip_chars().str.replace(r"^([+-]?[0-9]+),([0-9]{1,2})$", "$1.$2")
+    return _finite(text)
+
+
+def _finite(column: pl.Series) -> pl.Series:
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite(), None)
 
 
 def numbers_or_text(column: pl.Series) -> pl.Series:
@@ -139,6 +156,6 @@ def numbers_or_text(column: pl.Series) -> pl.Series:
     if column.dtype != pl.String or column.null_count() == len(column):
         return column
     text = column.str.strip_chars()
-    if not text.str.contains(r"^-?(0|[1-9]\d{0,14})(\.\d+)?$").all():
+    if not text.str.contains(r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?$").all():
         return column
     return _whole(text.cast(pl.Float64))

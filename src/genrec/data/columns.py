@@ -43,6 +43,10 @@ NONE = "none"
 """What rating, review, title or kind may be if the column with the usual name is another thing."""
 
 
+_BINARY = frozenset((".parquet", ".pq", ".json", ".jsonl", ".ndjson"))
+"""Suffixes of files whose columns have names of their own."""
+
+
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?|\d{1,4}[-./]\d\d?[-./]\d\d.*")
 
 
@@ -85,20 +89,23 @@ def date_and_time(columns: Sequence[str]) -> tuple[str, str] | None:
 
 
 def rival_notes(
-    there: Sequence[str], columns: Mapping[str, str], names: ColumnNames, path: Path
+    there: Sequence[str],
+    columns: Mapping[str, str],
+    named: Mapping[str, str | None],
+    path: Path,
 ) -> Iterator[str]:
-    """Yield a note if another column might be the user or the timestamp as well.
+    """Yield a note if another column might be the user, the item or the timestamp as well.
 
     Args:
         there: the columns of the log.
         columns: the columns that were chosen, by role.
-        names: the columns that the user named; their choice needs no note.
+        named: the columns whose choice needs no note, by role.
         path: the file, for messages.
     """
-    for role, named in (("user_id", names.get("user")), ("timestamp", names.get("timestamp"))):
+    for role, name in named.items():
         aliases, chosen = _ALIASES[role].split(), columns[role]
-        others = [name for name in there if name != chosen and _folded(name) in aliases]
-        if others and named is None:
+        others = [each for each in there if each != chosen and _folded(each) in aliases]
+        if others and name is None:
             yield (
                 f"{path}: column {chosen!r} was taken as the {role}, but it might be "
                 f"{' or '.join(map(repr, others))}; name it with {option(role)} COLUMN"
@@ -143,6 +150,11 @@ def need_column(
     return column
 
 
+def looks_like_data(columns: Sequence[str]) -> bool:
+    """Return whether the names of columns are rather the values of a first row."""
+    return any(map(_NUMBER.fullmatch, columns)) and sum(map(usual, columns)) < 2
+
+
 def no_column(
     path: Path, what: str, role: str, columns: Sequence[str], header: str = "--columns"
 ) -> DataError:
@@ -155,7 +167,8 @@ def no_column(
         columns: the columns of the table.
         header: the option that names the columns of a file without a header.
     """
-    remedy = _remedy(role, columns, header)
+    binary = not path.exists() or not _BINARY.isdisjoint(path.suffixes)
+    remedy = _remedy(role, columns, None if binary else header)
     return DataError(f"{path}: no {what} among {shown(columns)}; {remedy}")
 
 
@@ -175,17 +188,17 @@ def option(role: str) -> str:
     return "--item-table-id" if role == "item_table_id" else f"--{role.removesuffix('_id')}"
 
 
-def _remedy(role: str, columns: Sequence[str], header: str) -> str:
+def _remedy(role: str, columns: Sequence[str], header: str | None) -> str:
     name = option(role)[2:].replace("-", "_")
-    if any(map(_NUMBER.fullmatch, columns)):
+    if header is not None and looks_like_data(columns):
         items = role == "item_table_id" or header != "--columns"
         header = "--item-columns" if items else header
         example = "item,title" if items else "user,item,rating,timestamp"
         return (
             f"line 1 looks like data: name the columns with {header}, e.g. {header} {example} (in "
-            f"Python {header[2:].replace('-', '_')}=[…]; for a data frame user=…, item=…, title=…)"
+            f"Python {header[2:].replace('-', '_')}=[…])"
         )
-    if len(columns) == 1:
+    if header is not None and len(columns) == 1:
         return (
             "the table has one column only: separate the fields by a comma, semicolon, tab, bar, "
             "^ or ~"

@@ -16,7 +16,7 @@ import polars as pl
 
 from genrec.arrays import Arrays
 from genrec.data.catalogue import Catalogue
-from genrec.data.columns import ColumnNames
+from genrec.data.columns import ColumnNames, shown
 from genrec.data.histories import Histories, histories_of, offsets_of
 from genrec.data.interactions import Interactions, interactions_from_frames
 from genrec.data.prepare import Preparation, prepared
@@ -33,9 +33,11 @@ class FrameOptions(ColumnNames, Preparation):
 
 
 _FILES = ("items.parquet", "users.parquet", "dataset.json")
+_OWN = {*_FILES, "histories", "histories.parquet", "reviews.parquet", ".DS_Store"}
+"""What the folder of a data set may hold."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A catalogue, one history per user, and the provenance of both.
 
@@ -147,6 +149,13 @@ class Dataset:
         )
         return cls.from_interactions(found, name=name, **cast(Preparation, settings))
 
+    def __repr__(self) -> str:
+        rows = self.histories
+        return (
+            f"Dataset({self.name!r}, {len(rows)} users, {len(self.catalogue)} items, "
+            f"{len(rows.items)} interactions)"
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over ids, titles and the flat arrays; equal data have equal fingerprints."""
@@ -165,12 +174,18 @@ class Dataset:
         An older data set in ``folder`` is replaced.
 
         Raises:
-            DataError: ``folder`` is a file, or a non-empty folder that holds no data set.
+            DataError: ``folder`` is a file, or a non-empty folder that holds no data set or more
+                than one.
         """
         folder = Path(folder)
         if not is_free(folder) and not (folder / "dataset.json").is_file():
             raise DataError(
                 f"{folder}: exists and is not a data set folder; choose another output folder"
+            )
+        if folder.exists() and (others := sorted({path.name for path in folder.iterdir()} - _OWN)):
+            raise DataError(
+                f"{folder}: holds more than a data set ({shown(others)}), which would be deleted; "
+                "move it away, or choose another output folder"
             )
         replace_folder(folder, self._write)
 

@@ -11,16 +11,20 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import cast
 
 import polars as pl
 
+from genrec.data.columns import looks_like_data
 from genrec.errors import DataError
 
 MOST_LINES = 1000
 """Maximum number of lines of one quoted field."""
 PIECE = 2**26
 """Bytes of text that are split into columns at once."""
-_WHOLE = r"^(0|-?[1-9]\d{0,14})$"
+_QUOTED = r'"(?:[^"]|"")*"'
+"""A field in quotes."""
+_WHOLE = r"^(0|-?[1-9][0-9]{0,14})$"
 """A whole number that is written as it would be printed."""
 
 
@@ -59,9 +63,8 @@ def read_delimited(
         try:
             quote = '"' if quoted else None
             table = _table(data, separator, quote, columns)
-            if any(each.rpartition("_duplicated_")[0] in table.columns for each in table.columns):
-                raise DataError(f"{name}: two columns have the same name; rename one")
-            return table, told
+            _check_names([_original(each, table.columns) for each in table.columns], name)
+            return table, told + short_lines(table, data, separator, name)
         except pl.exceptions.PolarsError:  # a line is too long: the reader below names it
             pass
     frame, notes = _Lines(data.decode("utf-8-sig"), separator, name, columns).table()
@@ -111,9 +114,81 @@ def _table(
     return in_pieces(data, read)
 
 
-def unquoted(data: bytes, separator: str) -> pl.DataFrame:
-    """Read delimited text with a header in which quotes are characters."""
-    return _table(data, separator, None, None)
+def unquoted(data: bytes, separator: str, name: str) -> tuple[pl.DataFrame, list[str]]:
+    """Read delimited text with a header in which quotes are characters; return rows and notes."""
+    try:
+        table = _table(data, separator, None, None)
+    except pl.exceptions.ComputeError:
+        raise _too_long(data, separator, name) from None
+    return table, short_lines(table, data, separator, name, quoted=False)
+
+
+def short_lines(
+    table: pl.DataFrame,
+    data: bytes,
+    separator: str,
+    name: str,
+    *,
+    quoted: bool = True,
+    skipped: int = 0,
+) -> list[str]:
+    """Return a note if some lines have fewer fields than the table has columns.
+
+    Args:
+        table: the rows as read, in which missing fields are null.
+        data: the content of the file, one row a line.
+        separator: the character or characters between two fields.
+        name: name of the file, for messages.
+        quoted: whether a separator in quotes is a part of the field.
+        skipped: number of lines above ``data`` in the file.
+    """
+    if not table.width or not table[:, -1].has_nulls():
+        return []
+    first, count, before = 0, 0, skipped
+    for piece in _pieces(data):
+        lines = lines_of(piece)
+        bare = lines.str.replace_all(_QUOTED, "") if quoted and b'"' in piece else lines
+        short = (bare.str.count_matches(separator, literal=True) < table.width - 1).arg_true()
+        first = first if count or not len(short) else before + cast(int, short[0]) + 1
+        count, before = count + len(short), before + len(lines)
+    return _short(first, count, name)
+
+
+def _too_long(data: bytes, separator: str, name: str) -> DataError:
+    """Return the error for the first line with more fields than the header."""
+    lines = data.decode().splitlines()
+    width = lines[0].count(separator)
+    bad = next((at for at, line in enumerate(lines) if line.count(separator) > width), 0)
+    return DataError(
+        f"{name}: line {bad + 1} has {lines[bad].count(separator) + 1} fields, but there are "
+        f"{width + 1} columns; correct that line"
+    )
+
+
+def _short(first: int, count: int, name: str) -> list[str]:
+    note = (
+        f"{name}: fewer fields than the table has columns in {_lines_from(first, count)}; the "
+        "missing fields are empty (a field that spans lines must be in quotes)"
+    )
+    return [note] if count else []
+
+
+def _original(name: str, names: Sequence[str]) -> str:
+    """Return the name of a column as the file has it; Polars renames those that occur twice."""
+    original = name.rpartition("_duplicated_")[0]
+    return original if original in names else name
+
+
+def _check_names(columns: Sequence[str], name: str) -> None:
+    if len(set(columns)) == len(columns):
+        return
+    remedy = "rename one"
+    if looks_like_data(columns):
+        remedy = (
+            "line 1 looks like data, so name the columns with --columns, or with --item-columns "
+            "for an item table"
+        )
+    raise DataError(f"{name}: two columns have the same name; {remedy}")
 
 
 def in_pieces(data: bytes, read: Callable[[bytes], pl.DataFrame]) -> pl.DataFrame:
@@ -182,9 +257,9 @@ class _Record:
     unclear: bool = False  # it spans lines, each of which could be a record
 
 
-def _lines_from(starts: Sequence[int]) -> str:
-    more = f" and {len(starts) - 1} more lines" if starts[1:] else ""
-    return f"line {starts[0] + 1}{more}"
+def _lines_from(first: int, count: int) -> str:
+    more = f" and {count - 1} more line{'s' * (count > 2)}" if count > 1 else ""
+    return f"line {first}{more}"
 
 
 @dataclass
@@ -217,24 +292,26 @@ class _Lines:
         spanning = any(row.end > start + 1 for start, row in rows)
         if spanning and any(row.unclear for _, row in rows):
             rows = self._rows(start, width, join_unclear=True)
-        if len(set(names)) < width:
-            raise DataError(f"{self.name}: two columns have the same name; rename one")
+        _check_names(names, self.name)
         filled = [row.fields + [""] * (width - len(row.fields)) for _, row in rows]
         schema = dict.fromkeys(names, pl.String)
         frame = pl.DataFrame(filled, schema=schema, orient="row")
         joined = [start for start, row in rows if row.unclear and row.end > start + 1]
         notes = self._notes([start for start, row in rows if row.open])
+        short = [start + 1 for start, row in rows if len(row.fields) < width]
+        notes += _short(min(short, default=0), len(short), self.name)
         if joined:
             notes.append(
                 f"{self.name}: quoted fields that span lines, each of which could be a row, were "
-                f"read as one field ({_lines_from(joined)}); if they are rows, remove the quotes"
+                f"read as one field ({_lines_from(joined[0] + 1, len(joined))}); if they are rows, "
+                "remove the quotes"
             )
         return frame, notes
 
     def _notes(self, opened: Sequence[int]) -> list[str]:
         if not opened:
             return []
-        many = _lines_from(opened)
+        many = _lines_from(opened[0] + 1, len(opened))
         return [f"{self.name}: quotes that do not enclose a field were read as characters ({many})"]
 
     def _rows(self, start: int, width: int, join_unclear: bool) -> list[tuple[int, _Record]]:
@@ -242,11 +319,12 @@ class _Lines:
         while start < len(self.lines):
             if self.lines[start].strip():
                 row = self._record(start, width, join_unclear)
-                if len(row.fields) > width:
+                if any(row.fields[width:]):
                     raise DataError(
                         f"{self.name}: line {start + 1} has {len(row.fields)} fields, but there "
                         f"are {width} columns; put fields that hold {self.separator!r} in quotes"
                     )
+                del row.fields[width:]  # separators at the end of the line
                 rows.append((start, row))
                 start = row.end
             else:

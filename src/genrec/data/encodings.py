@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
 import re
+from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
@@ -18,6 +21,23 @@ _MARKS = {  # byte order mark → encoding
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+
+
+_PACKERS: dict[bytes, Callable[[Path], object]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+"""Functions that open a compressed file, by its first bytes."""
+
+
+_UNREAD = {
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", "export it as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "export it as CSV"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it, or compress it with gzip"),
+    b"PAR1": ("a Parquet file", "rename it to .parquet"),
+}
+"""What a file that is no text is, and what to do with it, by its first bytes."""
 
 
 _WESTERN = "cp1252"
@@ -41,10 +61,18 @@ _SAMPLE = 4096  # bytes that show whether a text is UTF-16
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file, which may be compressed with gzip, for reading bytes."""
+    """Open a file, which may be compressed with gzip, bzip2 or xz, for reading bytes."""
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path) if packed else path.open("rb"))
+        start = file.read(max(map(len, _PACKERS)))
+    for mark, opener in _PACKERS.items():
+        if start.startswith(mark):
+            return cast(IO[bytes], opener(path))
+    return path.open("rb")
+
+
+def unpacked_name(path: Path) -> str:
+    """Return the name of a file in lower case, without the suffix of its compression."""
+    return re.sub(r"\.(gz|bz2|xz)$", "", path.name.lower())
 
 
 def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
@@ -65,8 +93,9 @@ def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
     """
     with open_file(path) as file:
         data = file.read()
-    if data.startswith(b"PK\x03\x04"):
-        raise DataError(f"{path}: this is a zip archive or an Excel workbook; export it as CSV")
+    for mark, (kind, remedy) in _UNREAD.items():
+        if data.startswith(mark):
+            raise DataError(f"{path}: this is {kind}; {remedy}")
     text, notes = _utf8(path, data, encoding)
     if b"\r" in text and b"\n" not in text:  # line ends of old Macs
         text = text.replace(b"\r", b"\n")
@@ -82,7 +111,7 @@ def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[st
     for mark, name in _MARKS.items():
         if data.startswith(mark):
             return _decoded(path, data[len(mark) :], encoding or name), []
-    encoding = encoding or _wide(data[:_SAMPLE])
+    encoding = encoding or _wide(data[:_SAMPLE]) or _escaped(data)
     if data.isascii():
         return (_decoded(path, data, encoding) if encoding else data), []
     try:
@@ -115,6 +144,11 @@ def _wide(sample: bytes) -> str | None:
         if zeros.count(0) > 0.5 * len(zeros) and not others.count(0):
             return name
     return None
+
+
+def _escaped(data: bytes) -> str | None:
+    """Recognise ISO-2022-JP, whose Japanese consists of ASCII characters after an escape."""
+    return "iso-2022-jp" if re.search(rb"\x1b\$[@B]", data) else None
 
 
 def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[bytes, list[str]]:

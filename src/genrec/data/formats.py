@@ -1,24 +1,27 @@
 """Readers for tables in all supported file formats and layouts of public data sets.
 
-Supported are CSV, TSV and JSON (also `.gz`), Parquet, folders of parts as Spark writes them,
-RecBole's atomic files (`.inter`, `.item`), MovieLens (100K `u.data`, 1M and 10M `ratings.dat`,
-later `ratings.csv`) and the Amazon reviews of 2014, 2018 and 2023.
+Supported are CSV, TSV and JSON (also `.gz`, `.bz2` and `.xz`), Parquet, folders of parts as Spark
+writes them, RecBole's atomic files (`.inter`, `.item`), MovieLens (100K `u.data`, 1M and 10M
+`ratings.dat`, later `ratings.csv`) and the Amazon reviews of 2014, 2018 and 2023.
 """
 
 from __future__ import annotations
 
+import lzma
 import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import polars as pl
 
 from genrec.data.columns import shown, usual
-from genrec.data.delimited import first_line, in_pieces, lines_of, read_delimited, unquoted
-from genrec.data.encodings import open_file, utf8_of
+from genrec.data.delimited import first_line, in_pieces, lines_of, read_delimited, short_lines
+from genrec.data.encodings import open_file, unpacked_name, utf8_of
 from genrec.data.json_files import read_json
+from genrec.data.recbole import read_recbole
 from genrec.errors import DataError
 
 _GENRES = [
@@ -65,11 +68,19 @@ _HEADLESS = {  # pattern of the names of public files without a header → colum
 _TEXT = ("csv", "tsv", "txt", "dat", "data")
 
 
+_NAMED = ("inter", "item", "parquet", "jsonl", "ndjson", "json")
+"""Formats whose columns always have names."""
+
+
 _DIGITS = re.compile(r"(\d+)")
 
 
 _SEPARATORS = "\t,;|^~\x01"
 """The characters that may separate fields; the last one is Hive's."""
+
+
+_LINES = 20
+"""Lines from whose beginning the form of a text is recognised."""
 
 
 _COMMENT = re.compile(rb"\s*#[^\n]*\n")
@@ -79,11 +90,15 @@ _SEP_LINE = re.compile(rb'"?sep= ?([,;|\t])"?[,;]*\r?\n', re.IGNORECASE)
 """First line of a file that tells Excel the separator."""
 
 
-NULLS = ("\\N", "NaN", "nan", "<NA>")
+NULLS = ("\\N", "NaN", "nan", "NAN", "<NA>")
 """Words that databases and pandas write for a missing value."""
 
 
-_BROKEN_FILE = (OSError, EOFError, zlib.error)
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive and Spark name the folder of rows whose value is missing."""
+
+
+_BROKEN_FILE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
 class Table(NamedTuple):
@@ -157,7 +172,7 @@ def _read_parts(folder: Path, columns: Sequence[str] | None, encoding: str | Non
     ]
     if not frames:
         return Table(pl.DataFrame(), "table", notes)
-    texts = not any(_format_of(part) == "parquet" for part in read)
+    texts = all(_format_of(part) in _TEXT for part in read)  # JSON leaves out missing values
     for part, table in read.items():
         first = next(iter(read.values())).rows.columns
         if texts and table.rows.width and set(table.rows.columns) != set(first):
@@ -169,10 +184,14 @@ def _read_parts(folder: Path, columns: Sequence[str] | None, encoding: str | Non
     return Table(pl.concat(frames, how="diagonal_relaxed"), layout, notes)
 
 
-def _folder_values(folder: Path, part: Path) -> list[tuple[str, str]]:
+def _folder_values(folder: Path, part: Path) -> list[tuple[str, str | None]]:
     """Return the columns that the names of folders such as ``date=2024-01-31`` hold."""
     pairs = [name.partition("=") for name in part.parent.relative_to(folder).parts]
-    return [(key, value) for key, mark, value in pairs if mark and key]
+    return [
+        (unquote(key), None if value == _NO_VALUE else unquote(value))
+        for key, mark, value in pairs
+        if mark and key
+    ]
 
 
 def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
@@ -188,21 +207,30 @@ def without_null_words(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _format_of(path: Path) -> str:
     """Return the suffix that says which format a file has."""
-    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    suffix = unpacked_name(path).rpartition(".")[2]
+    if suffix.startswith("part-") or unpacked_name(path) in _MOVIELENS:  # Hadoop's have no suffix
+        return "txt"
     return "parquet" if suffix == "pq" else suffix
 
 
 def _read_any(path: Path, columns: Sequence[str] | None, encoding: str | None) -> Table:
-    name = path.name.lower().removesuffix(".gz")
     notes: list[str] = []
-    match _format_of(path):
-        case _ if name in _MOVIELENS and columns is None:
-            return Table(_read_headless(path, *_MOVIELENS[name]), "movielens", [])
+    suffix = _format_of(path)
+    if columns is not None and suffix in _NAMED:
+        raise DataError(
+            f"{path}: the columns of this file have names, so leave out --columns (of an item "
+            "table --item-columns); choose columns with --user, --item, --timestamp and --title"
+        )
+    match suffix:
+        case _ if columns is None and (known := _movielens(path)):
+            data, notes = utf8_of(path, encoding)
+            frame, more = _split(data, *known, path)
+            return Table(frame, "movielens", notes + more)
         case "inter" | "item":
             data, notes = utf8_of(path, encoding)
-            frame, more = _from_recbole(data, path)
+            frame, more = read_recbole(data, path)
             return Table(frame, "recbole", notes + more)
-        case suffix if suffix in _TEXT:
+        case _ if suffix in _TEXT:
             frame, notes = _read_text(path, columns, encoding)
         case "parquet":
             frame = pl.read_parquet(path)
@@ -211,10 +239,8 @@ def _read_any(path: Path, columns: Sequence[str] | None, encoding: str | None) -
             frame, more = read_json(data, str(path), usual)
             notes = notes + more
         case _:
-            known = (
-                ".csv, .tsv, .json, .jsonl (each also .gz), .parquet, .inter or a MovieLens file"
-            )
-            raise DataError(f"{path}: unknown file format; use {known}")
+            formats = ".csv, .tsv, .json, .jsonl (each also .gz), .parquet, .inter"
+            raise DataError(f"{path}: unknown file format; use {formats} or a MovieLens file")
     amazon = {"asin", "parent_asin"} & set(frame.columns)
     layout = "amazon" if amazon else "movielens" if "movieId" in frame.columns else "table"
     return Table(frame, layout, notes)
@@ -230,18 +256,21 @@ def _read_text(
     if told := _SEP_LINE.match(data):
         separator, data = told[1].decode(), b"\n" + data[told.end() :]
     data, more = _without_comments(data, path)
-    separator, notes = separator or _separator(data), notes + more
+    named = columns is not None
+    separator, notes = separator or _separator(data, columns), notes + more
     if columns is None and (columns := _known_columns(path, data, separator)):
         notes.append(f"{path}: the file has no header; its columns are {', '.join(columns)}")
     elif columns is not None and sum(map(usual, _first_fields(data, separator))) > 1:
         raise DataError(f"{path}: line 1 is a header already; leave out --columns")
     if separator == "::":
+        header = b""
         if columns is None:
             header, _, data = data.lstrip().partition(b"\n")
             columns = header.decode().strip().split(separator)
-        return _split(data, separator, list(columns)), notes
-    frame, more = read_delimited(data, separator, str(path), columns)
-    return frame, notes + more
+        frame, more = _split(data, separator, list(columns), path, skipped=int(header > b""))
+    else:
+        frame, more = read_delimited(data, separator, str(path), columns)
+    return frame, notes + more + (_header_note(frame, path) if named else [])
 
 
 def _without_comments(data: bytes, path: Path) -> tuple[bytes, list[str]]:
@@ -270,7 +299,7 @@ def _known_columns(path: Path, data: bytes, separator: str) -> list[str] | None:
     """Return the columns of a public file without a header, recognised by its name."""
     first = _first_fields(data, separator)
     for pattern, columns in _HEADLESS.items():
-        known = re.fullmatch(pattern, path.name.lower().removesuffix(".gz"))
+        known = re.fullmatch(pattern, unpacked_name(path))
         if known and len(first) == len(columns) and not any(map(usual, first)):
             # Many files are called ratings_….csv; in these columns the last one is a time.
             is_time = columns is not _RATINGS or re.fullmatch(r"\d{9,10}(\.0)?", first[-1])
@@ -283,30 +312,50 @@ def _first_fields(data: bytes, separator: str) -> list[str]:
     return [part.strip().strip('"') for part in line.split(separator)]
 
 
-def _separator(data: bytes) -> str:
+def _separator(data: bytes, columns: Sequence[str] | None = None) -> str:
+    """Return what separates the fields, as the first line shows.
+
+    If the columns are known, the first lines show which character separates as many fields.
+    """
     header = first_line(data.lstrip())
     if header.count(b"::") > 1:
         return "::"
-    best = max(_SEPARATORS, key=lambda mark: header.count(mark.encode()))
+    lines = data.lstrip().split(b"\n", _LINES)[:_LINES] if columns else []
+
+    def fit(mark: str) -> tuple[int, int]:
+        counts = [line.count(mark.encode()) for line in lines]
+        return counts.count(len(columns or ()) - 1), header.count(mark.encode())
+
+    best = max(_SEPARATORS, key=fit)
     blanks = best.encode() not in header and sum(map(usual, header.decode().split(" "))) > 1
     return " " if blanks else best
 
 
-def _read_headless(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
-    """Read a MovieLens file without a header.
+def _header_note(frame: pl.DataFrame, path: Path) -> list[str]:
+    """Return a note if the first row may be the header of a table whose columns were named."""
+    for column in frame.head(_LINES):
+        number = column.cast(pl.String).str.contains(r"^[0-9]+([.,][0-9]+)?$")
+        if len(number) > 2 and number[0] is False and number[1:].all(ignore_nulls=False):
+            note = (
+                f"{path}: line 1 was read as a row, but {column[0]!r} may be the name of a column"
+            )
+            return [f"{note}; if it is, remove the line"]
+    return []
 
-    Item tables are Latin-1 up to MovieLens 1M and UTF-8 from 10M on.
-    """
+
+def _movielens(path: Path) -> tuple[str, list[str]] | None:
+    """Return separator and columns of a MovieLens file without a header, recognised by its name."""
+    separator, columns = _MOVIELENS.get(unpacked_name(path), ("", []))
+    if not columns:
+        return None
     with open_file(path) as file:
-        data = file.read()
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        data = data.decode("latin-1").encode()
-    return _split(data, separator, columns)
+        first = _first_fields(file.readline().decode("latin-1").encode(), separator)
+    return (separator, columns) if len(first) > 2 and sum(map(usual, first)) < 2 else None
 
 
-def _split(data: bytes, separator: str, columns: list[str]) -> pl.DataFrame:
+def _split(
+    data: bytes, separator: str, columns: list[str], path: Path, skipped: int = 0
+) -> tuple[pl.DataFrame, list[str]]:
     """Split each line at a separator; the last column takes the rest of the line."""
 
     def read(piece: bytes) -> pl.DataFrame:
@@ -315,36 +364,9 @@ def _split(data: bytes, separator: str, columns: list[str]) -> pl.DataFrame:
         return parts.struct.rename_fields(columns).struct.unnest()
 
     frame = in_pieces(data, read)
+    notes = short_lines(frame, data, separator, str(path), quoted=False, skipped=skipped)
     if columns is not _MOVIES:
-        return frame
+        return frame, notes
     flags = [pl.when(pl.col(genre).cast(pl.String) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
-    return frame.with_columns(genres).drop(_GENRES)
-
-
-def _from_recbole(data: bytes, path: Path) -> tuple[pl.DataFrame, list[str]]:
-    """Read an atomic file; its columns are separated by tabs, or else by commas or blanks."""
-    header = first_line(data)
-    if b"\t" in header:
-        return _restored(unquoted(data, "\t")), []
-    if b"," not in header and b" " in header.strip():
-        data = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^ +| +(?=\r?$)", b"", data))
-        return _restored(unquoted(data, " ")), []
-    frame, notes = read_delimited(data, ",", str(path))
-    return _restored(frame), notes
-
-
-def _restored(frame: pl.DataFrame) -> pl.DataFrame:
-    """Strip type suffixes and restore the original form of MovieLens titles and genres."""
-    frame = frame.rename({column: column.partition(":")[0] for column in frame.columns})
-    renames = {"class": "genres", "genre": "genres", "release_year": "year"}
-    frame = frame.rename({old: renames[old] for old in frame.columns if old in renames})
-    if not {"movie_title", "year"} <= set(frame.columns):
-        return frame
-    title, year = pl.col("movie_title").cast(pl.String), pl.col("year").cast(pl.String)
-    bare = year.str.contains(r"^\d{4}$") & ~title.str.contains(r"\(\d{4}\)$")
-    titled = pl.when(bare).then(title + " (" + year + ")").otherwise(title)
-    # RecBole separates the values of a token_seq by spaces; all other layouts use a bar.
-    genre = pl.col("genres").cast(pl.String).str.replace_all(" ", "|")
-    genres = [genre] if "genres" in frame.columns else []
-    return frame.with_columns(titled.alias("movie_title"), *genres)
+    return frame.with_columns(genres).drop(_GENRES), notes

@@ -12,7 +12,7 @@ from genrec.arrays import Floats, Floats32, Integers, Ints, Items, Mask, rows_an
 from genrec.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Histories:
     """One history per row: item indices, oldest first, concatenated into flat arrays.
 
@@ -63,6 +63,9 @@ class Histories:
             known = [np.nan if each is None else each for row in ratings for each in row]
             flat = np.array(known, np.float32)
         return cls(items, offsets, users, steps.astype(np.float64), flat, words=words)
+
+    def __repr__(self) -> str:
+        return f"Histories({len(self)} rows, {len(self.items)} items)"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

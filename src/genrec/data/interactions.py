@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import polars as pl
 
@@ -23,7 +23,6 @@ from genrec.data.columns import (
     option,
     order_column,
     rival_notes,
-    shown,
 )
 from genrec.data.formats import Table, read_table
 from genrec.data.frames import polars_frame
@@ -119,6 +118,21 @@ def read_interactions(
     return reader.interactions(tables.pop(), pair, path.name)
 
 
+def interactions_of_table(
+    table: Table, path: Path, *, timestamp_format: str | None = None, **names: Unpack[ColumnNames]
+) -> Interactions:
+    """Validate a log that :func:`.read_table` has read; its errors are those of this function.
+
+    Args:
+        table: the rows.
+        path: the file, for messages.
+        timestamp_format: as in :func:`read_interactions`.
+        names: likewise.
+    """
+    reader = _Reader(path, names, None, timestamp_format, list(table.notes))
+    return reader.interactions(table, None, path.name)
+
+
 def interactions_from_frames(
     interactions: Any,
     items: Any = None,
@@ -176,10 +190,10 @@ class _Reader:
             for role, given in needed.items()
         }
         if layout == "table":
-            self.notes.extend(rival_notes(frame.columns, columns, self.names, self.path))
+            self.notes.extend(rival_notes(frame.columns, columns, needed, self.path))
         columns |= self._optional_columns(frame)
         if items is None:
-            found, facts = self._items_of_log(frame, columns, layout)
+            found, facts = self._own_items(frame, columns, layout)
         else:
             found, facts = read_items(*items, item_of_items, self.names.get("title"))
         types = {role: str(frame.schema[column]) for role, column in columns.items()}
@@ -199,9 +213,10 @@ class _Reader:
     def _item_columns(
         self, columns: Sequence[str], items: tuple[pl.DataFrame, Path] | None
     ) -> tuple[str | None, str | None]:
-        """Return the given id columns of the log and of the item table.
+        """Return the id columns of the log and of the item table, ``None`` for those to recognise.
 
-        ``item`` may name the column of both tables or of one of them.
+        ``item`` may name the column of both tables or of one of them. If it is not given, a column
+        that both tables have comes first.
         """
         item, own = self.names.get("item"), self.names.get("item_table_id")
         if items is None:
@@ -211,9 +226,24 @@ class _Reader:
         there = items[0].columns
         if own is not None and own not in there:
             raise no_column(items[1], f"column {own!r}", "item_table_id", there)
-        shared = item or find_column(columns, "item_id", None, self.path)
-        own = own or (shared if shared in there else None)
+        if item is None and own is None:
+            item = find_column(
+                [each for each in columns if each in there], "item_id", None, self.path
+            )
+        own = own or (item if item in there else None)
         return (None if item in there and item not in columns else item), own
+
+    def _own_items(
+        self, frame: pl.DataFrame, columns: dict[str, str], layout: str
+    ) -> tuple[pl.DataFrame | None, dict[str, object] | None]:
+        """Return the item table that the log itself contains, if it has titles."""
+        title = self.names.get("title")
+        # In Amazon logs the column `title` holds the headline of the review, not the item's title.
+        if title is None and layout == "amazon":
+            return None, None
+        items, facts, notes = items_of_log(frame, self.path, columns, title)
+        self.notes.extend(notes)
+        return items, facts
 
     def _optional_columns(self, frame: pl.DataFrame) -> dict[str, str]:
         """Return the columns of ratings, reviews and kinds by role.
@@ -233,31 +263,6 @@ class _Reader:
                     f"one with {option(role)} COLUMN, or decline with {option(role)} none"
                 )
         return columns
-
-    def _items_of_log(
-        self, frame: pl.DataFrame, columns: dict[str, str], layout: str
-    ) -> tuple[pl.DataFrame | None, dict[str, object] | None]:
-        """Return the item table that the log itself contains, if it has titles."""
-        title = self.names.get("title")
-        # In Amazon logs the column `title` holds the headline of the review, not the item's title.
-        if title is None and layout == "amazon":
-            return None, None
-        title = find_column(frame.columns, "title", title, self.path)
-        if title is None:
-            return None, None
-        used = {*columns.values(), title}
-        others = [name for name in frame.columns if name not in used]
-        items, facts, kept = items_of_log(frame, self.path, columns["item_id"], title, others)
-        several = cast(int, facts["conflicting_titles"])
-        if self.names.get("title") is None and 2 * several > items.height:
-            self.notes.append(
-                f"{self.path}: column {title!r} is no item title, because most items have several "
-                "values; name another one with --title COLUMN, or give --items FILE"
-            )
-            return None, None
-        if kept:
-            self.notes.append(f"{self.path}: kept as metadata of the items: {shown(kept)}")
-        return items, facts
 
     def _wanted(self, frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
         """Keep the events of the positive kinds, or leave out dislikes if none are given."""

@@ -6,13 +6,14 @@ become metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
 from genrec.data.column_types import flat_column, ids_of, numbers_or_text, plain_columns, text_of
-from genrec.data.columns import find_column, no_column
+from genrec.data.columns import find_column, no_column, shown
 from genrec.data.log_rows import NULL_LIKE
 
 
@@ -43,27 +44,58 @@ def read_items(
 
 
 def items_of_log(
-    log: pl.DataFrame, path: Path, item: str, title: str, others: Collection[str]
-) -> tuple[pl.DataFrame, dict[str, object], list[str]]:
+    log: pl.DataFrame, path: Path, columns: Mapping[str, str], given: str | None
+) -> tuple[pl.DataFrame | None, dict[str, object] | None, list[str]]:
     """Return the item table that a log with titles contains.
+
+    A column that was recognised by its name is declined if it cannot hold the titles of items.
 
     Args:
         log: the rows.
         path: the file, for messages.
-        item: name of the id column.
-        title: name of the title column.
-        others: columns that may describe items.
+        columns: the columns of the log that have another role, by role.
+        given: the title column that the user named, or ``None``.
 
     Returns:
-        What :func:`read_items` returns, and the names of the columns that describe items.
+        What :func:`read_items` returns, or ``None`` twice if the log has no titles; and notes.
 
     Raises:
-        DataError: The ids or titles are no plain values.
+        DataError: The ids or titles are no plain values, or the given column does not exist.
     """
-    table = log.select(item, title, *(flat_column(log[name]) for name in others))
+    item = columns["item_id"]
+    title = find_column(log.columns, "title", given, path)
+    if title is None:
+        return None, None, []
+    others = [name for name in log.columns if name not in {*columns.values(), title}]
+    table = log.select(*dict.fromkeys((item, title)), *(flat_column(log[name]) for name in others))
     values = table.drop_nulls(item).group_by(item).agg(pl.exclude(title).drop_nulls().unique())
     kept = [name for name in others if (values[name].list.len() <= 1).all()]
-    return *_unique_items(table.select(item, title, *kept), item, title, path), kept
+    table = table.select(*dict.fromkeys((item, title)), *kept)
+    items, facts = _unique_items(table, item, title, path)
+    reason = ""
+    if 2 * cast(int, facts["conflicting_titles"]) > items.height:
+        reason = "most items have several values"
+    elif title.lower() == "name" and _is_of_users(log, columns["user_id"], item, title):
+        reason = "all items of a user have the same value"
+    if reason and given is None:
+        note = (
+            f"{path}: column {title!r} is no item title, because {reason}; name another one with "
+            "--title COLUMN, or give --items FILE"
+        )
+        return None, None, [note]
+    notes = [f"{path}: kept as metadata of the items: {shown(kept)}"] if kept else []
+    return items, facts, notes
+
+
+def _is_of_users(log: pl.DataFrame, user: str, item: str, title: str) -> bool:
+    """Return whether a column has one value for each user who has several items."""
+    by_user = (
+        log.drop_nulls([item, title])
+        .group_by(user)
+        .agg(items=pl.col(item).n_unique(), titles=pl.col(title).n_unique())
+    )
+    several = by_user.filter(pl.col("items") > 1)
+    return several.height > 0 and bool((several["titles"] == 1).all())
 
 
 def _unique_items(
@@ -88,6 +120,7 @@ def _unique_items(
     items = first.group_by("item_id", maintain_order=True).agg(filled)
     return items, {
         "file": path.name,
+        "title_column": title,
         "rows_read": frame.height,
         "null_ids": frame.height - known.height,
         "duplicate_ids": known.height - items.height,
@@ -117,6 +150,8 @@ def item_notes(
             f"{path}: the title {word!r} was kept (items: {count}); if it means a missing title, "
             "leave it empty in the file"
         )
+    if own and (blank := facts["null_ids"]):
+        yield f"{path}: rows without an item id, which were left out: {blank}"
     if own and (repeated := facts["duplicate_ids"]):
         yield f"{path}: rows that repeat an item id, of which the first value counts: {repeated}"
     missing = log.to_frame("item_id").join(items, on="item_id", how="anti")["item_id"]

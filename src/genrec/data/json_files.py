@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from genrec.data.column_types import series_of
 from genrec.errors import DataError
 
 
@@ -36,7 +37,7 @@ def read_json(
     lines = None if data.lstrip()[:1] == b"[" else _lines(data)
     if lines is not None and lines.height > 1:
         return lines, []
-    whole = _parsed(data)
+    whole = _parsed(data, name)
     if whole is None:
         # Reading line by line is slower, but it accepts the Amazon metadata of 2014 and the error
         # message can name the invalid line.
@@ -53,10 +54,22 @@ def _lines(data: bytes) -> pl.DataFrame | None:
         return None
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, name: str) -> Any:
     """Return the value of the text, or ``None`` if it is not one JSON value."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DataError(
+                f"{name}: the key {twice!r} occurs twice in one object, so one of its values would "
+                "be lost; join them or rename one"
+            )
+        return found
+
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return None
 
@@ -118,14 +131,18 @@ def _columns(whole: Mapping[str, Any], name: str) -> pl.DataFrame:
             f"{name}: the columns have different lengths ({shown}); give each row a value in each "
             "column"
         )
-    series = [pl.Series(key, values, strict=False) for key, values in columns.items()]
-    return pl.DataFrame(series)
+    return pl.DataFrame([series_of(key, values) for key, values in columns.items()])
 
 
 def _frame(records: list[dict[str, Any]]) -> pl.DataFrame:
     if not records:
         return pl.DataFrame()
-    return pl.from_dicts(records, infer_schema_length=None, strict=False)
+    frame = pl.from_dicts(records, infer_schema_length=None, strict=False)
+    for column in frame:
+        values = [record.get(column.name) for record in records]
+        if column.null_count() > values.count(None):
+            frame = frame.with_columns(series_of(column.name, values))
+    return frame
 
 
 def _records(text: str, name: str) -> Iterator[dict[str, Any]]:

@@ -176,10 +176,9 @@ def _rated_at_least(
     unrated = log["rating"].null_count()
     kept = log.filter(pl.col("rating") >= least)
     if not kept.height:
-        best = cast(float, log["rating"].max())
-        raise DataError(
-            f"no rating is {least:g} or more (the highest is {best:g}); lower min_rating"
-        )
+        best = cast(float | None, log["rating"].max())
+        highest = "no row has one" if best is None else f"the highest is {best:g}"
+        raise DataError(f"no rating is {least:g} or more ({highest}); lower or omit min_rating")
     below = log.height - kept.height - unrated
     return kept, {"min_rating": least, "below_min_rating": below, "without_rating": unrated}
 

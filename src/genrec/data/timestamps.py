@@ -9,6 +9,7 @@ from typing import cast
 
 import polars as pl
 
+from genrec.data.column_types import EXACT
 from genrec.errors import DataError
 
 _TIME_FORMATS = (
@@ -26,7 +27,7 @@ _TIME_FORMATS = (
 _ORDERS = ("%d %m %Y", "%m %d %Y", "%d %m %y", "%m %d %y", "%y %m %d")
 
 
-_NUMERIC_DATE = r"^(\d{1,2})([/-])(\d{1,2})[/-](\d{4}|\d{2})(?:$|[ ,T])"
+_NUMERIC_DATE = r"^([0-9]{1,2})([/-])([0-9]{1,2})[/-]([0-9]{4}|[0-9]{2})(?:$|[ ,T])"
 """A date such as 1/2/2023 or 13-2-23, whose day comes first or second."""
 
 
@@ -43,15 +44,20 @@ _TIME_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1
 _PLAUSIBLE = (788_918_400, 2_208_988_800)
 
 
-# Ticks of .NET are tenths of microseconds since the year 1; these are from 1965 to 2060. If they
-# were nanoseconds since 1970, they would be from 1989 and 1990.
-_TICKS, _TICKS_IN_1970 = (6.2e17, 6.5e17), 621_355_968_000_000_000
+# Clocks that do not begin in 1970, with the range of their times, the time of 1970 and the times in
+# a second. As nanoseconds or microseconds since 1970, these times would be from 1989 and 1990, from
+# 1974 and from after 2350.
+_CLOCKS_FROM_BEFORE = (
+    ("ticks", (6.2e17, 6.5e17), 621_355_968_000_000_000, 1e7),  # .NET: since the year 1; 1965–2060
+    ("filetime", (1.243e17, 1.386e17), 116_444_736_000_000_000, 1e7),  # Windows: since 1601
+    ("webkit", (1.243e16, 1.386e16), 11_644_473_600_000_000, 1e6),  # browsers: since 1601
+)
 
 
 _DATES_AND_SECONDS = "holds dates and seconds since 1970; each was read as what it is"
 
 
-ROUNDED = r"^\d([.,]\d+)?[eE]\+\d+$"
+ROUNDED = r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$"
 """How a spreadsheet writes a long number that it has rounded."""
 
 
@@ -133,7 +139,20 @@ def time_remarks(column: pl.Series, seconds: pl.Series, unit: str) -> Iterator[s
             f"holds {len(rounded)} times that a spreadsheet has rounded, such as {rounded[0]!r}; "
             "export them as text"
         )
+    if (
+        column.dtype in (pl.Float16, pl.Float32)
+        and (column.abs() >= EXACT[type(column.dtype)]).any()
+    ):
+        yield (
+            f"holds times as {column.dtype} numbers, which are too short for them, so the order of "
+            "near times is lost; store them as whole numbers or as dates"
+        )
     low, high = cast(float, seconds.min()), cast(float, seconds.max())
+    if unit != "as given" and low < _DATES[0]:
+        yield (
+            f"begins in the year {1970 + int(low / _YEAR)}; if that is wrong, convert the times to "
+            "the Gregorian calendar, or name their format with --timestamp-format"
+        )
     if high > time.time() + _YEAR:
         yield (
             f"reaches the year {1970 + int(high / _YEAR)}; if that is wrong, "
@@ -145,7 +164,7 @@ def time_remarks(column: pl.Series, seconds: pl.Series, unit: str) -> Iterator[s
             "only order the events; if they are dates, name their format with --timestamp-format"
         )
     early = int((seconds < A_DATE).sum())
-    if 0 < 2 * early < len(seconds):
+    if 0 < early < len(seconds) and high >= _PLAUSIBLE[0]:
         yield (
             f"holds {early} times before March 1973, which come first in their users' histories; "
             "if they stand for a missing time, remove their rows"
@@ -274,8 +293,9 @@ def _numbers_in_seconds(numbers: pl.Series, column: pl.Series) -> tuple[pl.Serie
         The seconds, the unit, and a remark if there are several units.
     """
     count = numbers.count()
-    if count and numbers.is_between(*_TICKS).all():
-        return (numbers - _TICKS_IN_1970) / 1e7, "ticks", ""
+    for unit, times, in_1970, a_second in _CLOCKS_FROM_BEFORE:
+        if count and numbers.is_between(*times).all():
+            return (numbers - in_1970) / a_second, unit, ""
     dates, (each, units) = _compact_dates(numbers), _in_own_unit(numbers)
     plausible = each.is_between(*_PLAUSIBLE).fill_null(False)
     if count and 2 * dates.count() >= count:

@@ -63,9 +63,11 @@ def check_split(split: Split) -> list[Finding]:
     """Check a split for leaks.
 
     The checks cover held-out items in training, training after the target, duplicate users, and
-    item ids that reveal the answers.
+    item ids that reveal the answers. What was noted when the tables of a split were read comes
+    first.
     """
     return [
+        *(Finding("split", False, note) for note in split.info.facts.get("notes", ())),
         *_held_out_in_training(split),
         *_training_after_target(split),
         *_twins(split),
