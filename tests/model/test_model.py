@@ -28,7 +28,7 @@ from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
 from genrec.config import Settings
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
-from genrec.model import ranker, run_folder
+from genrec.model import ranker, saving
 from genrec.model.fitting import evaluate_step
 from genrec.model.model_card import model_card
 from genrec.search import free_beams
@@ -240,11 +240,11 @@ def test_an_interrupted_save_leaves_the_older_run(
 
     def interrupted(source: Path, target: Path) -> None:
         if tmp_path in (source.parent, target.parent) and next(left, None) is None:
-            monkeypatch.setattr(run_folder.os, "replace", move)
+            monkeypatch.setattr(saving.os, "replace", move)
             raise KeyboardInterrupt
         move(source, target)
 
-    monkeypatch.setattr(run_folder.os, "replace", interrupted)
+    monkeypatch.setattr(saving.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -49,7 +49,7 @@ class _TrendPool:
 
     def fit(self, histories: Histories, n_items: int) -> Self:
         self.weights = Weights.first(2 + len(HALF_LIVES))
-        if common_clock(histories):
+        if len(histories.items) and common_clock(histories):
             self._fit_weights(histories, n_items)
         return self._count(histories, n_items)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from genrec.arrays import Arrays, Floats, Items
+from genrec.arrays import Arrays, Floats, Ints, Items
 from genrec.collaborative.counts import item_counts
 from genrec.collaborative.matrix import interaction_matrix, matrix_arrays, restored_matrix
 from genrec.data.catalogue import By, Catalogue
@@ -23,6 +23,9 @@ from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, NotFittedError
 from genrec.recommender import Recommendation, TopK, recommendations, top_k
+
+DENSE_CELLS = 2**24
+"""Most scores (histories times items) that are held in memory at once."""
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -119,7 +122,20 @@ class FromScores(ABC):
         """Return the k best-scored items for each history; see :class:`.Recommender`."""
         if not self.fitted:
             raise NotFittedError(f"{self.name} is not fitted yet. Call fit(train) first.")
-        return top_k(self.scores(histories), k, histories if exclude_seen else None)
+        parts = []
+        for rows in self._row_blocks(len(histories)):
+            block = histories.select(rows)
+            parts.append(top_k(self.scores(block), k, block if exclude_seen else None))
+        return TopK(
+            np.concatenate([each.items for each in parts]),
+            np.concatenate([each.scores for each in parts]),
+        )
+
+    def _row_blocks(self, rows: int) -> list[Ints]:
+        """Return the rows in blocks of at most :data:`DENSE_CELLS` scores, one block at least."""
+        n_items = 1 if self.item_counts is None else len(self.item_counts)
+        size = max(1, DENSE_CELLS // max(1, n_items))
+        return [np.arange(start, min(start + size, rows)) for start in range(0, max(1, rows), size)]
 
 
 @dataclass(eq=False)
@@ -181,10 +197,6 @@ def check_setting(name: str, value: float, *, above: float | None = None, least:
         raise ConfigError(f"{name} must be {limit}, got {value}.")
 
 
-ROW_BLOCK = 1024
-"""Number of histories whose distributions are held in memory at once."""
-
-
 class Distribution(Protocol):
     """The part of :class:`.Prior` that makes it a recommender of its own."""
 
@@ -218,17 +230,13 @@ class PriorRecommender(Scoring):
         Returns:
             One value per row, in nats.
         """
-        blocks = [
-            np.arange(len(targets))[start : start + ROW_BLOCK]
-            for start in range(0, len(targets), ROW_BLOCK)
-        ]
         parts = [
             np.log(self._prior.probabilities(histories.select(rows)))[
                 np.arange(len(rows)), targets[rows]
             ]
-            for rows in blocks
+            for rows in self._row_blocks(len(targets))
         ]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return np.concatenate(parts)
 
     def arrays(self) -> Arrays:
         return self._prior.arrays()

@@ -100,7 +100,7 @@ class PooledPrior:
         """
         size = len(train.catalogue)
         experts = auto_experts(size) if self.names is None else make_experts(self.names, size)
-        whole = train
+        whole, self.gains = train, {}
         train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._count(whole)
         self.experts = [each for each in _fitted(experts, train, valid) if each.terms]

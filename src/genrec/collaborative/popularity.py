@@ -89,9 +89,8 @@ class RecentPopularity(Scoring):
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
         weights = 0.5 ** (ages(train.histories) / self.half_life)
-        self._weights = np.bincount(
-            train.histories.items, weights=weights, minlength=len(train.catalogue)
-        )
+        counts = np.bincount(train.histories.items, weights=weights, minlength=len(train.catalogue))
+        self._weights = counts.astype(np.float64)  # without any item they would be whole numbers
 
     def scores(self, histories: Histories) -> Scores:
         return np.tile(self._weights, (len(histories), 1))

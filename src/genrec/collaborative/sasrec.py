@@ -73,6 +73,11 @@ class SASRec(Scoring):
             check_setting(name, getattr(self, name), least=1)
         for name in ("negatives", "eval_users"):
             check_setting(name, getattr(self, name), least=1)
+        check_setting("rate", self.rate, above=0)
+        for name in ("weight_decay", "full_softmax"):
+            check_setting(name, getattr(self, name))
+        if self.dropout != "auto" and not 0 <= self.dropout < 1:  # NaN neither
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}.")
         if self.width % self.heads:
             raise ConfigError(f"width must be a multiple of heads={self.heads}, got {self.width}.")
 

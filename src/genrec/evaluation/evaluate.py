@@ -10,14 +10,16 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from genrec import metrics
 from genrec.arrays import Floats, Ints, Items
+from genrec.data.catalogue import Catalogue
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
-from genrec.errors import ConfigError, DataError
+from genrec.errors import ConfigError, DataError, NotFittedError
 from genrec.evaluation.results import LEVEL, METRICS, Evaluation
 from genrec.recommender import Recommender, TopK
 
@@ -76,6 +78,7 @@ def evaluate(
         exclude_seen=exclude_seen,
         seed=seed,
         bootstrap=bootstrap,
+        n_items=len(_catalogue_of(recommender, holdout)),
     )
 
 
@@ -83,7 +86,7 @@ def _nll(
     recommender: Recommender, holdout: Holdout, progress: Progress | None = None
 ) -> Floats | None:
     log_likelihood = getattr(recommender, "log_likelihood", None)
-    if log_likelihood is None:
+    if log_likelihood is None or not getattr(recommender, "has_likelihood", True):
         return None
     found = np.empty(len(holdout))
     for start in range(0, len(found), NLL_ROWS):
@@ -105,6 +108,7 @@ def evaluate_lists(
     exclude_seen: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
+    n_items: int | None = None,
 ) -> Evaluation:
     """Evaluate lists that were computed before; see :func:`evaluate`.
 
@@ -118,6 +122,7 @@ def evaluate_lists(
         exclude_seen: whether the lists leave out items of the history.
         seed: seed of the bootstrap.
         bootstrap: number of resamples; 0 omits the intervals.
+        n_items: size of the recommender's catalogue, if it has more items than the holdout's.
     """
     cuts = _cut_offs(k)
     ranks = metrics.target_ranks(items, holdout.targets)
@@ -136,7 +141,7 @@ def evaluate_lists(
         intervals=_intervals(values, seed, bootstrap, several),
         spread={},
         coverage={f"coverage@{cut}": metrics.coverage(items[:, :cut], size) for cut in cuts},
-        counts=_counts(items, holdout, size),
+        counts=_counts(items, holdout, n_items or size),
         seconds=seconds,
         protocol=_protocol(holdout, users, exclude_seen, seed, bootstrap),
         fingerprint=_fingerprint(holdout, exclude_seen),
@@ -193,12 +198,20 @@ def _check_holdout(holdout: object, recommender: Recommender) -> None:
     if not len(holdout):
         raise DataError(f"The {holdout.name} holdout has no users. Use data with longer histories.")
     # Item indices must mean the same items; the recommender may know further ones.
-    own, asked = getattr(recommender, "catalogue", holdout.catalogue), holdout.catalogue
+    own, asked = _catalogue_of(recommender, holdout), holdout.catalogue
     if own is not asked and list(own.item_ids[: len(asked)]) != list(asked.item_ids):
         raise DataError(
             f"{recommender.name} was fitted on another catalogue ({len(own):,} items) than that of "
             f"the {holdout.name} holdout ({len(asked):,} items); fit it on the same data set."
         )
+
+
+def _catalogue_of(recommender: Recommender, holdout: Holdout) -> Catalogue:
+    """Return a recommender's catalogue; one loaded from a file without titles has the holdout's."""
+    try:
+        return cast(Catalogue, getattr(recommender, "catalogue", holdout.catalogue))
+    except NotFittedError:
+        return holdout.catalogue
 
 
 def _cut_offs(k: Sequence[int] | int) -> tuple[int, ...]:

@@ -289,6 +289,7 @@ def check_same_training(model: Recommender, fitted: Dataset) -> Iterator[Finding
         fitted: the training data of the other models.
     """
     counts = getattr(model, "item_counts", None)
+    counts = None if counts is None else counts[: len(fitted.catalogue)]
     own, others = 0 if counts is None else int(np.sum(counts)), len(fitted.histories.items)
     if own and own < others:
         yield Finding(
@@ -296,6 +297,13 @@ def check_same_training(model: Recommender, fitted: Dataset) -> Iterator[Finding
             False,
             f"{model.name} was fitted on {own:,} interactions, other models on {others:,}, which "
             "puts it at a disadvantage: compare with --train-on train",
+        )
+    elif own > others:
+        yield Finding(
+            "fitted on more data",
+            False,
+            f"{model.name} was fitted on {own:,} interactions, other models on {others:,}, which "
+            "gives it an advantage: compare with --train-on train+valid",
         )
 
 
@@ -308,9 +316,10 @@ def check_counts(name: str, counts: npt.NDArray[Any], train: Dataset) -> list[Fi
         train: the training split.
     """
     true = np.bincount(train.histories.items, minlength=len(train.catalogue))
-    if len(counts) == len(true) and np.array_equal(counts, true):
+    counts = counts[: len(true)]  # items that were added later have no interactions of their own
+    if np.array_equal(counts, true):
         return []
-    more = int(np.maximum(counts[: len(true)] - true[: len(counts)], 0).sum())
+    more = int(np.maximum(counts - true[: len(counts)], 0).sum())
     what = f"{more} interactions more than" if more else "other interactions than"
     return [
         Finding(

@@ -53,6 +53,7 @@ def check_data(config: Config, train: object, valid: Holdout | None) -> None:
     if not isinstance(train, Dataset):
         raise DataError(f"fit needs a data set such as split.train, got {type(train).__name__}.")
     if valid is not None and len(valid):
+        refuse_known(train.provenance.train_on, f"{train.name}: these training data")
         return
     if config.patience is not None:
         raise ConfigError(
@@ -62,6 +63,23 @@ def check_data(config: Config, train: object, valid: Holdout | None) -> None:
         raise ConfigError(
             f"{', '.join(late)} joins the prior after training, and the weights then need "
             "validation users; call fit(train, valid=…)."
+        )
+
+
+def refuse_known(fitted: str | None, what: str) -> None:
+    """Refuse to fit weights on validation targets that the experts have learned from.
+
+    Args:
+        fitted: the part of the split that was learned from, such as ``"train+valid"``.
+        what: what has learned from it, or holds it, for the message.
+
+    Raises:
+        DataError: the validation targets are a part of it.
+    """
+    if fitted == "train+valid":
+        raise DataError(
+            f"{what} hold the validation targets already, so no weights can be fitted on them; "
+            "use split.train, or leave valid out."
         )
 
 
@@ -141,7 +159,8 @@ def with_refitted_prior(ranker: Ranker, train: Dataset) -> Ranker:
 
 
 def _check_catalogue(ranker: Ranker, train: Dataset) -> None:
-    if train.catalogue.item_ids != ranker.catalogue.item_ids:
+    own, other = ranker.catalogue, train.catalogue
+    if (own.item_ids, own.titles) != (other.item_ids, other.titles):
         raise DataError(
             f"{train.name} has another catalogue than the model; train a model on these data."
         )

@@ -25,11 +25,13 @@ from genrec.model.fusing import (
     check_data,
     fit_words_weight,
     fused_after_training,
+    refuse_known,
     with_refitted_prior,
 )
 from genrec.model.ranker import Ranker
 from genrec.model.requests import RequestModel
-from genrec.model.run_folder import checkpoint_folder, data_info
+from genrec.model.run_folder import data_info
+from genrec.model.saving import checkpoint_folder
 from genrec.model.session import KeyValueStore
 
 if TYPE_CHECKING:
@@ -175,7 +177,10 @@ class GenRec(RequestModel):
 
         Raises:
             ConfigError: The model's prior is not pooled, or a name is unknown.
+            DataError: The model or ``train`` holds the validation targets already.
         """
+        self._refuse_known_targets()
+        refuse_known(train.provenance.train_on, f"{train.name}: these training data")
         names = self.ranker.config.experts if experts is None else experts
         with isolated_random(self.config.seed):
             self._change(fit_words_weight(add_experts(self.ranker, names, train, valid), valid))
@@ -211,9 +216,16 @@ class GenRec(RequestModel):
 
         Returns:
             The model itself.
+
+        Raises:
+            DataError: The model has learned from the validation targets already.
         """
+        self._refuse_known_targets()
         self._change(fit_words_weight(self.ranker, valid))
         return self
+
+    def _refuse_known_targets(self) -> None:
+        refuse_known(self.info["data"].get("fitted"), f"the training data of {self.name}")
 
     def _adopt(self, ranker: Ranker, data: dict[str, Any]) -> None:
         self._ranker, self._store, self._folder = ranker, None, None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genrec.errors import RunError
 from genrec.files import follow_umask
-from genrec.model.run_folder import RUN_FILES
+from genrec.model.saving import RUN_FILES
 
 BESIDE = ("metrics.json", "report.html", "report.md", "README.md")
 """Files that evaluation adds to a run folder. The model in memory cannot write them again."""

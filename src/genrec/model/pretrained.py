@@ -13,7 +13,8 @@ from genrec.errors import NotFittedError
 from genrec.files import write_new_folder
 from genrec.model import hub
 from genrec.model.ranker import Ranker
-from genrec.model.run_folder import load_ranker, read_run, replace_run, write_run
+from genrec.model.run_folder import load_ranker, read_run, write_run
+from genrec.model.saving import replace_run
 
 
 class PretrainedModel:
@@ -106,7 +107,7 @@ class PretrainedModel:
 
     def _writer(self) -> Callable[[Path], None]:
         """Return a function that writes the run into an empty folder and updates :attr:`info`."""
-        self.info |= {"name": self.name}
+        self.info |= {"name": self.name, "auto": _automatic(self.config)}
         return partial(write_run, ranker=self.ranker, info=self.info)
 
     def export(self, folder: str | Path) -> None:
@@ -148,5 +149,12 @@ class PretrainedModel:
         info, settings = read_run(folder)
         model = cls(name=info.get("name", "genrec"), config=Config.create(**settings))
         model._ranker = load_ranker(folder, info, model.config, dtype)
+        # The settings as they were given: another fit chooses again what was automatic.
+        model.config = model.config.model_copy(update=dict.fromkeys(info.get("auto", ()), "auto"))
         model.info, model._folder = info, folder
         return model
+
+
+def _automatic(config: Config) -> list[str]:
+    """Return the names of the settings whose value is ``"auto"``."""
+    return [name for name, value in config if isinstance(value, str) and value == "auto"]

@@ -156,6 +156,11 @@ class RequestModel(ChangeableModel):
             options=None if exact else SearchOptions(beam=width),
         )
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the lists follow a distribution over the catalogue; free beams do not."""
+        return self.ranker.config.decoding != "beam"
+
     def log_likelihood(self, histories: Histories, targets: Items) -> Floats:
         """Return log p(target | history) over the whole catalogue, in nats, float64 [rows].
 

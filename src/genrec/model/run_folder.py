@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,122 +21,21 @@ from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.statistics import repeat_share
 from genrec.errors import RunError
-from genrec.files import CHECKPOINTS, CHECKPOINTS_OF, LOGS, follow_umask, is_free, write_text
+from genrec.files import CHECKPOINTS, write_text
 from genrec.language_model.adapters import load_adapter
 from genrec.language_model.backbone import Backbone, load_backbone, quiet_transformers
 from genrec.language_model.devices import isolated_random, runnable_dtype
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.title_index import TitleIndex
-from genrec.model.model_card import model_card, notes_of
+from genrec.model.model_card import model_card
 from genrec.model.ranker import Ranker
 from genrec.model.reading import make_states
-from genrec.processes import is_main
+from genrec.model.saving import SHIPPED_PRIOR, STATES, interrupted_save
 
 FORMAT = 3
 """Version of the run folder's layout."""
-TRAINING_LOG = "train.log"
-"""File with the announced stages of training; it begins before the first checkpoint."""
-STATES = "title_states.safetensors"
-"""File with the title states of a run that has context layers."""
-SHIPPED_PRIOR = "prior.npz"
-"""The prior in one compressed file, in shipped models and in runs of older versions."""
 RENAMED_SETTINGS = {"look_steps": "eval_steps", "look_users": "eval_users"}
 """Former names of settings in the config.yaml of older runs, with their present names."""
-RUN_FILES = (
-    "genrec.json",
-    "config.yaml",
-    "catalogue.parquet",
-    "index",
-    STATES,
-    "prior",
-    SHIPPED_PRIOR,
-    "head.safetensors",
-    "adapter",
-    "backbone",
-    "metrics.json",
-    "report.html",
-    "report.md",
-    "README.md",
-)
-"""Files and folders of a run. Older ones are removed when a run is saved over them."""
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a run can be written to a folder without overwriting anything else.
-
-    Raises:
-        RunError: ``folder`` is a file, or a non-empty folder that holds no run.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; choose a folder for the run.")
-    if not is_free(folder) and not _is_run(folder):
-        raise RunError(f"{folder} is not empty and is not a run folder; choose another folder.")
-
-
-def _is_run(folder: Path) -> bool:
-    """Return whether a folder holds a run, or what an interrupted training has written."""
-    if (folder / "genrec.json").exists() or (folder / CHECKPOINTS / CHECKPOINTS_OF).exists():
-        return True
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    return TRAINING_LOG in found and found <= {*RUN_FILES, CHECKPOINTS, LOGS, TRAINING_LOG}
-
-
-def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a run to a temporary folder and then replace the files of an older run.
-
-    The section "Notes" of an older card, which people write by hand, is kept. Checkpoints are
-    deleted at the end. In a distributed run only the main process writes.
-
-    Args:
-        folder: run folder.
-        write: writes the run into an empty folder.
-
-    Raises:
-        RunError: ``folder`` is a file, or a non-empty folder that holds no run.
-    """
-    if not is_main():
-        return
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".saving-*"):  # left behind by a process that was killed
-        shutil.rmtree(left)
-    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    new, old = work / "new", work / "old"
-    try:
-        for each in (new, old):
-            each.mkdir()
-        write(new)
-        if (card := new / "README.md").exists():
-            write_text(card, card.read_text(encoding="utf-8") + notes_of(folder / "README.md"))
-        follow_umask(new)
-        _exchange(folder, new, old)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-
-
-def _exchange(folder: Path, new: Path, old: Path) -> None:
-    """Move a run out of a folder and another one into it; after an error all is as before.
-
-    ``genrec.json`` leaves first and comes last, because it marks a run as complete.
-    """
-    moved: list[str] = []
-    try:
-        _move(folder, old, RUN_FILES)
-        for name in reversed(RUN_FILES):
-            moved.append(name)
-            _move(new, folder, [name])
-    except BaseException:
-        for name in moved:
-            _remove(folder / name)
-        _move(old, folder, RUN_FILES[::-1])
-        raise
-
-
-def _move(source: Path, target: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if (source / name).exists():
-            os.replace(source / name, target / name)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -154,6 +48,11 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         RunError: The run is missing, incomplete, damaged or of another format version.
     """
     if not (folder / "genrec.json").is_file():
+        if left := interrupted_save(folder):
+            raise RunError(
+                f"{folder}: saving a run was interrupted; the run that was there before is in "
+                f"{left}. Move its files back, or save a run to this folder again."
+            )
         if (folder / CHECKPOINTS).is_dir():
             raise RunError(
                 f"{folder}: training was interrupted; run the same `genrec train` command again to "
@@ -356,20 +255,3 @@ def read_head(folder: Path, likelihood: CatalogueLikelihood) -> None:
         likelihood.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{path}: {error}; train the run again.") from None
-
-
-@contextmanager
-def checkpoint_folder(output: str | Path | None) -> Iterator[Path]:
-    """Yield the folder for checkpoints: in the run folder, or a temporary one without it."""
-    if output is not None:
-        yield Path(output) / CHECKPOINTS
-        return
-    with tempfile.TemporaryDirectory(prefix="genrec-") as folder:
-        yield Path(folder)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

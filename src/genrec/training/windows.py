@@ -48,7 +48,7 @@ class Windows(TorchDataset[Window]):
             choices differ from later ones; all if ``None``.
 
     Raises:
-        DataError: no user has two items, so there is no window.
+        DataError: there is no window, because no history is long enough.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError, GenRecError, RunError
 from genrec.evaluation.comparison import Comparison, Entry
 from genrec.evaluation.evaluate import Progress, average_runs, evaluate, evaluate_lists
-from genrec.evaluation.leakage import Finding, LeakageError, check_fitted, check_split, refuse_leaks
+from genrec.evaluation.leakage import Finding, LeakageError, check_split, refuse_leaks
 from genrec.evaluation.results import duration
 from genrec.evaluation.seen import choose_seen
 from genrec.evaluation.slices import slices
@@ -33,7 +33,14 @@ from genrec.files import write_text
 from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.workflows.kept_lists import BATCH_ROWS, KEPT, lists_of
-from genrec.workflows.named_models import FORMS, FitContext, ModelSpec, model_spec, note
+from genrec.workflows.named_models import (
+    FORMS,
+    FitContext,
+    ModelSpec,
+    check_model,
+    model_spec,
+    note,
+)
 from genrec.workflows.plan import EVALUATE_ON, TRAIN_ON, ComparisonConfig
 from genrec.workflows.runs import CUTOFFS, data_facts, sampled
 
@@ -235,7 +242,8 @@ def _entry_at_hand(
 ) -> Entry:
     """Fit a model if needed, check it for leaks and evaluate it."""
     seconds = _fit(model, split)
-    findings = _checked(check_fitted(model, [split.train, before_test(split)]), allow_leaks)
+    findings = list(check_model(model, split, split.train, before_test(split)))
+    _checked((each for each in findings if each.check == "fitted on other data"), allow_leaks)
     found = evaluate(model, test, k, batch_rows=BATCH_ROWS, **how)
     return Entry(found, note(model), tuple(findings), seconds)
 

@@ -16,7 +16,7 @@ from genrec.evaluation.evaluate import Progress, evaluate
 from genrec.evaluation.results import Evaluation
 from genrec.files import CHECKPOINTS
 from genrec.model.genrec import GenRec
-from genrec.model.run_folder import check_folder
+from genrec.model.saving import check_folder
 from genrec.recommender import Recommendation
 from genrec.workflows.runs import CUTOFFS, evaluate_baselines, sampled, write_results
 

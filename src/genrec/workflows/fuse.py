@@ -9,7 +9,7 @@ from genrec.data.splits import before_test
 from genrec.errors import ConfigError, RunError
 from genrec.files import CHECKPOINTS
 from genrec.model.genrec import GenRec
-from genrec.model.run_folder import check_folder
+from genrec.model.saving import check_folder
 from genrec.training.checkpoints import refuse_checkpoints
 from genrec.workflows.plan import TRAIN_ON
 from genrec.workflows.runs import load_run, run_split

@@ -16,7 +16,7 @@ from genrec.data.splits import Holdout
 from genrec.evaluation.evaluate import Progress, evaluate
 from genrec.evaluation.leakage import Finding, refuse_leaks
 from genrec.files import UNREADABLE, read_arrays, write_arrays
-from genrec.workflows.named_models import FitContext, ModelSpec, check_model, note
+from genrec.workflows.named_models import FitContext, ModelSpec, check_model, check_run, note
 from genrec.workflows.plan import ComparisonConfig
 
 KEPT = "models"
@@ -147,7 +147,10 @@ def _make(
     started = time.perf_counter()
     model = each.fit(task, seed)
     fit_seconds = time.perf_counter() - started
-    findings = list(check_model(model, task))
+    findings = [
+        *check_model(model, task.split, task.fitted, task.known),
+        *check_run(each, task),
+    ]
     if (
         any(finding.check == "fitted on other data" for finding in findings)
         and not plan.allow_leaks

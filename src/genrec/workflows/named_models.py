@@ -116,7 +116,7 @@ class ModelSpec:
             return {"run": str(self.run), "state": run_state(self.run)}
         own: dict[str, Any] = {"seed": seed if self.seeded else 0}
         if self.name in FORMS:
-            own |= {"settings": {**task.settings, **FORMS[self.name]}}
+            own |= {"settings": {**task.settings, **FORMS[self.name]}, "weights": "validation"}
             own |= task.weights
         if self.slow:
             own |= {"minutes": task.minutes}
@@ -174,12 +174,33 @@ def model_spec(name: str) -> ModelSpec:
     raise ConfigError(f"Unknown model {name!r}{meant} Give a run folder or one of {known}.")
 
 
-def check_model(model: Recommender, task: FitContext) -> Iterator[Finding]:
-    """Yield the leaks of one model: fitted on other data, or item ids in the order of the log."""
-    yield from check_fitted(model, [task.fitted, task.split.train, task.known])
-    yield from check_same_training(model, task.fitted)
+def check_model(
+    model: Recommender, split: Split, fitted: Dataset, known: Dataset
+) -> Iterator[Finding]:
+    """Yield the leaks of one model: fitted on other data, or item ids in the order of the log.
+
+    Args:
+        model: the fitted model.
+        split: the split of the comparison.
+        fitted: the data that the other models are fitted on.
+        known: everything before the targets.
+    """
+    yield from check_fitted(model, [fitted, split.train, known])
+    yield from check_same_training(model, fitted)
     if (numbers := getattr(model, "numbers", None)) is not None:
-        yield from check_numbers(np.asarray(numbers), task.split, f"{model.name}'s items")
+        yield from check_numbers(np.asarray(numbers), split, f"{model.name}'s items")
+
+
+def check_run(each: ModelSpec, task: FitContext) -> Iterator[Finding]:
+    """Yield a finding if the weights of a run were fitted on the targets of the comparison."""
+    if each.run is not None and task.split.info.evaluate_on == "valid":
+        yield Finding(
+            "fitted on these targets",
+            False,
+            f"{each.name} is a trained run, and training fits weights on validation users, whose "
+            "targets are predicted here, so its results are too good: compare on test targets, or "
+            "let the comparison train the model",
+        )
 
 
 def note(model: Recommender) -> str:
@@ -234,7 +255,13 @@ def _form(name: str, task: FitContext, seed: int) -> GenRec:
     if (kept := _kept_run(folder, model, task)) is not None:
         kept.name = name
         return kept
-    model.fit(task.fitted, task.valid, minutes=_minutes(model, task), output=folder)
+    minutes = _minutes(model, task)
+    if task.valid is None and model.config.prior != "none":
+        # The weights are fitted on validation users, which the prior learns from afterwards.
+        model.fit(task.split.train, task.split.valid, minutes=minutes, output=folder)
+        model.refit_prior(task.fitted)
+    else:
+        model.fit(task.fitted, task.valid, minutes=minutes, output=folder)
     model.save_pretrained(folder)
     return model
 
@@ -251,8 +278,10 @@ def _kept_run(folder: Path, wanted: GenRec, task: FitContext) -> GenRec | None:
     resolved = {key: getattr(kept.config, key) for key in auto}
     own = {"minutes": _minutes(wanted, task), "backbone": lasting_name(wanted.config.backbone)}
     same = wanted.config.model_copy(update={**own, **resolved})
+    weighed = kept.info.get("valid_log_likelihood") != [None, None]
     fitted = kept.info["data"].get("fitted", "train") == task.fitted.provenance.train_on
-    return kept if kept.config == same and fitted and _trained_on(kept, task) else None
+    same_run = kept.config == same and fitted and (weighed or wanted.config.prior == "none")
+    return kept if same_run and _trained_on(kept, task) else None
 
 
 def _minutes(model: GenRec, task: FitContext) -> float | None:

@@ -28,7 +28,7 @@ from genrec.evaluation.seen import choose_seen
 from genrec.files import CHECKPOINTS, write_text
 from genrec.model.genrec import GenRec
 from genrec.model.model_card import export_card, model_card, notes_of
-from genrec.model.run_folder import TRAINING_LOG, check_folder
+from genrec.model.saving import TRAINING_LOG, check_folder
 from genrec.processes import is_main, log, stage
 from genrec.recommender import recommendations
 from genrec.report import write_report
