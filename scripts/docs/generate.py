@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTE = "<!-- Written by scripts/docs/generate.py; do not edit. -->\n"
@@ -305,6 +305,8 @@ def words_of(annotation: Any) -> str:
         return ", ".join(map(str, get_args(annotation)))
     if get_origin(annotation) is tuple:
         return "list"
+    if get_origin(annotation) is Annotated:
+        return words_of(get_args(annotation)[0])
     return " or ".join(dict.fromkeys(words_of(each) for each in get_args(annotation)))
 
 

@@ -272,7 +272,7 @@ class Config(BaseModel):
         None,
         ge=0,
         description="maximum number of passes over the training data; 1 if minutes is not set "
-        "either; 0 only with init_from",
+        "either; 0 trains nothing, so that a run ranks as its prior or as init_from does",
     )
     minutes: float | None = Field(
         None, gt=0, description="maximum training time in minutes (wall clock)"
@@ -333,8 +333,10 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        if self.epochs == 0 and (self.init_from is None or self.minutes is not None):
-            raise ValueError("epochs=0 trains nothing; it needs init_from, and no minutes")
+        if self.epochs == 0 and self.minutes is not None:
+            raise ValueError("epochs=0 trains nothing, so leave minutes out")
+        if self.epochs == 0 and self.init_from is None and self.prior == "none":
+            raise ValueError("epochs=0 trains nothing, so it needs a prior or init_from")
         size = 1 if self.microbatch_size == "auto" else self.microbatch_size
         if self.batch_size % size and self.batch_size > size:
             raise ValueError("batch_size must be a multiple of microbatch_size")

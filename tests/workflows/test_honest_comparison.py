@@ -197,3 +197,21 @@ def test_another_title_is_another_catalogue(dataset: str, run: Path) -> None:
         model.refit_prior(Dataset(data.name, other, data.histories))
     assert fit_prior("none", data) is None
     assert not (run / LOCK).is_dir()
+
+
+def test_a_run_without_training_ranks_as_its_pool(
+    dataset: str, tiny_backbone: str, tmp_path: Path
+) -> None:
+    model = train_run(dataset, tmp_path / "pool", {"backbone": tiny_backbone, "epochs": 0.0})
+    split = leave_last_out(Dataset.load(dataset))
+    pool = Pooled().fit(split.train, split.valid)
+    found = model.recommend_batch(split.test.histories, 5)
+    wanted = pool.recommend_batch(split.test.histories, 5)
+    np.testing.assert_array_equal(found.items, wanted.items)
+    loaded = GenRec.from_pretrained(tmp_path / "pool")
+    assert loaded.info["training"]["targets"] == 0
+    np.testing.assert_array_equal(
+        loaded.recommend_batch(split.test.histories, 5).items, found.items
+    )
+    with pytest.raises(ConfigError, match="needs a prior or init_from"):
+        GenRec(tiny_backbone, prior="none", epochs=0)

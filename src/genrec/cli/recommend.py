@@ -119,6 +119,7 @@ ONE_OF = (
 )
 ONLY = "--users all takes only --log, --out, --engine, --workers, -k, --exclude-seen and --json."
 UNKNOWN = "note: the catalogue has nothing like these words, so they change nothing"
+UNRATED = "note: --rating changes nothing, because this run was trained without ratings"
 FEW = "note: only {} of the {:,} items can be recommended here"
 FEW_BEAMS = "note: only {} of the generated titles can be recommended here"
 REPEATED = (
@@ -162,7 +163,7 @@ def recommend(
     from genrec.model.genrec import GenRec
 
     model = GenRec.from_pretrained(run, revision=revision)
-    _print_notes(model, exclude_seen, words)
+    _print_notes(model, exclude_seen, words, rating)
     by: By = "either" if history is not None else "id"
     entries, ratings = _entries(model, run, history, history_id, rating, user)
     candidates = _candidates(model.catalogue, allow, allow_id, block, block_id, where)
@@ -177,8 +178,12 @@ def recommend(
     return (_print_found if as_json else print_recommendations)(found, reasons)
 
 
-def _print_notes(model: GenRec, exclude_seen: bool | None, words: str | None) -> None:
-    """Say that lists may repeat items, which words stand for others, and if all are unknown."""
+def _print_notes(
+    model: GenRec, exclude_seen: bool | None, words: str | None, ratings: list[float] | None
+) -> None:
+    """Say that lists may repeat items, which words stand for others, and what has no effect."""
+    if ratings and model.ranker.config.ratings == "none":
+        print_progress(UNRATED)
     if exclude_seen is None and not model.excludes_seen:
         print_progress(REPEATED)
     if words is None:

@@ -49,7 +49,11 @@ Assignments = Annotated[
     typer.Option("--set", help="Setting of GenRec for all arms as key=value; repeatable."),
 ]
 Arms = Annotated[
-    list[str] | None, typer.Option("--arm", help="Run only this arm; repeatable. Default: all.")
+    list[str] | None,
+    typer.Option(
+        "--arm",
+        help="Run only this arm; repeatable. A name that does not exist lists all. Default: all.",
+    ),
 ]
 
 

@@ -65,9 +65,8 @@ def evaluate(
             f"evaluate needs bootstrap >= 0 and batch_rows >= 1, got bootstrap={bootstrap} and "
             f"batch_rows={batch_rows}."
         )
-    items, seconds = _recommend_all(
-        recommender, holdout.histories, max(cuts), exclude_seen, progress, batch_rows
-    )
+    limits = (max(cuts), exclude_seen, progress, batch_rows)
+    items, seconds = _recommend_all(recommender, holdout.histories, *limits)
     return evaluate_lists(
         recommender.name,
         items,
@@ -122,13 +121,12 @@ def evaluate_lists(
         exclude_seen: whether the lists leave out items of the history.
         seed: seed of the bootstrap.
         bootstrap: number of resamples; 0 omits the intervals.
-        n_items: size of the recommender's catalogue, if it has more items than the holdout's.
+        n_items: size of the recommender's catalogue, if it is larger than the holdout's.
     """
-    cuts = _cut_offs(k)
+    cuts, size = _cut_offs(k), len(holdout.catalogue)
     ranks = metrics.target_ranks(items, holdout.targets)
     values = {f"{name}@{cut}": of(ranks, cut) for cut in cuts for name, of in METRICS.items()}
-    size, owner = len(holdout.catalogue), holdout.owners()
-    users = len(np.unique(owner))
+    users = len(np.unique(owner := holdout.owners()))
     several = owner if users < len(owner) else None
     return Evaluation(
         name=name,

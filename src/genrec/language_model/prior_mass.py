@@ -13,6 +13,9 @@ from genrec.arrays import Floating, Floats, Floats32, Ints, Items
 from genrec.collaborative.sparse import SparseDistributions
 from genrec.language_model.trie import Trie
 
+LEAST_MASS = 1e-30
+"""Mass of an item that the prior calls impossible, whose logarithm would be infinite."""
+
 
 def cumulative_mass(trie: Trie, probabilities: Floating) -> Floats:
     """Return prefix sums of item probabilities in leaf order, shape [rows, leaves + 1]."""
@@ -41,7 +44,7 @@ def log_mass(trie: Trie, sums: Floats | SparseSums, rows: Ints, child: Ints) -> 
         mass = sums.between(rows, low, high)
     else:
         mass = sums[rows, high] - sums[rows, low]
-    return cast(Floats32, np.log(np.maximum(mass, 1e-30)).astype(np.float32))
+    return cast(Floats32, np.log(np.maximum(mass, LEAST_MASS)).astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from genrec.arrays import Mask
 from genrec.data.histories import Histories
-from genrec.errors import DataError
+from genrec.errors import ConfigError, DataError
+from genrec.search.frontier import SearchOptions
 
 
 def candidate_mask(
@@ -35,3 +36,11 @@ def candidate_mask(
         return candidates
     unseen = ~histories.seen(size)
     return unseen if candidates is None else unseen & candidates
+
+
+def check_search(k: int, options: SearchOptions | None) -> None:
+    """Refuse lists or beams without a place, with a ConfigError."""
+    if k < 1:
+        raise ConfigError(f"k must be at least 1, got {k}.")
+    if options is not None and options.beam is not None and options.beam < 1:
+        raise ConfigError(f"width must be at least 1, got {options.beam}.")

@@ -216,8 +216,10 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
     """Return a ranker whose weights of prior and residual fit validation users best.
 
     Without a prior, without validation users, or with a number as ``config.lm_weight``, the ranker
-    itself is returned.
+    itself is returned. A language model that was not trained has no weight.
     """
+    if ranker.prior is not None and config.epochs == 0 and config.init_from is None:
+        return _weighted(ranker, 1.0, 0.0)
     fixed = ranker.prior is None or config.lm_weight != "auto"
     if fixed or valid is None or not len(valid):
         return ranker

@@ -27,7 +27,7 @@ from genrec.language_model.prior_mass import cumulative_mass
 from genrec.language_model.prompts import Prompts
 from genrec.language_model.title_index import TitleIndex
 from genrec.language_model.title_states import TitleStates
-from genrec.model.candidates import candidate_mask
+from genrec.model.candidates import candidate_mask, check_search
 from genrec.model.reading import make_layout, make_prompts, title_settings
 from genrec.processes import one_blas_thread
 from genrec.recommender import Influence, TopK
@@ -36,6 +36,7 @@ from genrec.search.explain import hidden_log_probs
 from genrec.search.free_beams import free_beams
 from genrec.search.frontier import SearchOptions
 from genrec.search.key_values import KeyValues, read_prompt
+from genrec.search.prior_alone import adds_nothing, prior_lists, prior_log_probs
 
 DENSE_CELLS = 2**24
 """Maximum size of a rows x items table in one batch, which is 128 MiB of prior probabilities."""
@@ -115,8 +116,6 @@ class Ranker:
         """The table of title states; ``None`` if all layers read all tokens."""
         return self.layout.states if isinstance(self.layout, TitleLayout) else None
 
-    # -- ranking ---------------------------------------------------------------------------------
-
     def recommend_batch(
         self,
         histories: Histories,
@@ -174,11 +173,12 @@ class Ranker:
             ConfigError: ``k`` or the beam width is below 1.
             DataError: ``candidates`` does not have the shape of the catalogue.
         """
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}.")
-        if options is not None and options.beam is not None and options.beam < 1:
-            raise ConfigError(f"width must be at least 1, got {options.beam}.")
+        check_search(k, options)
         candidates = candidate_mask(histories, len(self.catalogue), exclude_seen, candidates)
+        probabilities = self._prior_probabilities(histories)
+        started = [each or self._template for each in known or [None] * len(histories)]
+        if adds_nothing(self.likelihood) and (options is None or options.beam is None):
+            return prior_lists(self.index.trie, probabilities, k, candidates, started)
         rows = range(len(histories))
         prompts = [self.prompt(histories[row], histories.ratings_of(row)) for row in rows]
         if self.config.decoding == "beam":
@@ -188,9 +188,9 @@ class Ranker:
             self.likelihood,
             prompts,
             k,
-            probabilities=self._prior_probabilities(histories),
+            probabilities=probabilities,
             candidates=candidates,
-            known=[each or self._template for each in known or [None] * len(prompts)],
+            known=started,
             keep=keep,
             options=options,
         )
@@ -327,6 +327,10 @@ class Ranker:
 
     @torch.inference_mode()
     def _score(self, histories: Histories, targets: Items) -> Floats:
+        if adds_nothing(self.likelihood):
+            self.check_offered(targets)
+            log_probs = prior_log_probs(self.index.trie, self._prior_probabilities(histories))
+            return log_probs[np.arange(len(targets)), targets]
         states, located = self.decisions(histories, targets)
         return title_log_probs(self.likelihood, states, located).cpu().double().numpy()
 
@@ -342,8 +346,6 @@ class Ranker:
         states = self.likelihood.decision_states(self.layout.sequences(parts))
         sums = self._cumulative_prior(histories)
         return states, locate_targets(self.index.trie, targets, sums)
-
-    # -- other catalogues ------------------------------------------------------------------------
 
     def with_items(
         self,

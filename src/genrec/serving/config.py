@@ -18,10 +18,14 @@ class ServeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: Path = Field(description="run folder to serve")
-    store: str = Field("sqlite://", description="SQLAlchemy URL of the event store")
+    store: str = Field(
+        "sqlite://",
+        description="SQLAlchemy URL of the event store; from `genrec serve` RUN.events.db",
+    )
     changes: Path | None = Field(
         None,
-        description="file that stores catalogue changes; if None, changes are lost at a restart",
+        description="file that stores catalogue changes; from `genrec serve` RUN.changes.jsonl; if "
+        "None, changes are lost at a restart",
     )
     key_hashes: tuple[str, ...] = Field(
         (), description="SHA-256 hashes of the allowed API keys, hexadecimal; no key if empty"
@@ -31,7 +35,8 @@ class ServeConfig(BaseModel):
     )
     hosts: tuple[str, ...] = Field(
         (),
-        description="allowed values of the Host header, against DNS rebinding; all if empty",
+        description="allowed values of the Host header, against DNS rebinding; `genrec serve` adds "
+        "the names of this machine unless there are API keys; all if empty",
     )
     disliked: tuple[str, ...] = Field(
         DISLIKES, description="kinds of events that do not count as history"
