@@ -14,6 +14,7 @@ from genrec.data.histories import Histories
 from genrec.data.splits import Split
 from genrec.errors import DataError
 from genrec.model import ranker as ranking
+from genrec.model.fusing import _weighted
 from genrec.search.frontier import SearchOptions
 
 
@@ -36,17 +37,19 @@ def both(model: GenRec, monkeypatch: pytest.MonkeyPatch, ask: object) -> tuple[o
         return alone, ask(model)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.7])
 @pytest.mark.parametrize("removed", [False, True])
 @pytest.mark.parametrize("words", [None, "red moon"])
 def test_lists_and_likelihoods_are_those_of_the_trie(
     model: GenRec,
     split: Split,
     monkeypatch: pytest.MonkeyPatch,
+    weight: float,
     removed: bool,
     words: str | None,
 ) -> None:
     assert model.ranker.likelihood.lm_weight == 0
-    ranker, rows = model.ranker, split.test.histories
+    ranker, rows = _weighted(model.ranker, weight, 0.0), split.test.histories
     rows = replace(rows, words=[words] * len(rows))
     if removed:
         ranker = ranker.without_items([3, 4, 5])

@@ -178,9 +178,9 @@ class Ranker:
         probabilities = self._prior_probabilities(histories)
         started = [each or self._template for each in known or [None] * len(histories)]
         if adds_nothing(self.likelihood) and (options is None or options.beam is None):
-            return prior_lists(self.index.trie, probabilities, k, candidates, started)
-        rows = range(len(histories))
-        prompts = [self.prompt(histories[row], histories.ratings_of(row)) for row in rows]
+            log_probs = prior_log_probs(self.likelihood, probabilities)
+            return prior_lists(log_probs, k, candidates, started)
+        prompts = [self.prompt(row, histories.ratings_of(at)) for at, row in enumerate(histories)]
         if self.config.decoding == "beam":
             beams, offered = self.config.beams, self.index.offered
             return free_beams(self.backbone, self.prompts, prompts, beams, k, offered, candidates)
@@ -329,7 +329,7 @@ class Ranker:
     def _score(self, histories: Histories, targets: Items) -> Floats:
         if adds_nothing(self.likelihood):
             self.check_offered(targets)
-            log_probs = prior_log_probs(self.index.trie, self._prior_probabilities(histories))
+            log_probs = prior_log_probs(self.likelihood, self._prior_probabilities(histories))
             return log_probs[np.arange(len(targets)), targets]
         states, located = self.decisions(histories, targets)
         return title_log_probs(self.likelihood, states, located).cpu().double().numpy()

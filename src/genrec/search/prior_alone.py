@@ -1,4 +1,4 @@
-"""Ranking where the language model adds nothing to its prior: the prior's own order is exact."""
+"""Ranking without the language model, where it adds nothing to its prior."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ import numpy as np
 
 from genrec.arrays import Floats, Mask
 from genrec.language_model.likelihood import CatalogueLikelihood
-from genrec.language_model.prior_mass import LEAST_MASS
-from genrec.language_model.trie import Trie
+from genrec.language_model.prior_mass import LEAST_MASS, cumulative_mass
 from genrec.recommender import top_k
 from genrec.search.exact import SearchResult
 from genrec.search.key_values import KeyValues
 
 
 def adds_nothing(model: CatalogueLikelihood) -> bool:
-    """Return whether p(item | history) is the prior itself."""
-    weight = model.prior_weight
-    return weight is not None and float(weight.detach()) == 1.0 and model.lm_weight == 0.0
+    """Return whether p(item | history) depends on the prior alone."""
+    return model.prior_weight is not None and model.lm_weight == 0.0
 
 
-def prior_log_probs(trie: Trie, probabilities: Floats | None) -> Floats:
-    """Return log p of every item that can be recommended, -inf for the others.
-
-    Along a title's path the prior's masses cancel, so that its share of the trie's mass is left.
+def prior_log_probs(model: CatalogueLikelihood, probabilities: Floats | None) -> Floats:
+    """Return log p of every item, -inf for those that cannot be recommended, [rows, items].
 
     Args:
-        trie: the titles that can be recommended.
+        model: a likelihood to which the language model :func:`adds_nothing`.
         probabilities: the prior q for each row, shape [rows, items].
     """
-    assert probabilities is not None  # adds_nothing was asked first
-    found = np.full(probabilities.shape, -np.inf)
-    mass = np.maximum(probabilities[:, trie.items], LEAST_MASS)
-    found[:, trie.items] = np.log(mass / mass.sum(axis=1, keepdims=True))
+    assert model.prior_weight is not None
+    assert probabilities is not None
+    trie, found = model.layout.trie, np.full(probabilities.shape, -np.inf)
+    if not len(trie):
+        return found
+    sums = cumulative_mass(trie, probabilities)
+    mass = sums[:, trie.child_high] - sums[:, trie.child_low]
+    logits = float(model.prior_weight.detach()) * np.log(np.maximum(mass, LEAST_MASS))
+    first, sizes = trie.child_offsets[:-1], np.diff(trie.child_offsets)
+    top = np.maximum.reduceat(logits, first, axis=1)
+    odds = np.exp(logits - np.repeat(top, sizes, axis=1))
+    total = top + np.log(np.add.reduceat(odds, first, axis=1))
+    steps = logits - np.repeat(total, sizes, axis=1)  # log p of each child at its node
+    found[:, trie.items] = np.add.reduceat(steps[:, trie.path], trie.path_offsets[:-1], axis=1)
     return found
 
 
 def prior_lists(
-    trie: Trie,
-    probabilities: Floats | None,
-    k: int,
-    candidates: Mask | None,
-    key_values: Sequence[KeyValues],
+    log_probs: Floats, k: int, candidates: Mask | None, key_values: Sequence[KeyValues]
 ) -> SearchResult:
     """Return the k most probable items of each row; see :func:`genrec.search.exact.search`.
 
     Args:
-        trie: the titles that can be recommended.
-        probabilities: the prior q for each row, shape [rows, items].
+        log_probs: what :func:`prior_log_probs` returns; it is changed.
         k: length of the lists.
         candidates: items that may be recommended, shape [rows, items]; all if ``None``.
         key_values: what the result gives back for each row.
     """
-    log_probs = prior_log_probs(trie, probabilities)
     if candidates is not None:
-        log_probs[~np.broadcast_to(candidates, log_probs.shape)] = -np.inf
+        log_probs[~candidates] = -np.inf
     top = top_k(log_probs, k)
     return SearchResult(top.items, top.scores, rounds=0, tokens=0, key_values=list(key_values))
