@@ -189,7 +189,8 @@ class Config(BaseModel):
     lm_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto",
         description="factor of the residual, the correction that the language model adds to the "
-        "prior; auto: fitted on validation users after training, 1 without any",
+        "prior; auto: fitted on validation users after training, 1 without any, and 0 if they do "
+        "not show that it helps",
     )
     words_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto",

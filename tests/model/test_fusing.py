@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from conftest import make_dataset
 from genrec import GenRec, evaluate
 from genrec.collaborative.pool import PooledPrior
+from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Split, before_test, leave_last_out
 from genrec.errors import ConfigError, DataError, RunError
+from genrec.model import fusing
 from genrec.model.fusing import fit_lm_weight
 from genrec.workflows.fuse import fuse_run
 from genrec.workflows.named_models import model_spec
@@ -30,10 +33,37 @@ def split() -> Split:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_backbone: str, split: Split) -> GenRec:
+def model(tiny_backbone: str, split: Split) -> Iterator[GenRec]:
+    """A model whose language model stays, however little so few users can show."""
     experts = ("transitions", "text", "popularity")
     settings = {**SMALL, "experts": experts, "epochs": 2.0, "learning_rate": 1e-2}
-    return GenRec(tiny_backbone, **settings).fit(split.train, split.valid, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusing, "SIGMAS", -np.inf)
+        yield GenRec(tiny_backbone, **settings).fit(split.train, split.valid, progress=False)
+
+
+@pytest.mark.parametrize(("effect", "kept"), [(1.0, True), (0.0, False), (-1.0, False)])
+def test_a_language_model_without_a_certain_gain_is_left_out(
+    tiny_backbone: str,
+    split: Split,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    effect: float,
+    kept: bool,
+) -> None:
+    """Two hundred users choose among five items; the residual speaks for the right one, or not."""
+    rng = np.random.default_rng(0)
+    right = 5 * np.arange(200) + rng.integers(5, size=200)
+    residual = rng.normal(size=1000).astype(np.float32)
+    residual[right] += effect
+    prior = rng.normal(size=1000).astype(np.float32)
+    parts = fusing._Parts(prior, residual, 5 * np.arange(200), right, np.arange(200))
+    monkeypatch.setattr(fusing, "_parts", lambda ranker, sample: parts)
+    built = GenRec(tiny_backbone, prior="popularity").build(split.train).ranker
+    with caplog.at_level("INFO", logger="genrec"):
+        found = fit_lm_weight(built, split.valid, Config.create())
+    assert (found.likelihood.lm_weight > 0) is kept
+    assert ("is left out; --set lm_weight=1 keeps it" in caplog.text) is not kept
 
 
 def test_the_weights_are_the_best_on_validation_users(model: GenRec, split: Split) -> None:

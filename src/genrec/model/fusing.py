@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ STRAY = 0.2
 """Share of the wishes with a word from another item's title, because people use other words."""
 WORD_CELLS = 2**23
 """Most users times items on which the weight of words is fitted."""
+SIGMAS = 1.96
+"""Standard errors by which a gain must exceed zero to be certain, as in an interval of 95 %."""
 RIDGE = 1.0
 """L2 penalty, divided by the number of users, that pulls both weights towards one."""
 
@@ -216,7 +218,8 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
     """Return a ranker whose weights of prior and residual fit validation users best.
 
     Without a prior, without validation users, or with a number as ``config.lm_weight``, the ranker
-    itself is returned. A language model that was not trained has no weight.
+    itself is returned. The language model has no weight if it was not trained, or if validation
+    users do not show with certainty that it improves the likelihood: then it is not worth its time.
     """
     if ranker.prior is not None and config.epochs == 0 and config.init_from is None:
         return _weighted(ranker, 1.0, 0.0)
@@ -225,19 +228,44 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
         return ranker
     sample = valid.sample_targets(USERS, ranker.config.seed)
     with stage(f"weighing prior and language model on {len(sample)} validation users"):
-        prior_weight, lm_weight = _best(*_parts(ranker, sample), len(sample))
+        parts = _parts(ranker, sample)
+        both = _best(parts)
+        alone = _best(replace(parts, residual=np.zeros_like(parts.residual)))[0], 0.0
+        gains = _log_likelihoods(parts, both) - _log_likelihoods(parts, alone)
+    gain, margin = float(gains.mean()), SIGMAS * float(gains.std()) / len(gains) ** 0.5
+    certain = gain > margin
+    prior_weight, lm_weight = both if certain else alone
     log.info("prior_weight %.3f, lm_weight %.3f", prior_weight, lm_weight)
+    log.info(
+        "the language model adds %+.3f nats per item [%+.3f, %+.3f] to the prior on validation "
+        "users%s",
+        *(gain, gain - margin, gain + margin),
+        "" if certain else ", which is not certain, so it is left out; --set lm_weight=1 keeps it",
+    )
     return _weighted(ranker, prior_weight, lm_weight)
 
 
-@torch.inference_mode()
-def _parts(ranker: Ranker, holdout: Holdout) -> tuple[Floats32, Floats32, Ints, Ints]:
-    """Return both parts of the logits at the targets' decisions.
+@dataclass(frozen=True)
+class _Parts:
+    """Both parts of the logits at the decisions of the targets.
 
-    Returns:
-        The prior's log mass and the residual's logit of each choice, the first choice of each
-        decision, and the right choice of each decision.
+    Attributes:
+        prior: the prior's log mass of each choice.
+        residual: the residual's logit of each choice.
+        starts: the first choice of each decision.
+        right: the right choice of each decision.
+        user: the user of each decision.
     """
+
+    prior: Floats32
+    residual: Floats32
+    starts: Ints
+    right: Ints
+    user: Ints
+
+
+@torch.inference_mode()
+def _parts(ranker: Ranker, holdout: Holdout) -> _Parts:
     found, size = [], 0
     rows_at_once = scored_rows(ranker.backbone.device)
     for start in range(0, len(holdout), rows_at_once):
@@ -246,10 +274,9 @@ def _parts(ranker: Ranker, holdout: Holdout) -> tuple[Floats32, Floats32, Ints, 
         residual = ranker.likelihood.lm_logits(states, located.choices).cpu().numpy()
         assert located.prior is not None
         starts, target = located.choices.starts + size, located.target + size
-        found.append((located.prior, residual, starts, target))
+        found.append((located.prior, residual, starts, target, located.example + start))
         size += len(residual)
-    prior, residual, starts, target = (np.concatenate(part) for part in zip(*found, strict=True))
-    return prior, residual, starts, target
+    return _Parts(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
 def _weighted(ranker: Ranker, prior_weight: float, lm_weight: float) -> Ranker:
@@ -263,24 +290,34 @@ def _weighted(ranker: Ranker, prior_weight: float, lm_weight: float) -> Ranker:
     return replace(ranker, likelihood=likelihood, config=config)
 
 
-def _best(
-    prior: Floats32, residual: Floats32, starts: Ints, targets: Ints, users: int
-) -> tuple[float, float]:
+def _best(parts: _Parts) -> tuple[float, float]:
     """Maximise the likelihood over the two weights; the problem is concave."""
-    parts = np.stack([prior, residual]).astype(np.float64)
-    sizes = np.diff(np.append(starts, len(prior)))
-    right = parts[:, targets].sum(axis=1)
+    logits = np.stack([parts.prior, parts.residual]).astype(np.float64)
+    users = int(parts.user.max()) + 1
+    right = logits[:, parts.right].sum(axis=1)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
-        logits = weights @ parts
-        top = np.maximum.reduceat(logits, starts)
-        odds = np.exp(logits - np.repeat(top, sizes))
-        total = np.add.reduceat(odds, starts)
-        odds /= np.repeat(total, sizes)
+        total, odds = _normalised(weights @ logits, parts.starts)
         away = weights - 1.0
-        value = float((top + np.log(total)).sum() - weights @ right + RIDGE * away @ away)
-        return value / users, (parts @ odds - right + 2 * RIDGE * away) / users
+        value = float(total.sum() - weights @ right + RIDGE * away @ away)
+        return value / users, (logits @ odds - right + 2 * RIDGE * away) / users
 
     bounds = [(0.0, None), (0.0, None)]
     found = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B", bounds=bounds).x
     return float(found[0]), float(found[1])
+
+
+def _log_likelihoods(parts: _Parts, weights: tuple[float, float]) -> Floats:
+    """Return log p(target | history) of each user with these weights."""
+    logits = weights[0] * parts.prior.astype(np.float64) + weights[1] * parts.residual
+    total, _ = _normalised(logits, parts.starts)
+    return np.bincount(parts.user, weights=logits[parts.right] - total).astype(np.float64)
+
+
+def _normalised(logits: Floats, starts: Ints) -> tuple[Floats, Floats]:
+    """Return the log of each decision's total odds, and the probability of each choice."""
+    sizes = np.diff(np.append(starts, len(logits)))
+    top = np.maximum.reduceat(logits, starts)
+    odds = np.exp(logits - np.repeat(top, sizes))
+    total = np.add.reduceat(odds, starts)
+    return top + np.log(total), odds / np.repeat(total, sizes)

@@ -67,7 +67,10 @@ def first_lm_weight(config: Config) -> float:
     if config.lm_weight != "auto":
         return config.lm_weight
     earlier = None if config.init_from is None else _settings(local_folder(config.init_from))
-    return 1.0 if earlier is None or earlier.lm_weight == "auto" else earlier.lm_weight
+    if earlier is None or earlier.lm_weight == "auto":
+        return 1.0
+    # What was left out of the earlier run shall be heard while it is trained further.
+    return earlier.lm_weight or float(config.epochs != 0)
 
 
 def check_weights(config: Config) -> None:
