@@ -1,6 +1,6 @@
 """Speed of the search against a forward pass and HF generate, and its exactness.
 
-    python benchmarks/search.py [--run runs/demo] [--dtype float32] [--json]
+    python benchmarks/search.py [--run runs/search] [--dtype float32] [--json]
 
 All numbers come from one process on one machine. Times are the best of several calls, in seconds,
 and ratios are medians over prompts. If there is no run, one is trained first (--minutes). The
@@ -497,8 +497,14 @@ def load(folder: Path, dtype: str, minutes: float) -> GenRec:
         from genrec.workflows.runs import train_run
 
         say(f"training {folder} for {minutes} minutes …")
-        train_run("ml-100k", folder, {"minutes": minutes})
-    return GenRec.from_pretrained(folder, dtype=dtype)
+        train_run("ml-100k", folder, {"minutes": minutes, "lm_weight": 1.0})
+    model = GenRec.from_pretrained(folder, dtype=dtype)
+    if model.ranker.prior is not None and model.ranker.likelihood.lm_weight == 0:
+        raise SystemExit(
+            f"{folder}: the language model was left out of this run (lm_weight 0), so there is no "
+            "search to measure. Give another folder, or train a run with --set lm_weight=1."
+        )
+    return model
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -550,7 +556,12 @@ def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="run folder")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/search"),
+        help="run folder; trained if it does not exist",
+    )
     parser.add_argument("--data", default="ml-100k", help="data set of the run")
     parser.add_argument(
         "--dtype", default="float32", help="number format: auto, float32 or bfloat16"
