@@ -497,13 +497,15 @@ def load(folder: Path, dtype: str, minutes: float) -> GenRec:
         from genrec.workflows.runs import train_run
 
         say(f"training {folder} for {minutes} minutes …")
-        train_run("ml-100k", folder, {"minutes": minutes, "lm_weight": 1.0})
+        train_run("ml-100k", folder, {"minutes": minutes})
+    return loaded(folder, dtype)
+
+
+def loaded(folder: Path, dtype: str) -> GenRec:
+    """Load a run; a language model that was left out of it is measured with a weight of one."""
     model = GenRec.from_pretrained(folder, dtype=dtype)
-    if model.ranker.prior is not None and model.ranker.likelihood.lm_weight == 0:
-        raise SystemExit(
-            f"{folder}: the language model was left out of this run (lm_weight 0), so there is no "
-            "search to measure. Give another folder, or train a run with --set lm_weight=1."
-        )
+    likelihood = model.ranker.likelihood
+    likelihood.lm_weight = likelihood.lm_weight or 1.0
     return model
 
 
@@ -532,7 +534,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ),
     ]
     # The prompt lengths of 250 and 268 tokens need more than twenty titles.
-    longer = GenRec.from_pretrained(options.run, dtype=options.dtype)
+    longer = loaded(options.run, options.dtype)
     config = longer.ranker.config.model_copy(update={"history_length": 60})
     longer._ranker = replace(longer.ranker, config=config)
     parts[:0] = [
@@ -551,7 +553,7 @@ def single_precision(options: argparse.Namespace, model: GenRec) -> GenRec:
     """Return the run in float32."""
     if model.ranker.backbone.dtype_name == "float32" and model.ranker.backbone.device.type == "cpu":
         return model
-    return GenRec.from_pretrained(options.run, dtype="float32")
+    return loaded(options.run, "float32")
 
 
 def main() -> None:
