@@ -86,7 +86,7 @@ def test_errors_of_frames_are_one_message() -> None:
 
 
 def test_a_key_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the key 'u' occurs twice in one object"):
+    with pytest.raises(DataError, match="the key 'u' occurs twice, so"):
         read(tmp_path, '{"u": ["1"], "u": ["2"], "v": ["3"]}', name="log.json")
 
 
@@ -386,6 +386,27 @@ def test_parts_have_the_columns_of_the_log(tmp_path: Path) -> None:
     assert split.test.targets.tolist() == [2]
     assert split.test.times is not None
     assert split.test.times.tolist() == [1_677_628_800.0]  # the first of March
+
+
+def test_parts_may_have_other_times_than_the_log(tmp_path: Path) -> None:
+    log = f"{HEAD}u,1,13/2/2023\nu,2,14/2/2023\nu,3,1/3/2023\n"
+    data = Dataset.from_interactions(read(tmp_path, log, timestamp_format="%d/%m/%Y"), name="x")
+    rows = [f"u,{number},{1_700_000_000 + number}\n" for number in (1, 2, 3)]
+    folder = parts(tmp_path / "own", HEAD, train=rows[0], valid=rows[1], test=rows[2])
+    assert read_split(data, folder).test.times.tolist() == [1_700_000_003.0]  # type: ignore[union-attr]
+
+
+def test_a_column_that_both_tables_have_must_tell_the_items_apart(tmp_path: Path) -> None:
+    log = "user,item_id,book_id,timestamp\nu,1,7,17\nu,2,7,18\n"
+    data = read(tmp_path, log, "item,book_id,title\n1,7,Heat\n2,7,Alien\n3,8,Emma\n")
+    assert titles(data) == {"1": "Heat", "2": "Alien", "3": "Emma"}
+    assert data.item_ids.to_list() == ["1", "2"]
+    assert "'item_id' was taken as the item_id, but it might be 'book_id'" in notes(data)
+
+
+def test_a_key_that_occurs_twice_in_what_is_not_used_does_no_harm(tmp_path: Path) -> None:
+    row = '{"user": "u", "item": 1, "time": 4, "more": {"x": 1, "x": 2}}'
+    assert read(tmp_path, f"[{row}]", name="log.json").log.height == 1
 
 
 def test_parts_that_write_ids_in_another_way_are_told(tmp_path: Path) -> None:

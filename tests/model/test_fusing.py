@@ -63,7 +63,7 @@ def test_a_language_model_without_a_certain_gain_is_left_out(
     with caplog.at_level("INFO", logger="genrec"):
         found = fit_lm_weight(built, split.valid, Config.create())
     assert (found.likelihood.lm_weight > 0) is kept
-    assert ("is left out; --set lm_weight=1 keeps it" in caplog.text) is not kept
+    assert ("is left out; lm_weight=1 would keep it" in caplog.text) is not kept
 
 
 def test_the_weights_are_the_best_on_validation_users(model: GenRec, split: Split) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from conftest import make_dataset
 from genrec import GenRec, leave_last_out
 from genrec.data.splits import Split
-from genrec.errors import RunError
+from genrec.errors import NotFittedError, RunError
 from genrec.model import saving
 
 
@@ -44,7 +44,9 @@ def killed_save(model: GenRec, folder: Path, moves: int, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(saving.os, "replace", replace)
+        # A killed process cleans nothing up.
         patch.setattr(saving, "_remove", lambda path: None)
+        patch.setattr(Path, "unlink", lambda path, **how: None)
         patch.setattr(saving.shutil, "rmtree", lambda path, **how: None)
         with pytest.raises(Killed):
             model.save_pretrained(folder)
@@ -65,7 +67,7 @@ def test_a_killed_save_can_be_repeated_and_the_older_run_returns(
     newer = GenRec(backbone=tiny_backbone, prior="none").build(split.train)
     killed_save(newer, tmp_path, moves, monkeypatch)
     if not (tmp_path / "genrec.json").exists():
-        with pytest.raises(RunError, match="saving a run was interrupted; the run that was there"):
+        with pytest.raises(RunError, match="saving a run was interrupted, unless a process"):
             GenRec.from_pretrained(tmp_path)
     copy = tmp_path.parent / f"{tmp_path.name}-copy"
     shutil.copytree(tmp_path, copy)
@@ -115,3 +117,44 @@ def test_a_loaded_model_chooses_again_what_was_automatic(
     fixed = GenRec(backbone=tiny_backbone, epochs=1, lm_weight=0.5)
     fixed.fit(split.train, split.valid, progress=False).save_pretrained(tmp_path)
     assert GenRec.from_pretrained(tmp_path).config.lm_weight == 0.5
+
+
+def test_a_restore_that_is_killed_loses_nothing(
+    tiny_backbone: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = GenRec(backbone=tiny_backbone, prior="popularity").build(split.train)
+    model.save_pretrained(tmp_path)
+    before = files_of(tmp_path)
+    newer = GenRec(backbone=tiny_backbone, prior="none").build(split.train)
+    killed_save(newer, tmp_path, 10, monkeypatch)
+    move, left = os.replace, iter(range(2))
+
+    def killed(source: Path, target: Path) -> None:
+        if next(left, None) is None:
+            raise Killed
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.os, "replace", killed)
+        with pytest.raises(Killed):
+            saving._restore(tmp_path)
+    saving._restore(tmp_path)
+    assert files_of(tmp_path) == before
+
+
+def test_a_file_system_without_locks_will_do(
+    tiny_backbone: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(lock: FileLock) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(saving.FileLock, "acquire", refused)
+    model = GenRec(backbone=tiny_backbone, prior="none", epochs=1)
+    model.fit(split.train, output=tmp_path, progress=False).save_pretrained(tmp_path)
+    GenRec.from_pretrained(tmp_path)
+
+
+def test_an_unfitted_model_says_so(split: Split) -> None:
+    for ask in (GenRec().fit_words_weight, lambda valid: GenRec().fuse(split.train, valid)):
+        with pytest.raises(NotFittedError):
+            ask(split.valid)  # type: ignore[operator]

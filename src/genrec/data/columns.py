@@ -43,7 +43,7 @@ NONE = "none"
 """What rating, review, title or kind may be if the column with the usual name is another thing."""
 
 
-_BINARY = frozenset((".parquet", ".pq", ".json", ".jsonl", ".ndjson"))
+_BINARY = frozenset((".parquet", ".pq", ".json", ".jsonl", ".ndjson", ".inter", ".item"))
 """Suffixes of files whose columns have names of their own."""
 
 

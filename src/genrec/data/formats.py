@@ -83,6 +83,9 @@ _LINES = 20
 """Lines from whose beginning the form of a text is recognised."""
 
 
+NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
+
+
 _COMMENT = re.compile(rb"\s*#[^\n]*\n")
 
 
@@ -223,9 +226,9 @@ def _read_any(path: Path, columns: Sequence[str] | None, encoding: str | None) -
         )
     match suffix:
         case _ if columns is None and (known := _movielens(path)):
-            data, notes = utf8_of(path, encoding)
-            frame, more = _split(data, *known, path)
-            return Table(frame, "movielens", notes + more)
+            data, _ = utf8_of(path, encoding)  # older files of MovieLens are not UTF-8
+            frame, notes = _split(data, *known, path)
+            return Table(frame, "movielens", notes)
         case "inter" | "item":
             data, notes = utf8_of(path, encoding)
             frame, more = read_recbole(data, path)
@@ -333,8 +336,10 @@ def _separator(data: bytes, columns: Sequence[str] | None = None) -> str:
 
 def _header_note(frame: pl.DataFrame, path: Path) -> list[str]:
     """Return a note if the first row may be the header of a table whose columns were named."""
+    if any(re.match(NUMBER, str(value)) for value in frame.row(0)):
+        return []
     for column in frame.head(_LINES):
-        number = column.cast(pl.String).str.contains(r"^[0-9]+([.,][0-9]+)?$")
+        number = column.cast(pl.String).str.contains(NUMBER)
         if len(number) > 2 and number[0] is False and number[1:].all(ignore_nulls=False):
             note = (
                 f"{path}: line 1 was read as a row, but {column[0]!r} may be the name of a column"

@@ -26,7 +26,7 @@ from genrec.data.columns import (
 )
 from genrec.data.formats import Table, read_table
 from genrec.data.frames import polars_frame
-from genrec.data.item_table import item_notes, items_of_log, read_items
+from genrec.data.item_table import item_notes, items_of_log, read_items, shared_item
 from genrec.data.locate import locate
 from genrec.data.log_rows import KEY, coded_ids, id_notes, without_repeated, without_unused
 from genrec.data.timestamps import (
@@ -190,7 +190,8 @@ class _Reader:
             for role, given in needed.items()
         }
         if layout == "table":
-            self.notes.extend(rival_notes(frame.columns, columns, needed, self.path))
+            named = {**needed, "item_id": self.names.get("item")}
+            self.notes.extend(rival_notes(frame.columns, columns, named, self.path))
         columns |= self._optional_columns(frame)
         if items is None:
             found, facts = self._own_items(frame, columns, layout)
@@ -227,9 +228,7 @@ class _Reader:
         if own is not None and own not in there:
             raise no_column(items[1], f"column {own!r}", "item_table_id", there)
         if item is None and own is None:
-            item = find_column(
-                [each for each in columns if each in there], "item_id", None, self.path
-            )
+            item = shared_item(columns, items[0], self.path)
         own = own or (item if item in there else None)
         return (None if item in there and item not in columns else item), own
 

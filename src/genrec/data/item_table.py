@@ -6,7 +6,7 @@ become metadata.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -85,6 +85,23 @@ def items_of_log(
         return None, None, [note]
     notes = [f"{path}: kept as metadata of the items: {shown(kept)}"] if kept else []
     return items, facts, notes
+
+
+def shared_item(log: Sequence[str], table: pl.DataFrame, path: Path) -> str | None:
+    """Return the column of item ids that a log and its item table both have, if there is one.
+
+    It must be the first one of the log, or tell the rows of the item table apart.
+
+    Args:
+        log: the columns of the log.
+        table: the item table.
+        path: the log, for messages.
+    """
+    first = find_column(log, "item_id", None, path)
+    both = [name for name in log if name in table.columns]
+    shared = find_column(both, "item_id", None, path)
+    known = shared is not None and (shared == first or table[shared].drop_nulls().is_unique().all())
+    return shared if known else None
 
 
 def _is_of_users(log: pl.DataFrame, user: str, item: str, title: str) -> bool:

@@ -56,20 +56,24 @@ def _lines(data: bytes) -> pl.DataFrame | None:
 
 def _parsed(data: bytes, name: str) -> Any:
     """Return the value of the text, or ``None`` if it is not one JSON value."""
+    twice = ""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def noticed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal twice
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise DataError(
-                f"{name}: the key {twice!r} occurs twice in one object, so one of its values would "
-                "be lost; join them or rename one"
-            )
         return found
 
     try:
-        return json.loads(data, object_pairs_hook=once)
+        whole = json.loads(data, object_pairs_hook=noticed)
+        if twice and _all(list(whole.values()) if isinstance(whole, dict) else None, list):
+            raise DataError(
+                f"{name}: the key {twice!r} occurs twice, so one of its values would be lost; join "
+                "them or rename one"
+            )
+        return whole
     except (ValueError, RecursionError):
         return None
 

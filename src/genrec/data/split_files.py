@@ -15,6 +15,7 @@ from genrec.data.formats import read_table
 from genrec.data.histories import histories_of
 from genrec.data.interactions import Interactions, interactions_of_table
 from genrec.data.splits import SPLITS, Split, is_split_name, split_at, split_by_name
+from genrec.data.timestamps import seconds_of
 from genrec.errors import DataError
 
 TABLES = ("train", "valid", "test")
@@ -150,5 +151,9 @@ def _read_log(data: Dataset, path: Path) -> Interactions:
         role.removesuffix("_id"): name for role, name in known.items() if name in table.rows.columns
     }
     unit = source.get("timestamp_unit", "")
-    form = unit if "%" in unit and "timestamp" in names else None
+    form = None
+    if "%" in unit and "timestamp" in names:  # the parts may have another form than the log
+        first = table.rows[names["timestamp"]].head(1)
+        same = first.dtype == pl.String and not seconds_of(first, unit)[0].has_nulls()
+        form = unit if same else None
     return interactions_of_table(table, path, timestamp_format=form, **names)

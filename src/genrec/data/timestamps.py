@@ -164,7 +164,8 @@ def time_remarks(column: pl.Series, seconds: pl.Series, unit: str) -> Iterator[s
             "only order the events; if they are dates, name their format with --timestamp-format"
         )
     early = int((seconds < A_DATE).sum())
-    if 0 < early < len(seconds) and high >= _PLAUSIBLE[0]:
+    unset = int((seconds == 0).sum())
+    if 0 < 2 * early < len(seconds) or (0 < unset < len(seconds) and high >= _PLAUSIBLE[0]):
         yield (
             f"holds {early} times before March 1973, which come first in their users' histories; "
             "if they stand for a missing time, remove their rows"

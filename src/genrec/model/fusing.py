@@ -240,7 +240,7 @@ def fit_lm_weight(ranker: Ranker, valid: Holdout | None, config: Config) -> Rank
         "the language model adds %+.3f nats per item [%+.3f, %+.3f] to the prior on validation "
         "users%s",
         *(gain, gain - margin, gain + margin),
-        "" if certain else ", which is not certain, so it is left out; --set lm_weight=1 keeps it",
+        "" if certain else ", which is not certain, so it is left out; lm_weight=1 would keep it",
     )
     return _weighted(ranker, prior_weight, lm_weight)
 

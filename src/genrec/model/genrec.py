@@ -225,7 +225,7 @@ class GenRec(RequestModel):
         return self
 
     def _refuse_known_targets(self) -> None:
-        refuse_known(self.info["data"].get("fitted"), f"the training data of {self.name}")
+        refuse_known(self.info.get("data", {}).get("fitted"), f"the training data of {self.name}")
 
     def _adopt(self, ranker: Ranker, data: dict[str, Any]) -> None:
         self._ranker, self._store, self._folder = ranker, None, None

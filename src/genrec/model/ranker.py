@@ -175,20 +175,20 @@ class Ranker:
         """
         check_search(k, options)
         candidates = candidate_mask(histories, len(self.catalogue), exclude_seen, candidates)
-        probabilities = self._prior_probabilities(histories)
-        started = [each or self._template for each in known or [None] * len(histories)]
-        if adds_nothing(self.likelihood) and (options is None or options.beam is None):
-            log_probs = prior_log_probs(self.likelihood, probabilities)
-            return prior_lists(log_probs, k, candidates, started)
         prompts = [self.prompt(row, histories.ratings_of(at)) for at, row in enumerate(histories)]
         if self.config.decoding == "beam":
             beams, offered = self.config.beams, self.index.offered
             return free_beams(self.backbone, self.prompts, prompts, beams, k, offered, candidates)
+        q, known = self._prior_probabilities(histories), known or [None] * len(prompts)
+        alone = adds_nothing(self.likelihood) and (options is None or options.beam is None)
+        started = [each or self._template for each in known if keep or not alone]
+        if alone:
+            return prior_lists(prior_log_probs(self.likelihood, q), k, candidates, started)
         return search(
             self.likelihood,
             prompts,
             k,
-            probabilities=probabilities,
+            probabilities=q,
             candidates=candidates,
             known=started,
             keep=keep,

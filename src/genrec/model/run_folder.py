@@ -50,8 +50,9 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not (folder / "genrec.json").is_file():
         if left := interrupted_save(folder):
             raise RunError(
-                f"{folder}: saving a run was interrupted; the run that was there before is in "
-                f"{left}. Move its files back, or save a run to this folder again."
+                f"{folder}: saving a run was interrupted, unless a process is saving it now. The "
+                f"run that was there before is in {left}: move its files back, or save a run to "
+                "this folder again."
             )
         if (folder / CHECKPOINTS).is_dir():
             raise RunError(

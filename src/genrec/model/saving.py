@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from genrec.errors import RunError
 from genrec.files import CHECKPOINTS, CHECKPOINTS_OF, LOGS, follow_umask, is_free, write_text
 from genrec.model.model_card import notes_of
-from genrec.processes import is_main
+from genrec.processes import is_main, log
 
 TRAINING_LOG = "train.log"
 """File with the announced stages of training; it begins before the first checkpoint."""
@@ -90,7 +90,7 @@ def replace_run(folder: Path, write: Callable[[Path], None]) -> None:
         return
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCK):  # another process may save a run to the same folder
+    with _locked(folder / LOCK):  # another process may save a run to the same folder
         _restore(folder)
         work = Path(tempfile.mkdtemp(prefix=SAVING, dir=folder))
         new, old = work / NEW, work / OLD
@@ -120,6 +120,7 @@ def _restore(folder: Path) -> None:
         if (old.parent / EMPTIED).exists():  # what the folder holds belongs to the newer run
             for name in RUN_FILES:
                 _remove(folder / name)
+            (old.parent / EMPTIED).unlink()  # what comes back is not to be removed again
         _move(old, folder, RUN_FILES[::-1])
     for left in folder.glob(f"{SAVING}*"):
         shutil.rmtree(left)
@@ -140,6 +141,7 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
     except BaseException:
         for name in moved:
             _remove(folder / name)
+        (old.parent / EMPTIED).unlink(missing_ok=True)
         _move(old, folder, RUN_FILES[::-1])
         raise
 
@@ -170,14 +172,30 @@ def checkpoint_folder(output: str | Path | None) -> Iterator[Path]:
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a folder, with whose checkpoints they would go on."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / TRAINING_LOCK, blocking=False)
     try:
-        lock.acquire()
+        with _locked(folder / TRAINING_LOCK, blocking=False):
+            yield
     except Timeout:
         raise RunError(
             f"{folder}: another process is training a run in this folder; choose another one, or "
             "wait until it ends."
         ) from None
+
+
+@contextmanager
+def _locked(path: Path, *, blocking: bool = True) -> Iterator[None]:
+    """Hold a lock; on a file system that has none, go on without it.
+
+    Raises:
+        Timeout: another process holds it, and ``blocking`` is false.
+    """
+    lock = FileLock(path, blocking=blocking)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        log.info("%s cannot be locked (%s); no other process may use this folder", path, error)
     try:
         yield
     finally:

@@ -9,9 +9,13 @@ import numpy as np
 from genrec.arrays import Floats, Mask
 from genrec.language_model.likelihood import CatalogueLikelihood
 from genrec.language_model.prior_mass import LEAST_MASS, cumulative_mass
+from genrec.language_model.trie import Trie
 from genrec.recommender import top_k
 from genrec.search.exact import SearchResult
 from genrec.search.key_values import KeyValues
+
+CELLS = 2**20
+"""Most rows times items whose paths are added up at once, which takes about 100 MiB."""
 
 
 def adds_nothing(model: CatalogueLikelihood) -> bool:
@@ -29,18 +33,23 @@ def prior_log_probs(model: CatalogueLikelihood, probabilities: Floats | None) ->
     assert model.prior_weight is not None
     assert probabilities is not None
     trie, found = model.layout.trie, np.full(probabilities.shape, -np.inf)
-    if not len(trie):
-        return found
+    weight, size = float(model.prior_weight.detach()), max(1, CELLS // max(1, len(trie)))
+    for start in range(0, len(found) if len(trie) else 0, size):
+        rows = slice(start, start + size)
+        found[rows, trie.items] = _leaf_log_probs(trie, probabilities[rows], weight)
+    return found
+
+
+def _leaf_log_probs(trie: Trie, probabilities: Floats, weight: float) -> Floats:
     sums = cumulative_mass(trie, probabilities)
     mass = sums[:, trie.child_high] - sums[:, trie.child_low]
-    logits = float(model.prior_weight.detach()) * np.log(np.maximum(mass, LEAST_MASS))
+    logits = weight * np.log(np.maximum(mass, LEAST_MASS))
     first, sizes = trie.child_offsets[:-1], np.diff(trie.child_offsets)
     top = np.maximum.reduceat(logits, first, axis=1)
     odds = np.exp(logits - np.repeat(top, sizes, axis=1))
     total = top + np.log(np.add.reduceat(odds, first, axis=1))
     steps = logits - np.repeat(total, sizes, axis=1)  # log p of each child at its node
-    found[:, trie.items] = np.add.reduceat(steps[:, trie.path], trie.path_offsets[:-1], axis=1)
-    return found
+    return np.add.reduceat(steps[:, trie.path], trie.path_offsets[:-1], axis=1)
 
 
 def prior_lists(

@@ -91,7 +91,7 @@ async def run(request: Request) -> dict[str, Any]:
     """
     model = (await engine_of(request).current()).model
     known = ("name", "versions", "valid_log_likelihood")
-    settings = model.config
+    settings = model.ranker.config
     return {
         **{key: model.info[key] for key in known if key in model.info},
         "training": _without(model.info.get("training"), "log"),
