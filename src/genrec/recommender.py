@@ -8,12 +8,15 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec.arrays import Floats, Items
+from genrec.arrays import Floats, Ints, Items
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, DataError
+
+DENSE_CELLS = 2**24
+"""Most cells of a table of histories times items at once, which are 128 MiB of scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,12 @@ class Recommender(Protocol):
             exclude_seen: leave out items of a row's own history.
         """
         ...
+
+
+def row_blocks(rows: int, n_items: int) -> list[Ints]:
+    """Return the rows in blocks of at most :data:`DENSE_CELLS` cells, one block at least."""
+    size = max(1, DENSE_CELLS // max(1, n_items))
+    return [np.arange(start, min(start + size, rows)) for start in range(0, max(1, rows), size)]
 
 
 def top_k(scores: NDArray[np.floating[Any]], k: int, seen: Histories | None = None) -> TopK:

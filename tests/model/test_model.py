@@ -28,7 +28,7 @@ from genrec import Config, GenRec, GenRecError, Histories, leave_last_out
 from genrec.config import Settings
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
-from genrec.model import ranker, saving
+from genrec.model import saving
 from genrec.model.fitting import evaluate_step
 from genrec.model.model_card import model_card
 from genrec.search import free_beams
@@ -338,7 +338,7 @@ def test_each_row_of_many_may_have_its_own_candidates(
     histories = Histories.from_lists([[1], [2, 3], [4], [], [5]])
     candidates = np.random.default_rng(0).random((5, 30)) < 0.4
     together = fitted.recommend_batch(histories, 4, candidates=candidates)
-    monkeypatch.setattr(ranker, "DENSE_CELLS", 2 * 30)  # two rows in a batch
+    monkeypatch.setattr("genrec.recommender.DENSE_CELLS", 2 * 30)  # two rows in a batch
     assert_same_lists(fitted.recommend_batch(histories, 4, candidates=candidates), together)
     with pytest.raises(GenRecError, match="shape"):
         fitted.recommend_batch(histories, 4, candidates=candidates[:3])

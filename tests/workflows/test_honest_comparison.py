@@ -152,7 +152,7 @@ def test_lists_are_the_same_in_blocks(dataset: str, monkeypatch: pytest.MonkeyPa
     model = Pooled().fit(split.train, split.valid)
     whole = model.recommend_batch(split.test.histories, 5)
     likelihood = model.log_likelihood(split.test.histories, split.test.targets)
-    monkeypatch.setattr("genrec.collaborative.base.DENSE_CELLS", 100)
+    monkeypatch.setattr("genrec.recommender.DENSE_CELLS", 100)
     parts = model.recommend_batch(split.test.histories, 5)
     np.testing.assert_array_equal(whole.items, parts.items)
     found = model.log_likelihood(split.test.histories, split.test.targets)

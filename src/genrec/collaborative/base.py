@@ -22,10 +22,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError, NotFittedError
-from genrec.recommender import Recommendation, TopK, recommendations, top_k
-
-DENSE_CELLS = 2**24
-"""Most scores (histories times items) that are held in memory at once."""
+from genrec.recommender import Recommendation, TopK, recommendations, row_blocks, top_k
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -132,10 +129,8 @@ class FromScores(ABC):
         )
 
     def _row_blocks(self, rows: int) -> list[Ints]:
-        """Return the rows in blocks of at most :data:`DENSE_CELLS` scores, one block at least."""
-        n_items = 1 if self.item_counts is None else len(self.item_counts)
-        size = max(1, DENSE_CELLS // max(1, n_items))
-        return [np.arange(start, min(start + size, rows)) for start in range(0, max(1, rows), size)]
+        """Return the rows in blocks whose scores fit into memory."""
+        return row_blocks(rows, 1 if self.item_counts is None else len(self.item_counts))
 
 
 @dataclass(eq=False)

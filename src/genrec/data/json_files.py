@@ -68,7 +68,7 @@ def _parsed(data: bytes, name: str) -> Any:
 
     try:
         whole = json.loads(data, object_pairs_hook=noticed)
-        if twice and _all(list(whole.values()) if isinstance(whole, dict) else None, list):
+        if twice and isinstance(whole, dict) and _all(list(whole.values()), list):
             raise DataError(
                 f"{name}: the key {twice!r} occurs twice, so one of its values would be lost; join "
                 "them or rename one"

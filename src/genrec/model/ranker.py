@@ -30,16 +30,13 @@ from genrec.language_model.title_states import TitleStates
 from genrec.model.candidates import candidate_mask, check_search
 from genrec.model.reading import make_layout, make_prompts, title_settings
 from genrec.processes import one_blas_thread
-from genrec.recommender import Influence, TopK
+from genrec.recommender import Influence, TopK, row_blocks
 from genrec.search.exact import SearchResult, search
 from genrec.search.explain import hidden_log_probs
 from genrec.search.free_beams import free_beams
 from genrec.search.frontier import SearchOptions
 from genrec.search.key_values import KeyValues, read_prompt
 from genrec.search.prior_alone import adds_nothing, prior_lists, prior_log_probs
-
-DENSE_CELLS = 2**24
-"""Maximum size of a rows x items table in one batch, which is 128 MiB of prior probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +127,10 @@ class Ranker:
         Returns:
             Item indices and scores log p(item | history), both [rows, k].
         """
-        size = max(1, DENSE_CELLS // len(self.catalogue))
         by_row = candidates is not None and candidates.shape[:-1] == (len(histories),)
         parts = []
-        for start in range(0, max(1, len(histories)), size):  # also one round for no histories
-            rows = slice(start, start + size)
-            part = histories.select(np.arange(len(histories))[rows])
+        for rows in row_blocks(len(histories), len(self.catalogue)):
+            part = histories.select(rows)
             mask = candidates[rows] if candidates is not None and by_row else candidates
             limits: dict[str, Any] = {"exclude_seen": exclude_seen, "candidates": mask}
             parts.append(self.search(part, k, **limits, options=options))
@@ -175,22 +170,22 @@ class Ranker:
         """
         check_search(k, options)
         candidates = candidate_mask(histories, len(self.catalogue), exclude_seen, candidates)
+        known = known or [None] * len(histories)
+        if adds_nothing(self.likelihood) and (options is None or options.beam is None):
+            log_probs = prior_log_probs(self.likelihood, self._prior_probabilities(histories))
+            started = [each or self._template for each in known if keep]
+            return prior_lists(log_probs, k, candidates, started)
         prompts = [self.prompt(row, histories.ratings_of(at)) for at, row in enumerate(histories)]
         if self.config.decoding == "beam":
             beams, offered = self.config.beams, self.index.offered
             return free_beams(self.backbone, self.prompts, prompts, beams, k, offered, candidates)
-        q, known = self._prior_probabilities(histories), known or [None] * len(prompts)
-        alone = adds_nothing(self.likelihood) and (options is None or options.beam is None)
-        started = [each or self._template for each in known if keep or not alone]
-        if alone:
-            return prior_lists(prior_log_probs(self.likelihood, q), k, candidates, started)
         return search(
             self.likelihood,
             prompts,
             k,
-            probabilities=q,
+            probabilities=self._prior_probabilities(histories),
             candidates=candidates,
-            known=started,
+            known=[each or self._template for each in known],
             keep=keep,
             options=options,
         )
