@@ -169,6 +169,11 @@ def _version(name: str) -> str | None:
         from genrec._version import __version__
 
         return __version__
+    if name == "torch":  # its metadata may lack the build, as in 2.13.0+cu130
+        with contextlib.suppress(ImportError):
+            import torch
+
+            return str(torch.__version__)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
     return None

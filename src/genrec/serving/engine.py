@@ -381,18 +381,18 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
 
 
 def load_model(run: Path) -> GenRec:
-    """Load a run and warm it up with one request.
+    """Load a run with exact search and warm it up with one request and one word.
 
     Raises:
         GenRecError: The folder holds no complete run, or the run does not use exact search.
     """
-    model = GenRec.from_pretrained(run)
-    if model.config.decoding != "exact":
+    if (model := GenRec.from_pretrained(run)).config.decoding != "exact":
         raise ConfigError(
-            f"{run}: this run has decoding={model.config.decoding}, but only runs with "
-            "decoding=exact can be served; train one with --set decoding=exact."
+            f"{run}: only runs with decoding=exact can be served, and this one has "
+            f"{model.config.decoding}; train one with --set decoding=exact."
         )
     model.recommend(model.catalogue.titles[:1], 1, by="title")
+    _ = model.related_words("funny")  # builds the index of words, which takes a second
     return model
 
 
