@@ -32,7 +32,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("G3", ["--users", "20"]),
         ("G4", ["--batch", "1", "2", "--beams", "2"]),
         ("G5", ["--targets", "20", "--users", "8", "--study", "titles", "--set", "dtype=float32"]),
-        ("G6", ["--share", "0.0005"]),
+        ("G6", ["--share", "0.0005", "--titles", "120"]),
     ],
 )
 def test_each_entry_of_the_queue_ends_with_a_table(
@@ -55,6 +55,7 @@ def test_each_entry_of_the_queue_ends_with_a_table(
         assert speed["items_per_second_ratio"] == pytest.approx(ratio)
         assert 0 < speed["matmul_peak_share"] < 1
         assert speed["paper_tokens_per_item"] > 3 * speed["ours_tokens_per_item"]
+        assert len(found["rows"][1]["gain_over_pooled"]["nats"]) == 3
     if entry in ("G2", "G3"):
         assert all(0 <= row["genrec"][0] <= 1 for row in found["rows"] if "genrec" in row)
         archives = list((where / "out").glob("walks-default-*.tar.gz"))
@@ -62,5 +63,14 @@ def test_each_entry_of_the_queue_ends_with_a_table(
         with tarfile.open(archives[0]) as tar:
             names = {Path(name).name for name in tar.getnames()}
         assert {"metrics.json", "adapter_model.safetensors"} <= names
+    if entry == "G3":
+        names = [row["name"].removeprefix("walks-").rpartition("-")[0] for row in found["rows"]]
+        assert names == ["whole-history", "no-prior", "paper"]
+    if entry == "G4":
+        names = [row["name"] for row in found["rows"]]
+        assert names == ["search, default", "search, whole-history"]
+        assert all(each["ratio_to_floor"] > 0 for row in found["rows"] for each in row["batches"])
+    if entry == "G6":
+        assert found["rows"][1]["states_gb"] > 0
     if entry == "G5":
         assert (where / "out" / "study-titles.tar.gz").is_file()

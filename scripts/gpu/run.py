@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,33 @@ import genrec
 from genrec.cli.options import parse_assignments
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
-from genrec.data.histories import Histories
+from genrec.data.histories import Histories, offsets_of
+from genrec.evaluation.results import Evaluation, compare_paired
 from genrec.language_model.devices import choose_device
+from genrec.metrics import paired_difference
 from genrec.studies.bounds import machine_rates, quickest
 from genrec.studies.registry import STUDIES
 from genrec.studies.runner import run_study
 from genrec.studies.study import StudyConfig
+from genrec.studies.synthetic import synthetic_split, synthetic_titles
 from genrec.workflows.runs import evaluate_run, train_run
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
-KEPT = ("metrics.json", "genrec.json", "config.yaml", "head.safetensors", "adapter", "train.log")
+GAINS = "gains.json"
+KEPT = (
+    "metrics.json",
+    GAINS,
+    "genrec.json",
+    "config.yaml",
+    "head.safetensors",
+    "adapter",
+    "train.log",
+)
 """What is packed of a run; prior and catalogue can be fitted again."""
+DEFAULT: tuple[str, dict[str, Any]] = ("default", {})
+WHOLE: tuple[str, dict[str, Any]] = ("whole-history", {"context_layers": None})
+"""Recipes that differ in how many layers see the history: some, or all of them."""
 DEVICE_TESTS = ("language_model", "search", "training", "model")
 
 
@@ -114,12 +129,13 @@ def train_default(options: argparse.Namespace) -> Rows:
     command += ["--backbone", options.backbone or "smollm2-135m"]
     command += ["--batches", str(options.batches)]
     speed = json.loads(subprocess.check_output([sys.executable, *command]))
-    return [{"name": "speed", **speed}, *trained(options, "default", {})]
+    return [{"name": "speed", **speed}, *trained(options, *DEFAULT)]
 
 
-def train_alone(options: argparse.Namespace) -> Rows:
-    """Train the language model without a prior, and the paper's recipe."""
+def train_others(options: argparse.Namespace) -> Rows:
+    """Train with the history seen in all layers, without a prior, and in the paper's recipe."""
     return [
+        *trained(options, *WHOLE),
         *trained(options, "no-prior", {"prior": "none"}),
         *trained(options, "paper", {"recipe": "paper"}),
     ]
@@ -134,11 +150,24 @@ def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) ->
         if not (out / "metrics.json").is_file():
             if not (out / "genrec.json").is_file():
                 train_run(data, out, {**settings, **options.settings, "minutes": options.minutes})
-            evaluate_run(out, users=options.users, nll=settings.get("recipe") != "paper")
+            found = evaluate_run(out, users=options.users, nll=settings.get("recipe") != "paper")
+            (out / GAINS).write_text(json.dumps(gains(found), indent=2))
         pack(options.out / f"{label}.tar.gz", out, KEPT)
         rows.append(row_of(out, label))
         print(json.dumps(rows[-1]), file=sys.stderr)
     return rows
+
+
+def gains(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, list[float]]]:
+    """Return what the run gains over each baseline, with paired 95 % intervals, by metric."""
+    run = evaluations[-1]
+    found: dict[str, dict[str, list[float]]] = {}
+    for other in evaluations[:-1]:
+        found[other.name] = {"NDCG@10": list(compare_paired(run, other, "NDCG@10"))}
+        if run.nll is not None and other.nll is not None:
+            less = paired_difference(other.nll, run.nll, owner=run.owner)
+            found[other.name]["nats"] = list(less)
+    return found
 
 
 def label_of(options: argparse.Namespace, data: str, name: str) -> str:
@@ -165,6 +194,7 @@ def row_of(run: Path, label: str) -> dict[str, Any]:
         "seconds": training["seconds"],
         "targets_per_second": round(training["targets"] / training["seconds"], 1),
         **{name: [round(found[name][key], 4) for key in ("HR@10", "NDCG@10")] for name in found},
+        "gain_over_pooled": json.loads((run / GAINS).read_text()).get("pooled"),
     }
 
 
@@ -172,10 +202,20 @@ def row_of(run: Path, label: str) -> dict[str, Any]:
 
 
 def search_speed(options: argparse.Namespace) -> Rows:
+    """Measure the search of two trained runs, of which one sees the history in all layers."""
+    rows: Rows = []
+    for recipe in (DEFAULT, WHOLE):
+        rows.append(searched(options, *recipe))
+        report(options, rows)
+    return rows
+
+
+def searched(options: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Run the search benchmark on a trained run, with a lower bound of the time of each batch."""
-    run = options.work / label_of(options, options.data[0], "default")
+    run = options.work / label_of(options, options.data[0], name)
     if not (run / "genrec.json").is_file():
-        train_run(options.data[0], run, {**options.settings, "minutes": options.minutes})
+        own = {**settings, **options.settings, "minutes": options.minutes}
+        train_run(options.data[0], run, own)
     command = [str(ROOT / "benchmarks" / "search.py"), "--json", "--run", str(run)]
     command += ["--data", options.data[0], "--dtype", "auto", "--only", "clicks"]
     command += ["--only", "generate", "--only", "batches"]
@@ -192,7 +232,7 @@ def search_speed(options: argparse.Namespace) -> Rows:
         reading = layers * model.ranker.backbone.output_weight.itemsize / limits["bytes_per_second"]
         row["floor_seconds"] = max(arithmetic, reading)
         row["ratio_to_floor"] = row["seconds"] / row["floor_seconds"]
-    return [{"name": "search", **limits, **found}]
+    return {"name": f"search, {name}", **limits, **found}
 
 
 def ceilings() -> dict[str, float]:
@@ -232,65 +272,81 @@ def studies(options: argparse.Namespace) -> Rows:
 
 
 def scale(options: argparse.Namespace) -> Rows:
+    """Measure training on a large log and reading the titles of a large catalogue."""
+    like = genrec.load_dataset(options.data[0])
+    rows = [large_log(options, like)]
+    report(options, rows)
+    return [*rows, titles_read(options, like)]
+
+
+def large_log(options: argparse.Namespace, like: Dataset) -> dict[str, Any]:
     """Measure training throughput and memory on synthetic data in the shape of MovieLens-25M."""
     started = time.perf_counter()
-    data = synthetic(int(162_541 * options.share), max(50, int(62_423 * options.share)), 153.8)
+    users, items = int(162_541 * options.share), max(50, int(62_423 * options.share))
+    data = synthetic(users, items, 153.8, like.catalogue.titles)
     made = time.perf_counter()
     model = genrec.GenRec(**options.settings)
     model.fit(data, minutes=options.minutes, progress=False)
     done = model.info["training"]
     some = data.histories.select(np.arange(64))
     cuda = torch.cuda.is_available()
-    return [
-        {
-            "name": "scale",
-            "users": len(data.histories),
-            "items": len(data.catalogue),
-            "interactions": len(data.histories.items),
-            "making_seconds": made - started,
-            "fitting_seconds_before_training": time.perf_counter() - made - done["seconds"],
-            "targets_per_second": done["targets"] / done["seconds"],
-            "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
-            "seconds_for_64_users": quickest(lambda: model.recommend_batch(some, 10), 3),
-        }
-    ]
+    return {
+        "name": "scale",
+        "users": users,
+        "items": items,
+        "interactions": len(data.histories.items),
+        "making_seconds": made - started,
+        "fitting_seconds_before_training": time.perf_counter() - made - done["seconds"],
+        "targets_per_second": done["targets"] / done["seconds"],
+        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+        "seconds_for_64_users": quickest(lambda: model.recommend_batch(some, 10), 3),
+    }
 
 
-def synthetic(users: int, items: int, mean: float) -> Dataset:
+def titles_read(options: argparse.Namespace, like: Dataset) -> dict[str, Any]:
+    """Measure how long a large catalogue's titles take to read, and a request afterwards."""
+    split = synthetic_split(genrec.leave_last_out(like), options.titles, 0)
+    started = time.perf_counter()
+    model = genrec.GenRec(**{**options.settings, "prior": "popularity"}).build(split.train)
+    built, states = time.perf_counter(), model.ranker.states
+    assert states is not None, "titles are not read once with context_layers=null"
+    states.read()
+    read = time.perf_counter() - built
+    some = split.valid.histories.select(np.arange(1))
+    return {
+        "name": f"{options.titles} titles",
+        "building_seconds": built - started,
+        "reading_seconds": read,
+        "titles_per_second": options.titles / read,
+        "states_gb": states.table.nbytes / 1e9,
+        "seconds_for_a_user": quickest(lambda: model.recommend_batch(some, 10), 3),
+    }
+
+
+def synthetic(users: int, items: int, mean: float, like: list[str]) -> Dataset:
     """Make a data set of random interactions that follow a popularity curve.
 
     Args:
         users: number of users.
-        items: number of items; their titles have three words, a number and a year.
+        items: number of items.
         mean: mean number of interactions per user.
+        like: titles of whose words those of the items are made.
     """
     random = np.random.default_rng(0)
     lengths = np.maximum(2, random.lognormal(np.log(mean) - 0.5, 1.0, users).astype(np.int64))
     share = 1 / np.arange(10, items + 10)
     drawn = random.choice(items, size=int(lengths.sum()), p=share / share.sum()).astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
     times = np.arange(len(drawn), dtype=np.float64)
-    histories = Histories(drawn, offsets, [str(user) for user in range(users)], times)
-    return Dataset(
-        "synthetic",
-        Catalogue(
-            [str(n) for n in range(items)], list(titles(items)), pl.DataFrame({"n": range(items)})
-        ),
-        histories,
-    )
-
-
-def titles(count: int) -> Iterator[str]:
-    words = ("River", "Stone", "Night", "Storm", "Garden", "Winter", "Silver", "Moon", "Road")
-    for number in range(count):
-        first, second = words[number % 9], words[number // 9 % 9]
-        yield f"The {first} {second} {number // 81} ({1930 + number % 90})"
+    histories = Histories(drawn, offsets_of(lengths), [str(user) for user in range(users)], times)
+    titles = synthetic_titles(like, items, random)
+    catalogue = Catalogue([str(n) for n in range(items)], titles, pl.DataFrame({"n": range(items)}))
+    return Dataset("synthetic", catalogue, histories)
 
 
 ENTRIES: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "G1": agreement,
     "G2": train_default,
-    "G3": train_alone,
+    "G3": train_others,
     "G4": search_speed,
     "G5": studies,
     "G6": scale,
@@ -318,7 +374,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--batches", type=int, default=12, help="G2: number of batches that are timed one by one"
     )
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 8, 64], help="G4: numbers of users per batch"
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[1, 8, 64, 512],
+        help="G4: numbers of users per batch",
     )
     parser.add_argument(
         "--beams", type=int, nargs="+", default=[10, 50], help="G4: numbers of beams of HF generate"
@@ -331,6 +391,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--share", type=float, default=1.0, help="G6: size as a share of MovieLens-25M"
+    )
+    parser.add_argument(
+        "--titles", type=int, default=1_000_000, help="G6: titles of the largest catalogue"
     )
     parser.add_argument("--no-tests", action="store_true", help="G1: skip the tests")
     parser.add_argument(
