@@ -231,3 +231,46 @@ def test_columns_of_a_frame_may_have_numbers_as_names() -> None:
         Dataset.from_frames(frame)
     numbers: dict[str, Any] = {"user": 0, "item": 1, "timestamp": 2, "title": 3}
     assert Dataset.from_frames(frame, **numbers).catalogue.titles == ["A", "B"]
+
+
+def test_several_kinds_of_events_are_named(tmp_path: Path) -> None:
+    log = "user,item,time,event\nu,1,1,view\nu,2,2,View\nu,3,3,purchase\nv,1,4,remove_from_cart\n"
+    (tmp_path / "log.csv").write_text(log)
+    told = notes(read_interactions(tmp_path / "log.csv"))
+    assert "left out 1 events of the kinds remove_from_cart" in told
+    assert "'event' count alike: view (2), purchase (1); choose with --positive KINDS" in told
+    assert "alike" not in notes(read_interactions(tmp_path / "log.csv", positive=["view"]))
+
+
+def test_returned_goods_are_named(tmp_path: Path) -> None:
+    log = "user,item,time,Quantity\nu,1,1,2\nu,2,2,-1\nv,1,3,0\nv,2,3,\n"
+    (tmp_path / "log.csv").write_text(log)
+    told = notes(read_interactions(tmp_path / "log.csv"))
+    assert "column 'Quantity' is below 1 in 2 rows" in told
+    (tmp_path / "log.csv").write_text(log.replace("-1", "1").replace("3,0", "3,4"))
+    assert "Quantity" not in notes(read_interactions(tmp_path / "log.csv"))
+
+
+@pytest.mark.parametrize(
+    ("items", "lists"),
+    [
+        (["a;b", "b;c", "a;c"], True),
+        (["N1 N2", "N2 N1 N3", "N3 N1"], True),
+        (["12,13", "13,14", "12,14"], True),
+        (["The Man", "The Moon", "Man of The Moon", "The Man of The Moon"], False),
+        (["Man, The", "Moon, The", "Sun, The"], False),
+        (["a;b", "b", "c", "d"], False),
+    ],
+)
+def test_cells_with_several_items_are_named(tmp_path: Path, items: list[str], lists: bool) -> None:
+    log = "".join(f'u,"{item}",{time}\n' for time, item in enumerate(items))
+    (tmp_path / "log.csv").write_text(f"user,item,time\n{log}")
+    found = notes(read_interactions(tmp_path / "log.csv"))
+    assert ("look like lists of items" in found) is lists
+
+
+def test_a_column_of_lists_has_a_remedy(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user": ["u"], "item": [["a", "b"]], "time": [1]})
+    log.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="cannot be the item_id; give each element a row"):
+        read_interactions(tmp_path / "log.parquet")

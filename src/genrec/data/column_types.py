@@ -45,9 +45,10 @@ def plain_columns(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -
             frame = frame.with_columns(_text_of_bytes(frame[name]))
             kind = frame.schema[name]
         if kind == pl.Binary or not is_plain(kind):
+            remedy = "give each element a row of its own" if kind == pl.List else "convert it"
             raise DataError(
-                f"{path}: column {name!r} holds {kind} values, which cannot be a {role}; convert "
-                f"it, or name another column with {option(role)} COLUMN"
+                f"{path}: column {name!r} holds {kind} values, which cannot be the {role}; "
+                f"{remedy}, or name another column with {option(role)} COLUMN"
             )
     return frame
 

@@ -15,17 +15,22 @@ from genrec.errors import DataError
 _ALIASES = {
     "user_id": "userid user uid reviewerid customerid visitorid sessionid",
     "item_id": "itemid item iid movieid parentasin asin productid businessid trackid songid bookid "
-    "recipeid articleid",
-    "timestamp": "timestamp time unixreviewtime datetime date createdat reviewtime eventtime",
+    "recipeid articleid isbn stockcode animeid gameid newsid",
+    "timestamp": "timestamp time unixreviewtime datetime date createdat reviewtime eventtime ts "
+    "eventtimestamp invoicedate orderdate purchasedate",
     "rating": "rating overall score stars",
     "review": "review reviewtext text",
-    "title": "title movietitle itemtitle name itemname productname",
+    "title": "title movietitle booktitle itemtitle itemname productname name",
     "kind": "kind event eventtype action actiontype behavior behaviortype",
 }
 
 
 # Names of columns that hold the order of a user's items, not a time.
-_ORDERS = "position order rank index seq sequence step addtocartorder"
+_ORDERS = "position order rank index seq sequence step"
+
+
+# Names of columns that hold how many pieces were bought.
+_QUANTITIES = "quantity qty lineitemquantity"
 
 
 # Names of columns that may hold the time of day beside a column `date`.
@@ -176,6 +181,11 @@ def shown(names: Sequence[str]) -> str:
     """Return names for a message, which stays short whatever the names are."""
     cut = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}…" for name in names[:20]]
     return ", ".join(cut) + (f" and {len(names) - 20} more" if names[20:] else "")
+
+
+def quantity_columns(columns: Sequence[str]) -> list[str]:
+    """Return the columns of quantities, recognised by their usual names."""
+    return [name for name in columns if _folded(name) in _QUANTITIES.split()]
 
 
 def order_column(columns: Sequence[str]) -> str | None:

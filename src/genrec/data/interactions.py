@@ -24,11 +24,19 @@ from genrec.data.columns import (
     order_column,
     rival_notes,
 )
+from genrec.data.event_kinds import wanted_events
 from genrec.data.formats import Table, read_table
 from genrec.data.frames import polars_frame
 from genrec.data.item_table import item_notes, items_of_log, read_items, shared_item
 from genrec.data.locate import locate
-from genrec.data.log_rows import KEY, coded_ids, id_notes, without_repeated, without_unused
+from genrec.data.log_rows import (
+    KEY,
+    coded_ids,
+    id_notes,
+    quantity_notes,
+    without_repeated,
+    without_unused,
+)
 from genrec.data.timestamps import (
     formats_of,
     seconds_of,
@@ -37,9 +45,6 @@ from genrec.data.timestamps import (
     unclear_dates,
 )
 from genrec.errors import DataError
-
-DISLIKES = ("dislike", "hide")
-"""Kinds of events that say that a user does not want an item."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def read_interactions(
     Args:
         log: a file in any supported format, or a folder that holds one log or its parts.
         items: the item table; if ``None``, a table with the usual name beside the log is used.
-        positive: kinds of events to keep; all but :data:`DISLIKES` if ``None``.
+        positive: kinds of events to keep; all but :data:`.DISLIKES` if ``None``.
         timestamp_format: format of the timestamps as ``strptime`` has it, e.g. ``"%d/%m/%Y"``;
             recognised if ``None``.
         columns: names of all columns of the log if it is a text file without a header.
@@ -200,7 +205,9 @@ class _Reader:
         types = {role: str(frame.schema[column]) for role, column in columns.items()}
         types.pop("kind", None)
         frame = plain_columns(frame, columns, self.path)
-        frame = self._wanted(frame, columns.pop("kind", None))
+        kind = columns.pop("kind", None)
+        frame, told = wanted_events(frame, kind, self.positive, self.path)
+        self.notes.extend([*told, *quantity_notes(frame, self.path)])
         others, by_role = frame.columns, {role: frame[each] for role, each in columns.items()}
         del frame
         read, counts = self._validated(by_role, columns, order_column(others))
@@ -262,34 +269,6 @@ class _Reader:
                     f"one with {option(role)} COLUMN, or decline with {option(role)} none"
                 )
         return columns
-
-    def _wanted(self, frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
-        """Keep the events of the positive kinds, or leave out dislikes if none are given."""
-        positive = self.positive
-        if column is None:
-            if positive is None:
-                return frame
-            raise no_column(self.path, "kind column", "kind", frame.columns)
-        kinds = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
-        if positive is None:
-            kept = frame.filter(~kinds.is_in(DISLIKES).fill_null(False))
-        else:
-            kept = frame.filter(kinds.is_in([each.lower() for each in positive]).fill_null(False))
-            if absent := [each for each in positive if each.lower() not in kinds]:
-                self.notes.append(f"{self.path}: no event has the kind {', '.join(absent)}")
-        if not kept.height:
-            found = ", ".join(kinds.drop_nulls().unique().sort().head(10))
-            raise DataError(
-                f"{self.path}: no event of column {column!r} has a positive kind (the kinds are "
-                f"{found}); choose some with --positive KINDS"
-            )
-        if out := frame.height - kept.height:
-            others = f"others than {', '.join(positive or ())}"
-            kind = ", ".join(DISLIKES) if positive is None else others
-            self.notes.append(
-                f"{self.path}: left out {out} events of the kinds {kind} (column {column!r})"
-            )
-        return kept
 
     def _validated(
         self, columns: dict[str, pl.Series], names: dict[str, str], order: str | None

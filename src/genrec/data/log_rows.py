@@ -9,11 +9,16 @@ import numpy as np
 import polars as pl
 
 from genrec.arrays import Integers, Ints
-from genrec.data.column_types import ids_of
+from genrec.data.column_types import ids_of, is_plain, numbers_of
+from genrec.data.columns import quantity_columns
 from genrec.data.timestamps import ROUNDED
 
 KEY = ("user", "item", "timestamp")
 """Columns that tell two rows apart."""
+
+
+SEPARATORS = ("|", ";", ",", " ")
+"""What may stand between the ids of several items in one cell."""
 
 
 NULL_LIKE = ["null", "none", "nil", "na", "n/a", "#n/a", "nat", "undefined", "missing"]
@@ -94,6 +99,17 @@ def without_repeated(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def quantity_notes(frame: pl.DataFrame, path: Path) -> Iterator[str]:
+    """Yield a note for each column of quantities of which some are below 1."""
+    for name in quantity_columns(frame.columns):
+        numbers = numbers_of(frame[name]) if is_plain(frame.schema[name]) else None
+        if numbers is not None and (below := (numbers < 1).sum()):
+            yield (
+                f"{path}: column {name!r} is below 1 in {below} rows, which were read like the "
+                "others; if they are returns or cancelled orders, remove them from the file"
+            )
+
+
 def id_notes(ids: pl.Series, places: pl.Series, path: Path) -> Iterator[str]:
     """Yield what a user should know of the ids of a log.
 
@@ -105,6 +121,8 @@ def id_notes(ids: pl.Series, places: pl.Series, path: Path) -> Iterator[str]:
     counts = np.bincount(places.to_numpy(), minlength=len(ids))
     yield from _null_like(ids, counts, places.name, path)
     yield from _rounded(ids, counts, places.name, path)
+    if places.name == "item":
+        yield from _lists(ids, path)
 
 
 def _rounded(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[str]:
@@ -116,6 +134,23 @@ def _rounded(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[st
             f"{counts[rounded.to_numpy()].sum()}) were rounded by a spreadsheet, so different ids "
             "may look the same; export them as text"
         )
+
+
+def _lists(ids: pl.Series, path: Path) -> Iterator[str]:
+    """Yield a note if at least half of the item ids look like lists of ids that others share."""
+    for separator in SEPARATORS:
+        joined = ids.filter(ids.str.contains(separator, literal=True))
+        if 2 * len(joined) < len(ids):
+            continue
+        parts = ids.str.split(separator).explode().str.strip_chars()
+        if 2 * parts.n_unique() > len(parts):
+            continue
+        if separator in "|;" or parts.str.contains(r"\d").all():  # else they may be titles
+            yield (
+                f"{path}: item ids such as {joined[0]!r} look like lists of items, and each was "
+                "read as one item; give each item a row of its own"
+            )
+            return
 
 
 def _null_like(ids: pl.Series, counts: Ints, role: str, path: Path) -> Iterator[str]:

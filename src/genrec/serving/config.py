@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from genrec.config import invalid_settings
-from genrec.data.interactions import DISLIKES
+from genrec.data.event_kinds import DISLIKES
 
 
 class ServeConfig(BaseModel):

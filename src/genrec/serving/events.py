@@ -21,7 +21,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from genrec.data.interactions import DISLIKES
+from genrec.data.event_kinds import DISLIKES
 from genrec.errors import ConfigError, DataError
 from genrec.files import replacing
 from genrec.serving.problems import StoreError
