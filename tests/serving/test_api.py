@@ -304,11 +304,26 @@ def test_wrong_input_gets_a_problem(serve: Any, body: dict[str, Any], status: in
     assert problem["request_id"] == found.headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        ({"title": "Red", "rating": "good"}, "body.history.0.rating: Input should be a valid num"),
+        ({"titel": "Red"}, "body.history.0.titel: Extra inputs are not permitted"),
+        ({"rating": 5}, "body.history.0: give exactly one of item_id"),
+        (5, "body.history.0: Input should be a valid string"),
+    ],
+)
+def test_the_place_of_wrong_input_is_named(serve: Any, entry: object, place: str) -> None:
+    found = serve().post("/v1/recommend", json={"history": [entry]})
+    assert found.json()["detail"].startswith(place)
+
+
 def test_what_is_no_json_or_too_large_is_refused(serve: Any) -> None:
     client = serve(max_body=2000)
     json_type = {"Content-Type": "application/json"}
     broken = client.post("/v1/recommend", content=b'{"history": [', headers=json_type)
     assert broken.status_code == 400
+    assert broken.json()["detail"] == "The body is no valid JSON at character 13."
     large = client.post("/v1/recommend", json={"history": [], "block": ["z" * 900] * 4})
     assert large.status_code == 413
 

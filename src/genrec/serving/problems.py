@@ -14,6 +14,8 @@ from genrec.errors import GenRecError, UnknownItemError
 from genrec.serving.telemetry import log
 
 MEDIA_TYPE = "application/problem+json"
+FORMS = ("constrained-str", "function-after[")
+"""How pydantic's names of the forms that a value may have begin."""
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
@@ -82,10 +84,16 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()[0]
-        where = ".".join(str(part) for part in found["loc"])
-        status = 400 if found["type"] == "json_invalid" else 422
-        return answer(request, Problem(status, f"{where}: {found['msg']}"))
+        # Where several forms are allowed, the deepest error is of the form that was meant.
+        found = max(
+            error.errors(), key=lambda each: (len(each["loc"]), each["type"] == "value_error")
+        )
+        if found["type"] == "json_invalid":
+            text = f"The body is no valid JSON at character {found['loc'][-1]}."
+            return answer(request, Problem(400, text))
+        parts = [str(part) for part in found["loc"] if not str(part).startswith(FORMS)]
+        what = found["msg"].removeprefix("Value error, ")
+        return answer(request, Problem(422, f"{'.'.join(parts)}: {what}"))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
