@@ -119,7 +119,16 @@ def stage(what: str) -> Iterator[None]:
     log.info("%s …", what)
     started = time.monotonic()
     yield
-    log.info("%s: done in %.1f s", what, time.monotonic() - started)
+    log.info("%s: done in %s", what, duration(time.monotonic() - started))
+
+
+def duration(seconds: float) -> str:
+    """Format a time in the unit that people would choose: 450 µs, 12.5 ms, 2.6 s, 14 min, 3.2 h."""
+    if seconds < 0.9995:
+        return f"{1e6 * seconds:.3g} µs" if seconds < 0.0009995 else f"{1e3 * seconds:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class ProgressLines:
@@ -144,5 +153,6 @@ class ProgressLines:
             left = (now - self.start[0]) / (done - self.start[1]) * (total - done)
             if left >= SHORT_SECONDS:
                 self.reported = now
-                progress_log.info("%s: %d of %d, about %.0f s left", self.what, done, total, left)
+                rest = duration(left)
+                progress_log.info("%s: %d of %d, about %s left", self.what, done, total, rest)
         self.last = done

@@ -238,15 +238,6 @@ def short(value: float, places: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 and "0." in text[:3] else text
 
 
-def duration(seconds: float) -> str:
-    """Format a time in the unit that people would choose: 450 µs, 12.5 ms, 2.6 s, 14 min, 3.2 h."""
-    if seconds < 0.9995:
-        return f"{1e6 * seconds:.3g} µs" if seconds < 0.0009995 else f"{1e3 * seconds:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 @dataclass(frozen=True)
 class _Cell:
     """A value and its interval; a narrow cell breaks before the bracket, never inside it."""

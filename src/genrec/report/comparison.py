@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from genrec.evaluation.comparison import Comparison, Entry
-from genrec.evaluation.results import LEVEL, cell, decimals, default_columns, duration, short
+from genrec.evaluation.results import LEVEL, cell, decimals, default_columns, short
 from genrec.evaluation.slices import Slice
+from genrec.processes import duration
 from genrec.report.charts import bars, difference_row, differences, scatter
 from genrec.report.pages import flat, write_pages
 

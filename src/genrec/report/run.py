@@ -17,8 +17,8 @@ from genrec.evaluation.results import (
     compare_paired,
     decimals,
     default_columns,
-    duration,
 )
+from genrec.processes import duration
 from genrec.report.charts import bars, difference_row
 from genrec.report.pages import flat, percent, write_pages
 

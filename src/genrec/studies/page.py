@@ -7,8 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from genrec.evaluation.results import LEVEL, duration
+from genrec.evaluation.results import LEVEL
 from genrec.files import write_text
+from genrec.processes import duration
 from genrec.report.pages import flat, write_pages
 from genrec.report.plots import Point, curves, dots
 from genrec.studies.result import ACCURACY, ArmResult, StudyResult

@@ -21,8 +21,9 @@ from genrec.config import Config
 from genrec.data.splits import Split
 from genrec.doctor import diagnose
 from genrec.errors import ConfigError, DataError, GenRecError
-from genrec.evaluation.results import LEVEL, duration
+from genrec.evaluation.results import LEVEL
 from genrec.files import UNREADABLE, is_free, read_arrays, write_arrays, write_text
+from genrec.processes import duration
 from genrec.studies.examples import examples
 from genrec.studies.measure import Measured, measure_arm, study_split
 from genrec.studies.page import write_study

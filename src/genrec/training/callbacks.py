@@ -15,7 +15,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from genrec.config import Config
 from genrec.errors import ConfigError
-from genrec.processes import REPORT_SECONDS, broadcast_from_main, is_main, progress_log
+from genrec.processes import REPORT_SECONDS, broadcast_from_main, duration, is_main, progress_log
 from genrec.training.order import ByLength
 
 SAVE_SECONDS = 60.0
@@ -119,7 +119,9 @@ class ProgressBar(TrainerCallback):
             return
         done = self.budget.progress(state.global_step)
         left = self.budget.elapsed() * (1 - done) / max(done, 1e-6)
-        text = f"loss {logs['loss']:.3f} · {self.rate():.0f} items/s · {left / 60:.1f} min left"
+        rate = self.rate()
+        speed = f"{rate:.{0 if rate >= 10 else 1}f} targets/s"
+        text = f"loss {logs['loss']:.3f} · {speed} · {duration(left)} left"
         self.bar.update(self.task, completed=done, description=text)
         if time.monotonic() - self.reported > REPORT_SECONDS:
             self.reported = time.monotonic()

@@ -26,10 +26,10 @@ from genrec.errors import ConfigError, DataError, GenRecError, RunError
 from genrec.evaluation.comparison import Comparison, Entry
 from genrec.evaluation.evaluate import Progress, average_runs, evaluate, evaluate_lists
 from genrec.evaluation.leakage import Finding, LeakageError, check_split, refuse_leaks
-from genrec.evaluation.results import duration
 from genrec.evaluation.seen import choose_seen
 from genrec.evaluation.slices import slices
 from genrec.files import write_text
+from genrec.processes import duration
 from genrec.recommender import Recommender
 from genrec.report import write_comparison
 from genrec.workflows.kept_lists import BATCH_ROWS, KEPT, lists_of
