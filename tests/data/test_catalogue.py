@@ -47,6 +47,13 @@ def report_of(
         ("&#0;", "\ufffd"),
         ("Al\u200cef", "Al\u200cef"),
         (" \u200b ", ""),
+        ("<b>Red</b> &amp; Blue<br>Mug", "Red & Blue Mug"),
+        ('<span class="a">H<sub>2</sub>O</span><BR/> <h1>a</h1>', "H2O a"),
+        ("&lt;i&gt;Up&lt;/i&gt;", "Up"),
+        (
+            "I <3 you, 5 < 6 > 3, <unknown> and <brave>",
+            "I <3 you, 5 < 6 > 3, <unknown> and <brave>",
+        ),
     ],
 )
 def test_clean_title(raw: str, clean: str) -> None:

@@ -274,3 +274,25 @@ def test_a_column_of_lists_has_a_remedy(tmp_path: Path) -> None:
     log.write_parquet(tmp_path / "log.parquet")
     with pytest.raises(DataError, match="cannot be the item_id; give each element a row"):
         read_interactions(tmp_path / "log.parquet")
+
+
+def test_titles_that_are_addresses_are_named(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp\nu,1,1\nu,2,2\n"
+    items = "item_id,title\n1,https://x.org/1.jpg\n2,http://x.org/2\n3,C\n"
+    assert "most titles are web addresses" in notes(read(tmp_path, log, items))
+    few = items.replace("http://x.org/2", "About http://x.org/2")
+    assert "addresses" not in notes(read(tmp_path, log, few))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"SQLite format 3\0x", "an SQLite database; export the table as CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><p>Log in</p>", "a web page; download the file again"),
+    ],
+)
+def test_other_files_are_known(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_interactions(tmp_path / "log.csv")

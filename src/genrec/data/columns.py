@@ -211,7 +211,7 @@ def _remedy(role: str, columns: Sequence[str], header: str | None) -> str:
     if header is not None and len(columns) == 1:
         return (
             "the table has one column only: separate the fields by a comma, semicolon, tab, bar, "
-            "^ or ~"
+            "^ or ~, and remove lines above the names of the columns"
         )
     remedy = f"name it with {option(role)} COLUMN (in Python {name}=COLUMN)"
     if role != "timestamp":

@@ -1,9 +1,9 @@
 """Display titles: cleaned titles, made unique for each item.
 
-Cleaning unescapes HTML entities, normalises to Unicode NFC, removes control characters and reduces
-white space to single spaces. If several items then share a title, a metadata value is appended
-("Emma (1996)", "Clue [Board Games]"), or a number if no metadata differ ("Clue (2)"). Titles that
-differ only in case count as different.
+Cleaning unescapes HTML entities, removes HTML tags and control characters, normalises to Unicode
+NFC and reduces white space to single spaces. If several items then share a title, a metadata value
+is appended ("Emma (1996)", "Clue [Board Games]"), or a number if no metadata differ ("Clue (2)").
+Titles that differ only in case count as different.
 """
 
 from __future__ import annotations
@@ -46,17 +46,24 @@ _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u206
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 
 
+# Tags that stand inside of words or lines, and those that part lines.
+_INLINE = re.compile(r"</?(?:b|i|u|em|strong|small|big|su[bp]|span|font|a)(?:\s[^<>]*)?/?>", re.I)
+_BLOCK = re.compile(r"</?(?:br|p|div|li|[uo]l|h[1-6]|t[rd])(?:\s[^<>]*)?/?>", re.I)
+
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean_title(text: str) -> str:
-    """Return the display form of a title: unescaped, NFC, on one line, with single spaces.
+    """Return the display form of a title: without HTML, NFC, on one line, with single spaces.
 
     Cleaning a clean title changes nothing.
     """
     while True:
         # Without their semicolon, entities may be parts of words, as in "macro&micro".
         plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+        if "<" in plain:
+            plain = _BLOCK.sub(" ", _INLINE.sub("", plain))
         cleaned = " ".join(unicodedata.normalize("NFC", plain).split())
         cleaned = " ".join(_SURROGATES.sub("", _INVISIBLE.sub("", cleaned)).split())
         if cleaned == text:

@@ -36,6 +36,10 @@ _UNREAD = {
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "export it as CSV"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it, or compress it with gzip"),
     b"PAR1": ("a Parquet file", "rename it to .parquet"),
+    b"SQLite format 3": ("an SQLite database", "export the table as CSV"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file with git lfs pull"),
+    b"<!DOCTYPE html": ("a web page", "download the file again"),
+    b"<html": ("a web page", "download the file again"),
 }
 """What a file that is no text is, and what to do with it, by its first bytes."""
 

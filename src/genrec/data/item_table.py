@@ -167,6 +167,11 @@ def item_notes(
             f"{path}: the title {word!r} was kept (items: {count}); if it means a missing title, "
             "leave it empty in the file"
         )
+    if 2 * (addresses := words.str.contains(r"^https?://\S+$")).sum() > len(words):
+        yield (
+            f"{path}: most titles are web addresses, e.g. {words.filter(addresses)[0]!r}; if "
+            "another column holds the titles, name it with --title COLUMN"
+        )
     if own and (blank := facts["null_ids"]):
         yield f"{path}: rows without an item id, which were left out: {blank}"
     if own and (repeated := facts["duplicate_ids"]):
