@@ -14,6 +14,8 @@ import genrec
 from conftest import make_dataset
 from genrec import GenRec, evaluate, leave_last_out
 from genrec.baselines import Popularity
+from genrec.collaborative.pool import PooledSASRec
+from genrec.collaborative.sasrec import SASRec
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories
 from genrec.data.split_files import split_dataset
@@ -234,6 +236,33 @@ def test_several_seeds_are_averaged_and_their_spread_is_told(dataset: str, tmp_p
     assert np.allclose(
         average_runs(runs).values("HR@5"), (runs[0].values("HR@5") + runs[1].values("HR@5")) / 2
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train_on", ["train", "train+valid"])
+def test_sasrec_is_first_fitted_once(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_on: str
+) -> None:
+    split, fits = leave_last_out(Dataset.load(dataset)), []
+    expected = []
+    for model in (PooledSASRec(3), SASRec(seed=3)):
+        model.fit(split.train, split.valid)
+        if train_on == "train+valid":
+            model.refit(before_test(split))
+        expected.append(model.recommend_batch(split.test.histories, 10).items)
+    fit = SASRec.fit
+
+    def counted(*arguments: Any) -> SASRec:
+        fits.append(fit(*arguments))
+        return fits[-1]
+
+    monkeypatch.setattr(SASRec, "fit", counted)
+    plan = ComparisonConfig(("pooled-sasrec", "sasrec"), train_on=train_on, seed=3)
+    entries = run_comparison(dataset, plan, tmp_path / "out").entries
+    assert len(fits) == 1
+    for entry, items in zip(entries, expected, strict=True):
+        assert np.array_equal(entry.evaluation.items, items)
+    assert entries[1].fit_seconds > 0.01  # the time of the shared fit counts for both
 
 
 def test_forms_of_genrec_take_part_and_their_runs_are_kept(

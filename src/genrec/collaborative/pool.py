@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ from genrec.data.histories import Histories
 from genrec.data.splits import Holdout, with_targets
 from genrec.errors import ConfigError, DataError, RunError
 from genrec.processes import stage
+
+if TYPE_CHECKING:
+    from genrec.collaborative.sasrec import SASRec
 
 log = logging.getLogger("genrec")
 
@@ -298,15 +301,21 @@ class PooledSASRec(Pooled):
 
     seed: int = 0
     """Random seed of SASRec."""
+    fitted: InitVar[SASRec | None] = None
+    """SASRec as it was fitted to the same data and targets; fitted here if ``None``."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, fitted: SASRec | None) -> None:
         super().__init__()
+        self._given = fitted
 
     def _fit(self, train: Dataset, valid: Holdout | None) -> None:
+        from genrec.collaborative.sasrec import SASRecExpert
+
         whole = train
         train, valid = with_targets(train, valid, least=HELD_OUT_USERS)
         self._prior.fit(train, valid)
-        (sasrec,) = make_experts(["sasrec"], len(train.catalogue), self.seed)
+        sasrec = SASRecExpert(self._given if train is whole else None)
+        sasrec.seed = self.seed
         experts = [*self._prior.experts, sasrec.fit(train, valid)]
         self._prior = self._prior.fused(experts, valid)
         if train is not whole:

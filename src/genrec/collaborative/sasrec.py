@@ -157,11 +157,18 @@ class SASRecExpert(Expert):
     leaves_user_out = False
     terms = ("sasrec",)
 
-    def __init__(self) -> None:
+    def __init__(self, fitted: SASRec | None = None) -> None:
+        """Create the expert.
+
+        Args:
+            fitted: SASRec as it was fitted to the data that :meth:`fit` will be given, which then
+                has nothing more to learn.
+        """
+        self._fitted = fitted
         self._model = SASRec()
 
     def fit(self, train: Dataset, valid: Holdout | None = None) -> Self:
-        self._model = SASRec(seed=self.seed).fit(train, valid)
+        self._model = self._fitted or SASRec(seed=self.seed).fit(train, valid)
         self._source = np.arange(len(train.catalogue))
         return self
 

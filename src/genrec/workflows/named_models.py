@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from genrec.assets.known import lasting_name
 from genrec.baselines import BASELINES, make_baseline
 from genrec.baselines.registry import OLD_NAMES
+from genrec.collaborative.pool import PooledSASRec
 from genrec.config import Config
 from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout, Split
@@ -22,6 +25,9 @@ from genrec.errors import ConfigError, RunError
 from genrec.evaluation.leakage import Finding, check_fitted, check_numbers, check_same_training
 from genrec.model.genrec import GenRec
 from genrec.recommender import Recommender
+
+if TYPE_CHECKING:
+    from genrec.collaborative.sasrec import SASRec
 
 FORMS: Mapping[str, Mapping[str, Any]] = {
     "genrec-zero-shot": {"prior": "none"},
@@ -49,6 +55,7 @@ class FitContext:
         settings: settings of GenRec's variants.
         minutes: training time in minutes for each variant of GenRec and for P5.
         folder: folder for the runs of GenRec, from which an interrupted comparison resumes.
+        sasrecs: SASRec as it was first fitted, by seed, and the seconds that this took.
     """
 
     data: Dataset
@@ -59,6 +66,7 @@ class FitContext:
     settings: Mapping[str, Any]
     minutes: float
     folder: Path
+    sasrecs: dict[int, tuple[SASRec, float]] = field(default_factory=dict)
 
     @cached_property
     def weights(self) -> dict[str, int]:
@@ -122,24 +130,28 @@ class ModelSpec:
             own |= {"minutes": task.minutes}
         return own
 
-    def fit(self, task: FitContext, seed: int) -> Recommender:
+    def fit(self, task: FitContext, seed: int) -> tuple[Recommender, float]:
         """Fit the model, or load its run folder.
 
         Args:
             task: data and settings.
             seed: seed of all random numbers.
 
+        Returns:
+            The model, and the seconds that it takes to fit, also if a part was fitted before.
+
         Raises:
             RunError: The run folder cannot be read, or was trained on other data.
         """
+        started, before = time.perf_counter(), 0.0
         if self.run is not None:
-            return _loaded(self, task)
-        if self.name in FORMS:
-            return _form(self.name, task, seed)
-        model = _baseline(self.name, task, seed)
-        if task.valid is None:
-            return fit_on(model, task.split, task.fitted)
-        return model.fit(task.fitted, task.valid)
+            model: Recommender = _loaded(self, task)
+        elif self.name in FORMS:
+            model = _form(self.name, task, seed)
+        else:
+            before = task.sasrecs[seed][1] if seed in task.sasrecs and "sasrec" in self.name else 0
+            model = _fitted_baseline(self.name, task, seed)
+        return model, time.perf_counter() - started + before
 
 
 def fit_on(model: Recommender, split: Split, whole: Dataset | None) -> Recommender:
@@ -231,6 +243,29 @@ def _checksum(paths: Iterable[Path]) -> int:
             while block := file.read(BLOCK):
                 state = zlib.crc32(block, state)
     return state
+
+
+def _fitted_baseline(name: str, task: FitContext, seed: int) -> Recommender:
+    if name in ("sasrec", "pooled-sasrec"):
+        model = _with_sasrec(name, task, seed)
+        return model if task.valid is not None else model.refit(task.fitted)
+    unfitted = _baseline(name, task, seed)
+    if task.valid is None:
+        return fit_on(unfitted, task.split, task.fitted)
+    return unfitted.fit(task.fitted, task.valid)
+
+
+def _with_sasrec(name: str, task: FitContext, seed: int) -> SASRec | PooledSASRec:
+    """Fit SASRec or the pool with it to the training data; both share one fit of SASRec."""
+    from genrec.collaborative.sasrec import SASRec
+
+    train, valid = task.split.train, task.split.valid
+    if seed not in task.sasrecs:
+        started = time.perf_counter()
+        fitted = SASRec(seed=seed).fit(train, valid)
+        task.sasrecs[seed] = fitted, time.perf_counter() - started
+    fitted = copy(task.sasrecs[seed][0])  # a refit leaves the original as it is
+    return fitted if name == "sasrec" else PooledSASRec(seed, fitted).fit(train, valid)
 
 
 def _baseline(name: str, task: FitContext, seed: int) -> Recommender:
