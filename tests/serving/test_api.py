@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +22,8 @@ from conftest import make_dataset
 from genrec import GenRec
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
-from genrec.errors import DataError, RunError
-from genrec.serving.changes import Change, ChangeLog, ReloadSignal
+from genrec.errors import DataError
+from genrec.serving.changes import Change, ChangeLog, ReloadSignal, replay
 from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine
 from genrec.serving.events import Event, EventStore
@@ -120,7 +121,7 @@ def test_filters_are_conditions_on_the_item_table(serve: Any) -> None:
     assert "price" in wrong.json()["detail"]
 
 
-@pytest.mark.parametrize("user", ["ann", "team/ann", "a%2Fb/events", "ann?"])
+@pytest.mark.parametrize("user", ["ann", "team/ann", "a%2Fb/eventsof", "ann?"])
 def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path, user: str) -> None:
     client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
     path = f"/v1/users/{quote(user, safe='')}"
@@ -135,6 +136,15 @@ def test_a_stored_user_gets_recommendations(serve: Any, tmp_path: Path, user: st
     assert [each["title"] for each in listed] == TITLES[1:3]
     assert client.delete(path).status_code == 204
     assert client.get(f"{path}/events").json() == {"events": []}
+
+
+@pytest.mark.parametrize("path", ["ann/", "ann/events", "team/ann/recommendations"])
+def test_a_wrong_address_deletes_no_other_user(serve: Any, tmp_path: Path, path: str) -> None:
+    client = serve(store=f"sqlite:///{tmp_path / 'events.db'}")
+    client.post("/v1/users/ann/events", json={"events": [{"item": TITLES[0]}]})
+    found = client.delete(f"/v1/users/{path}")
+    assert (found.status_code, "cannot end in" in found.json()["detail"]) == (422, True)
+    assert client.get("/v1/users/ann/events").json()["events"]
 
 
 def test_what_a_user_disliked_is_no_history(serve: Any, tmp_path: Path) -> None:
@@ -331,7 +341,10 @@ def test_what_is_no_json_or_too_large_is_refused(serve: Any) -> None:
         for _ in range(5):
             yield b" " * 1000
 
-    assert client.post("/v1/recommend", content=chunks()).status_code == 413
+    found = client.post("/v1/recommend", content=chunks(), headers=json_type)
+    assert found.status_code == 413
+    assert client.post("/v1/recommend", content=chunks()).status_code == 415
+    assert "missing" in client.post("/v1/recommend", content=b"{}").json()["detail"]
     text = {"Content-Type": "text/plain"}
     assert client.post("/v1/recommend", content=b"{}", headers=text).status_code == 415
     assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
@@ -389,7 +402,7 @@ def test_a_run_that_may_not_be_read_leaves_the_old_one(
         raise PermissionError(13, "Permission denied", "genrec.json")
 
     client = serve()
-    monkeypatch.setattr("genrec.serving.engine.load_model", refuse)
+    monkeypatch.setattr("genrec.serving.loading.load_model", refuse)
     assert client.post("/v1/reload").status_code == 409
     assert client.get("/v1/run").status_code == 200
     assert 'reloads_total{result="failed"} 1' in client.get("/metrics").text
@@ -456,7 +469,7 @@ def test_a_reload_that_cannot_be_told_is_done(
 ) -> None:
     signal = ReloadSignal(tmp_path / "gone" / "changes.jsonl")
     with caplog.at_level("ERROR", "genrec"):
-        signal.send()
+        signal.send(signal.state())
     assert "reload the other processes yourself" in caplog.text
     assert not ReloadSignal(None).arrived()
 
@@ -724,11 +737,11 @@ def test_an_unreadable_change_stays_an_error(run: Path, tmp_path: Path) -> None:
     path.write_text("no change\n")
     changes = ChangeLog(path)
     item = model.catalogue.item_ids[0]
-    with pytest.raises(RunError, match="remove the line"):
+    with pytest.raises(StoreError, match="remove the line"):
         changes.unread()
     assert changes.unread() == []  # so that requests are answered
     for _ in range(2):
-        with pytest.raises(RunError, match="remove the line"):
+        with pytest.raises(StoreError, match="remove the line"):
             changes.make(Change("remove", item), model)
     assert path.read_text() == "no change\n"
     (tmp_path / "folder").mkdir()
@@ -743,5 +756,62 @@ def test_an_unreadable_change_does_not_stop_the_answers(serve: Any, tmp_path: Pa
     for _ in range(3):
         client.post("/v1/recommend", json={"history": TITLES[:1]})
     assert answer(client, history=TITLES[:1], k=3)["items"]
-    assert client.post("/v1/items", json={"title": "New B"}).status_code >= 400
+    refused = client.post("/v1/items", json={"title": "New B"})
+    assert (refused.status_code, str(path) in refused.text) == (503, False)
     assert path.read_text() == "no change\n"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"kind": "add", "item_id": "x"}', '{"kind": "x", "item_id": "x"}']
+)
+def test_a_change_that_lacks_something_is_none(tmp_path: Path, line: str) -> None:
+    (tmp_path / "changes.jsonl").write_text(f"{line}\n")
+    with pytest.raises(StoreError, match="lacks a kind, an item_id or a title"):
+        ChangeLog(tmp_path / "changes.jsonl").unread()
+
+
+def test_a_newer_reload_of_another_process_still_arrives(tmp_path: Path) -> None:
+    here, there = (ReloadSignal(tmp_path / "changes.jsonl") for _ in range(2))
+    before = here.state()
+    there.send(there.state())
+    here.send(before)
+    assert here.arrived()
+    assert there.arrived()
+    there.send(there.state())
+    assert not there.arrived()
+
+
+def test_changes_are_replayed_together_as_one_by_one(run: Path) -> None:
+    one, many = (GenRec.from_pretrained(run) for _ in range(2))
+    known = one.catalogue.item_ids
+    changes = [
+        Change("add", "a", "A new film", known[2]),
+        Change("add", "b", "Another film"),
+        Change("add", "c", "A third film", "a"),
+        Change("remove", known[0]),
+        Change("remove", "no such item"),
+        Change("remove", "b"),
+        Change("add", "a", "Taken"),
+        Change("add", "d", "A fourth film", known[1]),
+        Change("restore", known[0]),
+    ]
+    for change in changes:
+        with suppress(DataError):
+            change.apply(one)
+    assert replay(changes, many) == 2
+    assert many.catalogue.titles == one.catalogue.titles
+    history = one.catalogue.titles[2:5]
+    for found, expected in zip(
+        many.recommend(history, k=10, by="title"),
+        one.recommend(history, k=10, by="title"),
+        strict=True,
+    ):
+        assert found.title == expected.title
+        assert found.probability == pytest.approx(expected.probability, rel=1e-2)
+
+
+def test_health_is_never_limited(serve: Any) -> None:
+    client = serve(rate=0.01, burst=2)
+    found = [client.get("/v1/items?q=a").status_code for _ in range(4)]
+    assert found[-1] == 429
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200

@@ -162,7 +162,7 @@ def test_what_is_kept_lies_beside_its_run(
     )
     assert config.hosts == ("[::1]", "[", "localhost", "127.0.0.1")
     (tmp_path / "here.jsonl").write_text("no change\n")
-    with pytest.raises(RunError, match="a line that is not a catalogue change"):
+    with pytest.raises(StoreError, match="a line that is not a catalogue change"):
         start(folder, host="127.0.0.1", port=8000, limits=limits)
     with pytest.raises(ConfigError, match="'hosts'"):
         start(folder, host="127.0.0.1", port=8000, limits={"hosts": 5})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 import numpy as np
@@ -26,8 +27,10 @@ def choose_device() -> torch.device:
 
 
 def release_memory() -> None:
-    """Give the memory of deleted models back to the GPU, if there is one."""
+    """Give the memory of deleted models back to the system, and to the GPU if there is one."""
     gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # only glibc keeps it, and has this function
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,8 @@ from genrec.serving.telemetry import Telemetry, log_to_stderr
 
 ENVIRONMENT = "GENREC_SERVE"
 """Environment variable with the settings of :func:`from_environment`, as JSON."""
+HANGUP = threading.Event()
+"""Whether SIGHUP came before the service had started."""
 PAGE = Path(__file__).parent / "page"
 STORE_THREADS = 8
 """Maximum number of concurrent calls of the event store; further calls wait."""
@@ -126,3 +129,6 @@ def _reload_on_hangup(engine: Engine) -> None:
     with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: in_background(engine.reload()))
+        if HANGUP.is_set():
+            HANGUP.clear()
+            in_background(engine.reload())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock
 
-from genrec.errors import DataError, RunError
+from genrec.errors import DataError
 from genrec.model.genrec import GenRec
 from genrec.serving.problems import StoreError
 from genrec.serving.telemetry import log
@@ -40,13 +40,19 @@ class Change:
         Raises:
             DataError: An item to add exists already, or an item to remove or restore is unknown.
         """
-        if self.kind == "add":
-            assert self.title is not None
-            model.add_items([self.title], [self.item_id], like=[self.like], by="id")
-        elif self.kind == "remove":
-            model.remove_items([self.item_id], by="id")
-        else:
-            model.restore_items([self.item_id], by="id")
+        _apply([self], model)
+
+
+def _change(fields: dict[str, Any]) -> Change:
+    """Return a change that was read; a ValueError or TypeError says why it is none."""
+    change = Change(**fields)
+    texts = [change.item_id] + ([change.title] if change.kind == "add" else [])
+    texts += [] if change.like is None else [change.like]
+    if change.kind not in ("add", "remove", "restore") or not all(
+        isinstance(text, str) for text in texts
+    ):
+        raise ValueError("it lacks a kind, an item_id or a title")
+    return change
 
 
 class State(NamedTuple):
@@ -71,6 +77,12 @@ class ChangeLog:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(f"{path}.lock")
+
+    def copy(self) -> ChangeLog:
+        """Return a log of the same file, or of the same changes, that is read by itself."""
+        other = ChangeLog(self._path)
+        other._changes = [] if self._path else list(self._changes)
+        return other
 
     def make(self, change: Change, model: GenRec) -> None:
         """Write a change to the file and apply it to a model that has all earlier changes.
@@ -114,9 +126,9 @@ class ChangeLog:
         """Read and return the new changes of all processes since the last call.
 
         Raises:
-            RunError: A line of the file is not a change. Until the file changes again, no further
-                call raises this, so that requests are answered; :meth:`make` does.
-            StoreError: The file cannot be read.
+            StoreError: The file cannot be read, or a line of it is not a change. Until the file
+                changes again, no further call raises this, so that requests are answered;
+                :meth:`make` does.
         """
         return self._read_on() if self.grew() else []
 
@@ -138,9 +150,9 @@ class ChangeLog:
                 raise StoreError(f"{self._path}: {error.strerror}") from None
         whole = data[: data.rfind(b"\n") + 1]  # without a partial last line after a crash
         try:
-            found = [Change(**json.loads(line)) for line in whole.splitlines()]
+            found = [_change(json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
-            raise RunError(
+            raise StoreError(
                 f"{self._path}: the file holds a line that is not a catalogue change ({error}); "
                 "remove the line."
             ) from None
@@ -180,17 +192,27 @@ class ReloadSignal:
         self._path = None if changes is None else Path(f"{changes}.reload")
         self._seen = _state(self._path)
 
-    def send(self) -> None:
-        """Tell the other processes that the run was loaded again."""
+    def state(self) -> State | None:
+        """Return the state of the file, which :meth:`send` wants to know."""
+        return _state(self._path)
+
+    def send(self, before: State | None) -> None:
+        """Tell the other processes that the run was loaded again.
+
+        Args:
+            before: the state before it was loaded. A signal that another process has sent since
+                then still arrives, because its run may be newer.
+        """
         if self._path is None:
             return
+        alone = _state(self._path) == before
         try:
             # The size grows with each signal, because two may have the same time.
             with self._path.open("ab") as file:
                 file.write(b"\n")
         except OSError as error:
             log.error("%s: %s; reload the other processes yourself", self._path, error.strerror)
-        self._seen = _state(self._path)
+        self._seen = _state(self._path) if alone else before
 
     def arrived(self) -> bool:
         """Return whether another process has sent a signal since the last call."""
@@ -207,8 +229,8 @@ def _state(path: Path | None) -> State | None:
     return found and State(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def replay(changes: list[Change], model: GenRec) -> int:
-    """Apply changes to a model and skip those that do not fit.
+def replay(changes: Sequence[Change], model: GenRec) -> int:
+    """Apply changes to a model; skip those that do not fit, and log how many they are.
 
     A change may not fit because a run that was trained again already holds an added item.
 
@@ -216,9 +238,44 @@ def replay(changes: list[Change], model: GenRec) -> int:
         The number of skipped changes.
     """
     left_out = 0
-    for change in changes:
+    for together in _together(changes):
         try:
-            change.apply(model)
+            _apply(together, model)
         except DataError:
-            left_out += 1
+            left_out += sum(not _fits(each, model) for each in together)
+    if left_out:
+        log.warning("skipped %d catalogue changes that do not fit the run", left_out)
     return left_out
+
+
+def _together(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """Yield runs of changes of one kind that do not build on each other."""
+    run: list[Change] = []
+    for change in changes:
+        if run and (change.kind != run[0].kind or change.like in {each.item_id for each in run}):
+            yield run
+            run = []
+        run.append(change)
+    if run:
+        yield run
+
+
+def _apply(changes: Sequence[Change], model: GenRec) -> None:
+    """Apply changes of one kind, which is much faster together; errors as in Change.apply."""
+    ids = [each.item_id for each in changes]
+    if changes[0].kind == "add":
+        titles, like = [each.title or "" for each in changes], [each.like for each in changes]
+        model.add_items(titles, ids, like=like, by="id")
+    elif changes[0].kind == "remove":
+        model.remove_items(ids, by="id")
+    else:
+        model.restore_items(ids, by="id")
+
+
+def _fits(change: Change, model: GenRec) -> bool:
+    """Apply one change if it fits; return whether it did."""
+    try:
+        change.apply(model)
+    except DataError:
+        return False
+    return True

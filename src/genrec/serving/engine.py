@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from genrec.data.catalogue import Catalogue
-from genrec.errors import ConfigError, GenRecError
+from genrec.errors import GenRecError, RunError
+from genrec.language_model.devices import release_memory
 from genrec.model.genrec import GenRec
 from genrec.model.ranker import Ranker
 from genrec.model.requests import words_effects
@@ -24,8 +24,9 @@ from genrec.recommender import recommendations
 from genrec.search.key_values import KeyValues
 from genrec.serving.changes import Change, ChangeLog, ReloadSignal, replay
 from genrec.serving.config import ServeConfig
+from genrec.serving.loading import load_changed
 from genrec.serving.lookup import Lookup
-from genrec.serving.problems import Problem
+from genrec.serving.problems import Problem, StoreError
 from genrec.serving.queries import Answer, Query, allowed_items, histories_of
 from genrec.serving.telemetry import Telemetry, log
 
@@ -129,11 +130,11 @@ class Engine:
         if self._reloading:
             detail = "Another reload is in progress; try again later."
             raise Problem(409, detail, {"Retry-After": "10"})
-        self._reloading = True
+        self._reloading, before = True, self._signal.state()
         try:
             await self._load()
             if tell:
-                self._signal.send()
+                self._signal.send(before)
             self.telemetry.reloads.labels("done").inc()
         except (GenRecError, OSError) as error:
             self.telemetry.reloads.labels("failed").inc()
@@ -160,19 +161,32 @@ class Engine:
         if not self._reloading and self._signal.arrived():
             in_background(self.reload(tell=False))
         if self._log.grew():
-            await self._in_thread(self._catch_up)
+            try:
+                await self._in_thread(self._catch_up)
+            except StoreError as error:
+                log.error("%s", error)  # the catalogue stays as it is known
         await self._refresh(self.loaded)
         return self.loaded
 
     async def _load(self, model: GenRec | None = None) -> None:
+        known: list[Change] = []
         if model is None:
-            model = await asyncio.to_thread(load_model, self.config.run)
-        await self._in_thread(partial(self._adopt, model))
+            # Changes are applied beside the model's thread, which goes on to answer meanwhile.
+            load = partial(load_changed, self.config.run, self._log.copy())
+            model, known = await asyncio.to_thread(load)
+        adopt = partial(self._adopt, model, known)
+        await self._in_thread(adopt)
+        await asyncio.to_thread(release_memory)
 
-    def _adopt(self, model: GenRec) -> None:
-        """Replace the model; runs in the model's thread, so that no catalogue change is lost."""
-        if left_out := replay(self._log.all(), model):
-            log.warning("skipped %d catalogue changes that do not fit this run", left_out)
+    def _adopt(self, model: GenRec, known: list[Change]) -> None:
+        """Replace the model, to which the ``known`` catalogue changes were applied.
+
+        It runs in the model's thread, so that no other change is lost.
+        """
+        changes = self._log.all()
+        if changes[: len(known)] != known:
+            raise RunError("the file of catalogue changes was replaced meanwhile; reload again")
+        replay(changes[len(known) :], model)
         self._loaded = Loaded(
             model, _lookup(model.catalogue), KeyValueStore(self.config.session_bytes)
         )
@@ -227,7 +241,8 @@ class Engine:
             while len(jobs) < self.config.max_batch and not self._queue.empty():
                 jobs.append(self._queue.get_nowait())
             for job in jobs:
-                self._leave(job)
+                if not job.query.explain:  # those wait until their reasons are computed
+                    self._leave(job)
             wanted = [job for job in jobs if self._still_wanted(job)]
             for loaded in {id(job.loaded): job.loaded for job in wanted}.values():
                 await self._answer([job for job in wanted if job.loaded is loaded])
@@ -268,6 +283,7 @@ class Engine:
                 self._resolve(job, each if isinstance(each, Exception) else each.answer)
 
     async def _give_reasons(self, job: _Job, found: _Found) -> None:
+        self._leave(job)
         if self._still_wanted(job):
             explain = partial(self._explain, job.query, found)
             self._resolve(job, await self._tried(explain))
@@ -378,22 +394,6 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
             log.error("work in the background failed", exc_info=error)
 
     asyncio.ensure_future(work).add_done_callback(ended)
-
-
-def load_model(run: Path) -> GenRec:
-    """Load a run with exact search and warm it up with one request and one word.
-
-    Raises:
-        GenRecError: The folder holds no complete run, or the run does not use exact search.
-    """
-    if (model := GenRec.from_pretrained(run)).config.decoding != "exact":
-        raise ConfigError(
-            f"{run}: only runs with decoding=exact can be served, and this one has "
-            f"{model.config.decoding}; train one with --set decoding=exact."
-        )
-    model.recommend(model.catalogue.titles[:1], 1, by="title")
-    _ = model.related_words("funny")  # builds the index of words, which takes a second
-    return model
 
 
 def _lookup(catalogue: Catalogue) -> Lookup:

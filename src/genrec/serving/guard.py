@@ -17,6 +17,8 @@ from genrec.serving.telemetry import Telemetry, log
 
 JSON = "application/json"
 OPEN = ("/", "/docs", "/livez", "/readyz", "/favicon.ico")
+HEALTH = ("/livez", "/readyz")
+"""What is never limited, so that a busy client does not make the service look dead."""
 OPEN_UNDER = ("/page/",)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE = {
@@ -69,7 +71,7 @@ class Guard:
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Refuse requests with an unknown key, over the rate limit or with too large a body."""
         client = self._client(scope, headers)
-        if wait := self.limit.wait(client):
+        if scope["path"] not in HEALTH and (wait := self.limit.wait(client)):
             detail = f"Too many requests; try again in {wait} s."
             raise Problem(429, detail, {"Retry-After": str(wait)})
         if not self.config.key_hashes and self._is_foreign(scope, headers):
@@ -78,10 +80,12 @@ class Guard:
                 "Requests from web pages of other origins are not allowed; see the setting "
                 "cors_origins.",
             )
-        kind = headers.get("content-type", JSON)
-        if scope["method"] == "POST" and kind.partition(";")[0].strip().lower() != JSON:
-            raise Problem(415, f"The Content-Type must be {JSON}, not {kind}.")
         length = headers.get("content-length", "0")
+        kind = headers.get("content-type", "")
+        holds_json = kind.partition(";")[0].strip().lower() == JSON
+        is_empty = length == "0" and "transfer-encoding" not in headers
+        if scope["method"] == "POST" and not (holds_json or is_empty):
+            raise Problem(415, f"The Content-Type must be {JSON}, not {kind or 'missing'}.")
         if length.isdecimal() and int(length) > self.config.max_body:
             raise self._too_long()
 

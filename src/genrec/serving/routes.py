@@ -26,7 +26,6 @@ from genrec.serving.queries import Answer
 from genrec.serving.schemas import (
     Events,
     FoundItem,
-    Id,
     Item,
     ItemRef,
     Items,
@@ -38,10 +37,11 @@ from genrec.serving.schemas import (
     RecommendRequest,
     Stored,
     StoredEvent,
+    UserId,
 )
 
 T = TypeVar("T")
-User = Annotated[Id, Path(description="id of the user, chosen by the client")]
+User = Annotated[UserId, Path(description="id of the user, chosen by the client")]
 MOST_ID = 256
 """Maximum length of the id of a new item."""
 ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="id of the item")]

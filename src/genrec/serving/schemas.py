@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from genrec.collaborative.words import MOST_LETTERS
 
 NO_NUL = r"^[^\x00]*$"
 """Pattern of texts that are stored: PostgreSQL and the readers of exported logs take no NUL."""
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
+ENDINGS = ("/", "/events", "/recommendations")
+
+
+def _is_user(user_id: str) -> str:
+    """Refuse the end of another address, so that no request names the wrong user in silence."""
+    if user_id.endswith(ENDINGS):
+        raise ValueError(f"the id of a user cannot end in {' or '.join(ENDINGS)}")
+    return user_id
+
+
+UserId = Annotated[Id, AfterValidator(_is_user)]
 Entry = Annotated[
     str, Field(min_length=1, max_length=1000, pattern=NO_NUL, description="title or item id")
 ]
