@@ -296,3 +296,69 @@ def test_other_files_are_known(tmp_path: Path, content: bytes, message: str) -> 
     (tmp_path / "log.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_interactions(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("mark", [",", "."])
+def test_parts_of_seconds_are_no_nanoseconds(tmp_path: Path, mark: str) -> None:
+    times = [f"31/01/2024 10:00:00{mark}{part}" for part in ("5", "250000", "125")]
+    data = of_times(tmp_path, *times, timestamp_format=f"%d/%m/%Y %H:%M:%S{mark}%f")
+    assert [each % 1 for each in data.rows["timestamp"]] == [0.5, 0.25, 0.125]
+    with pytest.raises(DataError, match="give %3f"):
+        of_times(tmp_path, *times, timestamp_format="%d/%m/%Y %H:%M:%S%f")
+
+
+def test_a_second_title_column_is_named(tmp_path: Path) -> None:
+    log, items = (
+        "user_id,item_id,timestamp\nu,1,1\nu,2,2\n",
+        "item_id,name,title\n1,A,Mr\n2,B,Mrs\n",
+    )
+    told = notes(read(tmp_path, log, items))
+    assert "column 'title' was taken as the title, but it might be 'name'" in told
+    assert "might be" not in notes(read(tmp_path, log, items, title="name"))
+
+
+def test_rows_are_numbered_as_in_the_file(tmp_path: Path) -> None:
+    log = "user,item,time,event\nu,1,1,hide\nu,2,2,hide\nu,3,3,like\nu,1,oops,like\n"
+    with pytest.raises(DataError, match="'oops' in data row 4"):
+        read(tmp_path, log)
+
+
+def test_blank_rows_are_no_lost_rows(tmp_path: Path) -> None:
+    log = "user,item,time\nu,1,1\n\nu,2,2\n,3,3\n,,\n"
+    assert "dropped rows: 1 without a user id" in notes(read(tmp_path, log))
+
+
+def test_a_byte_order_mark_wins(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,é,1\n", encoding="utf-8-sig")
+    data = read_interactions(tmp_path / "log.csv", encoding="cp1252")
+    assert data.item_ids.to_list() == ["é"]
+    assert "byte order mark of utf-8, so it was not read as cp1252" in notes(data)
+    assert "mark" not in notes(read_interactions(tmp_path / "log.csv", encoding="utf_8"))
+
+
+def test_single_zero_bytes_are_found_anywhere(tmp_path: Path) -> None:
+    rows = "".join(f"u{n},1,{n}\n" for n in range(900))
+    (tmp_path / "log.csv").write_text(f"user,item,time\n{rows}u1\0,2,9\n")
+    with pytest.raises(DataError, match="the first in line 902; remove them"):
+        read_interactions(tmp_path / "log.csv")
+
+
+def test_blanks_before_quotes_and_empty_fields(tmp_path: Path) -> None:
+    rows = '"u", "1", "1", "A, ""x"""\n"u", "2", "2", ""\n"", "3", "3", "C"\n'
+    (tmp_path / "log.csv").write_text('"user", "item", "time", "title"\n' + rows)
+    data = read_interactions(tmp_path / "log.csv")
+    assert data.items is not None
+    assert dict(data.items.select("item_id", "title").rows()) == {
+        "1": 'A, "x"',
+        "2": None,
+        "3": "C",
+    }
+    assert data.log["item_id"].to_list() == ["1", "2"]
+
+
+def test_line_ends_with_two_returns(tmp_path: Path) -> None:
+    text = '"user","item","time","title"\r\r\n"u","1","1","A, x"\r\r\n'
+    (tmp_path / "log.csv").write_bytes(text.encode())
+    data = read_interactions(tmp_path / "log.csv")
+    assert data.items is not None
+    assert data.items["title"].to_list() == ["A, x"]

@@ -79,13 +79,14 @@ def first_line(data: bytes) -> bytes:
 def _without_blanks(data: bytes, separator: bytes) -> bytes:
     """Remove blanks between separators and quotes if the header has a blank after each separator.
 
-    The quotes would be characters otherwise. Doubled quotes stand inside of a field and stay.
+    The quotes would be characters otherwise.
     """
     header, blank = first_line(data), separator + b" "
     as_many = header.count(separator) == header.count(blank) > 0
     if not (separator.strip() and as_many and blank + b'"' in data):
         return data
-    return re.sub(re.escape(separator) + rb' +(?="(?!"))', separator, data)
+    either = rb'("(?:[^"]|"")*")|%b +(?=")' % re.escape(separator)  # a field stays as it is
+    return re.sub(either, lambda found: found[1] or separator, data)
 
 
 def _with_doubled_quotes(data: bytes, separator: bytes) -> bytes:

@@ -103,7 +103,14 @@ def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
     text, notes = _utf8(path, data, encoding)
     if b"\r" in text and b"\n" not in text:  # line ends of old Macs
         text = text.replace(b"\r", b"\n")
-    if b"\x00" in text[:_SAMPLE]:
+    text = text.replace(b"\r\r\n", b"\n")  # what Windows makes of its own line ends
+    zeros = text.count(b"\x00")
+    if 0 < zeros < 0.01 * len(text):
+        raise DataError(
+            f"{path}: zero bytes in the text ({zeros}), the first in line "
+            f"{_line(text, text.index(0))}; remove them, e.g. with tr -d '\\000'"
+        )
+    if zeros:
         raise DataError(
             f"{path}: the text holds zero bytes, so its encoding is another one; name it with "
             "--encoding NAME (in Python encoding=NAME), e.g. utf-16-le"
@@ -114,7 +121,11 @@ def utf8_of(path: Path, encoding: str | None = None) -> tuple[bytes, list[str]]:
 def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[str]]:
     for mark, name in _MARKS.items():
         if data.startswith(mark):
-            return _decoded(path, data[len(mark) :], encoding or name), []
+            notes = []
+            if encoding and not _folded(encoding).startswith(_folded(name)[:5]):
+                begins = f"{path}: the file begins with the byte order mark of {name}"
+                notes = [f"{begins}, so it was not read as {encoding}"]
+            return _decoded(path, data[len(mark) :], name), notes
     encoding = encoding or _wide(data[:_SAMPLE]) or _escaped(data)
     if data.isascii():
         return (_decoded(path, data, encoding) if encoding else data), []
@@ -125,6 +136,10 @@ def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[st
     if encoding and not _is_utf8(path, encoding):
         return data, [f"{path}: the text is UTF-8, so it was not read as {encoding}"]
     return data, []
+
+
+def _folded(encoding: str) -> str:
+    return encoding.lower().replace("-", "").replace("_", "")
 
 
 def _decoded(path: Path, data: bytes, encoding: str) -> bytes:

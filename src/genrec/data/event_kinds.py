@@ -19,8 +19,8 @@ SHOWN = 5
 
 def wanted_events(
     frame: pl.DataFrame, column: str | None, positive: Sequence[str] | None, path: Path
-) -> tuple[pl.DataFrame, list[str]]:
-    """Keep the events of some kinds.
+) -> tuple[pl.Series | None, list[str]]:
+    """Choose the events of some kinds.
 
     Args:
         frame: the rows of a log.
@@ -29,14 +29,14 @@ def wanted_events(
         path: the file, for messages.
 
     Returns:
-        The rows, and what a user should know about them.
+        Whether each event is chosen (``None`` for all), and what a user should know about them.
 
     Raises:
         DataError: Kinds are named but there is no column of kinds, or no event is left.
     """
     if column is None:
         if positive is None:
-            return frame, []
+            return None, []
         raise no_column(path, "kind column", "kind", frame.columns)
     kinds = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
     notes = []
@@ -58,7 +58,7 @@ def wanted_events(
         notes.append(f"{path}: left out {out} events of the kinds {dropped} (column {column!r})")
     if positive is None:
         notes += _several(kinds.filter(wanted), column, path)
-    return frame.filter(wanted), notes
+    return wanted, notes
 
 
 def _several(kinds: pl.Series, column: str, path: Path) -> list[str]:

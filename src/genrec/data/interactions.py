@@ -202,14 +202,16 @@ class _Reader:
             found, facts = self._own_items(frame, columns, layout)
         else:
             found, facts = read_items(*items, item_of_items, self.names.get("title"))
+        if facts is not None:
+            self._note_titles(str(facts["title_column"]), *(items or (frame, self.path)))
         types = {role: str(frame.schema[column]) for role, column in columns.items()}
         types.pop("kind", None)
         frame = plain_columns(frame, columns, self.path)
         kind = columns.pop("kind", None)
-        frame, told = wanted_events(frame, kind, self.positive, self.path)
-        self.notes.extend([*told, *quantity_notes(frame, self.path)])
+        frame, places = self._wanted(frame, kind)
         others, by_role = frame.columns, {role: frame[each] for role, each in columns.items()}
         del frame
+        by_role["row"] = places
         read, counts = self._validated(by_role, columns, order_column(others))
         if found is not None and facts is not None:
             self.notes.extend(item_notes(read.item_ids, found, facts, own=items is not None))
@@ -217,6 +219,20 @@ class _Reader:
         return replace(
             read, items=found, source={**source, "item_table": facts, "notes": self.notes}
         )
+
+    def _note_titles(self, chosen: str, table: pl.DataFrame, path: Path) -> None:
+        """Note if another column might hold the titles as well."""
+        named = {"title": self.names.get("title")}
+        self.notes.extend(rival_notes(table.columns, {"title": chosen}, named, path))
+
+    def _wanted(self, frame: pl.DataFrame, kind: str | None) -> tuple[pl.DataFrame, pl.Series]:
+        """Keep the events of some kinds; return them and their places in the file, from 0."""
+        wanted, told = wanted_events(frame, kind, self.positive, self.path)
+        places = pl.int_range(frame.height, dtype=pl.UInt32, eager=True).alias("row")
+        if wanted is not None:
+            frame, places = frame.filter(wanted), places.filter(wanted)
+        self.notes.extend([*told, *quantity_notes(frame, self.path)])
+        return frame, places
 
     def _item_columns(
         self, columns: Sequence[str], items: tuple[pl.DataFrame, Path] | None
@@ -276,7 +292,8 @@ class _Reader:
         """Convert the columns to their types and drop rows without ids and repeated rows.
 
         Args:
-            columns: the columns by role; the dictionary is emptied.
+            columns: the columns by role, and ``row``, the place of each row in the file; the
+                dictionary is emptied.
             names: their names.
             order: a column that may replace the times.
 
@@ -285,9 +302,11 @@ class _Reader:
         """
         users, user_ids = coded_ids(columns.pop("user_id"), self.path)
         items, item_ids = coded_ids(columns.pop("item_id"), self.path)
-        table = pl.DataFrame({"user": users, "item": items, **columns}).with_row_index("row")
+        table = pl.DataFrame({"user": users, "item": items, **columns})
         columns.clear()
-        read = table.height
+        nothing = pl.all_horizontal(pl.exclude("row").is_null())
+        blank = table.filter(pl.col("user").is_null()).select(nothing.sum()).item()
+        read = table.height - blank
         table = table.drop_nulls("user")
         with_user = table.height
         table = table.drop_nulls("item")

@@ -119,8 +119,9 @@ def _texts_in_seconds(text: pl.Series, numbers: pl.Series) -> tuple[pl.Series, s
         return numbers, "as given", ""  # there are no dates: the texts among the numbers are wrong
     own, _ = _in_own_unit(numbers)
     own = own.set(~own.is_between(*_PLAUSIBLE), None)
-    remark = "holds texts and numbers; the numbers were read as seconds since 1970" * any(
-        seconds.is_null() & own.is_not_null()
+    remark = (
+        "holds texts and numbers; the numbers were read as times since 1970, each in its unit"
+        * any(seconds.is_null() & own.is_not_null())
     )
     seconds = pl.select(pl.coalesce(seconds, own)).to_series()
     return seconds, "text", " and ".join(filter(None, (remark, inferred)))
@@ -190,6 +191,15 @@ def tie_remarks(rows: pl.DataFrame) -> Iterator[str]:
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
+    # Of the parser, %f counts nanoseconds, and %.f takes any number of digits after a point.
+    form = form.replace(".%f", "%.f")
+    if ",%f" in form:
+        text, form = text.str.replace(r",(\d{1,9}\D*)$", ".$1"), form.replace(",%f", "%.f")
+    if "%f" in form:
+        raise DataError(
+            f"the timestamp format {form!r} has %f without a point or comma in front; give %3f for "
+            "milliseconds or %6f for microseconds"
+        )
     if "%H" in form and "%M" not in form:  # the parser wants minutes as well
         text, form = text + ":00", f"{form}:%M"
     try:

@@ -169,13 +169,10 @@ class Engine:
         return self.loaded
 
     async def _load(self, model: GenRec | None = None) -> None:
-        known: list[Change] = []
-        if model is None:
-            # Changes are applied beside the model's thread, which goes on to answer meanwhile.
-            load = partial(load_changed, self.config.run, self._log.copy())
-            model, known = await asyncio.to_thread(load)
-        adopt = partial(self._adopt, model, known)
-        await self._in_thread(adopt)
+        # Changes are applied beside the model's thread, which goes on to answer meanwhile.
+        load = partial(load_changed, self.config.run, self._log.copy())
+        fresh, known = (model, []) if model else await asyncio.to_thread(load)
+        await self._in_thread(partial(self._adopt, fresh, known))
         await asyncio.to_thread(release_memory)
 
     def _adopt(self, model: GenRec, known: list[Change]) -> None:
