@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from genrec.errors import ConfigError, RunError
 from genrec.serving.app import ENVIRONMENT
 from genrec.serving.config import ServeConfig, is_loopback
+from genrec.serving.hangup import HANGUP, note_hangups
 from genrec.serving.problems import StoreError
 from genrec.serving.security import RateLimit, is_known, key_hash, new_key, read_hashes
 from genrec.serving.server import serve as start
@@ -174,3 +176,15 @@ def test_what_is_kept_lies_beside_its_run(
 )
 def test_loopback_is_known(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_hangup_during_the_start_is_noted() -> None:
+    former = signal.getsignal(signal.SIGHUP)
+    try:
+        note_hangups()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert HANGUP.wait(5)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+        HANGUP.clear()

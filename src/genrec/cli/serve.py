@@ -55,6 +55,9 @@ def serve(
 ) -> None:
     """Serve a run over HTTP: a page at /, the API under /v1 and its documentation at /docs."""
     try:
+        from genrec.serving.hangup import note_hangups
+
+        note_hangups()  # the next import takes seconds
         from genrec.serving.server import serve as start
     except ImportError as error:
         raise _without_serving(error) from None

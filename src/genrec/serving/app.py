@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -26,14 +25,13 @@ from genrec.serving.config import ServeConfig
 from genrec.serving.engine import Engine, in_background
 from genrec.serving.events import EventStore
 from genrec.serving.guard import Guard
+from genrec.serving.hangup import HANGUP
 from genrec.serving.problems import Problem
 from genrec.serving.routes import ask_store, router
 from genrec.serving.telemetry import Telemetry, log_to_stderr
 
 ENVIRONMENT = "GENREC_SERVE"
 """Environment variable with the settings of :func:`from_environment`, as JSON."""
-HANGUP = threading.Event()
-"""Whether SIGHUP came before the service had started."""
 PAGE = Path(__file__).parent / "page"
 STORE_THREADS = 8
 """Maximum number of concurrent calls of the event store; further calls wait."""

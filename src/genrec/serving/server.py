@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ from fastapi import FastAPI
 from genrec.errors import ConfigError
 from genrec.language_model.devices import release_memory
 from genrec.model.genrec import GenRec
-from genrec.serving.app import ENVIRONMENT, HANGUP, create_app
+from genrec.serving.app import ENVIRONMENT, create_app
 from genrec.serving.changes import ChangeLog
 from genrec.serving.config import ServeConfig, is_loopback
 from genrec.serving.events import EventStore
+from genrec.serving.hangup import note_hangups
 from genrec.serving.loading import load_model
 from genrec.serving.on_ray import serve_on_ray
 from genrec.serving.security import read_hashes
@@ -63,7 +62,7 @@ def serve(
         RunError: The folder holds no complete run.
         StoreError: The event store or the file of catalogue changes cannot be used.
     """
-    _note_hangups()
+    note_hangups()
     check_engine(engine, workers)
     config = _config(run, host, store, api_keys, limits or {})
     _check_address(host, port)
@@ -98,12 +97,6 @@ def _run(app: FastAPI | str, config: ServeConfig, host: str, port: int, workers:
         timeout_graceful_shutdown=config.drain,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
-
-
-def _note_hangups() -> None:
-    """Let SIGHUP not end a service that is still starting; it reloads as soon as it has started."""
-    with suppress(AttributeError, ValueError):  # Windows has no such signal; only a main thread
-        signal.signal(signal.SIGHUP, lambda *_: HANGUP.set())
 
 
 def _check_address(host: str, port: int) -> None:
