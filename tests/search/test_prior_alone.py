@@ -103,3 +103,17 @@ def test_sessions_reasons_and_saved_runs_work(
     assert [item.title for item in second] == [i.title for i in loaded.recommend(history, k=3)]
     reasons = session.explain(second[0].title)
     assert {reason.title for reason in reasons} == set(history)
+
+
+def test_equal_items_come_in_the_order_of_the_catalogue(tiny_backbone: str) -> None:
+    split = leave_last_out(make_dataset(users=60, items=400))
+    model = GenRec(tiny_backbone, prior="popularity", epochs=0, dtype="float32")
+    model.fit(split.train, split.valid, progress=False)
+    counts = model.item_counts
+    assert counts is not None
+    assert len(np.unique(counts)) < len(counts)  # there are ties
+    ranker = _weighted(model.ranker, 1.0, 0.0)
+    found = ranker.recommend_batch(split.test.histories, 200, exclude_seen=False).items
+    for row in found:
+        pairs = zip(row[:-1], row[1:], strict=True)
+        assert all(a < b for a, b in pairs if counts[a] == counts[b])

@@ -14,6 +14,9 @@ from genrec.recommender import top_k
 from genrec.search.exact import SearchResult
 from genrec.search.key_values import KeyValues
 
+DECIMALS = 10
+"""Digits of a log-probability that count. Sums along different paths differ in later ones, also
+where the prior gives two items the same probability."""
 CELLS = 2**20
 """Most rows times items whose paths are added up at once, which takes about 100 MiB."""
 
@@ -65,5 +68,5 @@ def prior_lists(
     """
     if candidates is not None:
         log_probs[~candidates] = -np.inf
-    top = top_k(log_probs, k)
+    top = top_k(np.round(log_probs, DECIMALS), k)
     return SearchResult(top.items, top.scores, rounds=0, tokens=0, key_values=list(key_values))
