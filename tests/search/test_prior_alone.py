@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,5 +116,4 @@ def test_equal_items_come_in_the_order_of_the_catalogue(tiny_backbone: str) -> N
     ranker = _weighted(model.ranker, 1.0, 0.0)
     found = ranker.recommend_batch(split.test.histories, 200, exclude_seen=False).items
     for row in found:
-        pairs = zip(row[:-1], row[1:], strict=True)
-        assert all(a < b for a, b in pairs if counts[a] == counts[b])
+        assert all(a < b for a, b in pairwise(row) if counts[a] == counts[b])
