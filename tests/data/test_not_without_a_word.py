@@ -356,6 +356,15 @@ def test_blanks_before_quotes_and_empty_fields(tmp_path: Path) -> None:
     assert data.log["item_id"].to_list() == ["1", "2"]
 
 
+def test_blanks_before_quotes_beside_inches(tmp_path: Path) -> None:
+    rows = '"u", "1", 5" disc, "1"\n"u", "2", 7" disc, "2"\n"u", "3", "a, ""b"", c", "3"\n'
+    (tmp_path / "log.csv").write_text('"user", "item", "title", "time"\n' + rows)
+    data = read_interactions(tmp_path / "log.csv")
+    assert data.items is not None
+    titles = [title.strip() for title in data.items.sort("item_id")["title"]]
+    assert titles == ['5" disc', '7" disc', 'a, "b", c']
+
+
 def test_line_ends_with_two_returns(tmp_path: Path) -> None:
     text = '"user","item","time","title"\r\r\n"u","1","1","A, x"\r\r\n'
     (tmp_path / "log.csv").write_bytes(text.encode())

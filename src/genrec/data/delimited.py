@@ -85,8 +85,9 @@ def _without_blanks(data: bytes, separator: bytes) -> bytes:
     as_many = header.count(separator) == header.count(blank) > 0
     if not (separator.strip() and as_many and blank + b'"' in data):
         return data
-    either = rb'("(?:[^"]|"")*")|%b +(?=")' % re.escape(separator)  # a field stays as it is
-    return re.sub(either, lambda found: found[1] or separator, data)
+    # Each quoted field is found whole, because it may hold a separator with a blank.
+    field = rb'(?m)(^|%b *)("(?:[^"]|"")*")' % re.escape(separator)
+    return re.sub(field, lambda found: (found[1] and separator) + found[2], data)
 
 
 def _with_doubled_quotes(data: bytes, separator: bytes) -> bytes:

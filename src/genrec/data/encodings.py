@@ -122,7 +122,7 @@ def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[st
     for mark, name in _MARKS.items():
         if data.startswith(mark):
             notes = []
-            if encoding and not _folded(encoding).startswith(_folded(name)[:5]):
+            if encoding and not name.startswith(_codec(path, encoding)):
                 begins = f"{path}: the file begins with the byte order mark of {name}"
                 notes = [f"{begins}, so it was not read as {encoding}"]
             return _decoded(path, data[len(mark) :], name), notes
@@ -133,13 +133,9 @@ def _utf8(path: Path, data: bytes, encoding: str | None) -> tuple[bytes, list[st
         data.decode()
     except UnicodeDecodeError as error:
         return (_decoded(path, data, encoding), []) if encoding else _western(path, data, error)
-    if encoding and not _is_utf8(path, encoding):
+    if encoding and _codec(path, encoding) != "utf-8":
         return data, [f"{path}: the text is UTF-8, so it was not read as {encoding}"]
     return data, []
-
-
-def _folded(encoding: str) -> str:
-    return encoding.lower().replace("-", "").replace("_", "")
 
 
 def _decoded(path: Path, data: bytes, encoding: str) -> bytes:
@@ -199,6 +195,7 @@ def _line(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
 
 
-def _is_utf8(path: Path, encoding: str) -> bool:
+def _codec(path: Path, encoding: str) -> str:
+    """Return the usual name of an encoding, whose byte order mark does not matter."""
     _decoded(path, b"", encoding)  # an unknown name is an error
-    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    return codecs.lookup(encoding).name.removesuffix("-sig")
