@@ -31,9 +31,8 @@ from genrec.cli.options import parse_assignments
 from genrec.data.catalogue import Catalogue
 from genrec.data.dataset import Dataset
 from genrec.data.histories import Histories, offsets_of
-from genrec.evaluation.results import Evaluation, compare_paired
+from genrec.evaluation.results import Evaluation, compare_paired, compare_paired_nll
 from genrec.language_model.devices import choose_device
-from genrec.metrics import paired_difference
 from genrec.studies.bounds import machine_rates, quickest
 from genrec.studies.registry import STUDIES
 from genrec.studies.runner import run_study
@@ -164,9 +163,8 @@ def gains(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, list[float]]
     found: dict[str, dict[str, list[float]]] = {}
     for other in evaluations[:-1]:
         found[other.name] = {"NDCG@10": list(compare_paired(run, other, "NDCG@10"))}
-        if run.nll is not None and other.nll is not None:
-            less = paired_difference(other.nll, run.nll, owner=run.owner)
-            found[other.name]["nats"] = list(less)
+        if (lower := compare_paired_nll(run, other)) is not None:
+            found[other.name]["nats"] = list(lower)
     return found
 
 

@@ -47,16 +47,15 @@ def print_comparison(evaluations: Sequence[Evaluation]) -> None:
 
 def print_paired(evaluations: Sequence[Evaluation]) -> None:
     """Print the paired difference between the last evaluation and each of the others."""
-    from genrec.evaluation.results import compare_paired
-    from genrec.metrics import paired_difference
+    from genrec.evaluation.results import compare_paired, compare_paired_nll
 
     subject = evaluations[-1]
     metric = f"NDCG@{max(subject.k)}"
     for other in evaluations[:-1]:
         mean, low, high = compare_paired(subject, other, metric)
         line = f"{metric} over {other.name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
-        if subject.nll is not None and other.nll is not None:
-            less, low, high = paired_difference(other.nll, subject.nll, owner=subject.owner)
+        if (lower := compare_paired_nll(subject, other)) is not None:
+            less, low, high = lower
             line += f"; NLL lower by {less:+.3f} [{low:+.3f}, {high:+.3f}]"
         print(line)
 

@@ -15,7 +15,13 @@ from genrec.data.dataset import Dataset
 from genrec.data.splits import Holdout
 from genrec.errors import ConfigError
 from genrec.evaluation.leakage import Finding
-from genrec.evaluation.results import LEVEL, Evaluation, compare_paired, table_text
+from genrec.evaluation.results import (
+    LEVEL,
+    Evaluation,
+    compare_paired,
+    compare_paired_nll,
+    table_text,
+)
 from genrec.evaluation.slices import Slice
 from genrec.metrics import PairedDifference
 
@@ -138,11 +144,7 @@ class Comparison:
 
         It is ``None`` if either model has no likelihood.
         """
-        if entry.nll is None or self.reference.nll is None:
-            return None
-        return metrics.paired_difference(
-            entry.nll, self.reference.nll, self.seed, level=LEVEL, owner=entry.evaluation.owner
-        )
+        return compare_paired_nll(self.reference.evaluation, entry.evaluation, seed=self.seed)
 
     def users_in(self, part: Slice) -> int:
         """Return the number of users of a slice."""

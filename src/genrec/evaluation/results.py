@@ -161,14 +161,39 @@ def compare_paired(
     Raises:
         DataError: the two were evaluated on different users or protocols.
     """
+    _check_same_users(a, b)
+    return metrics.paired_difference(
+        a.values(metric), b.values(metric), seed, resamples, LEVEL, a.owner
+    )
+
+
+def compare_paired_nll(a: Evaluation, b: Evaluation, *, seed: int = 0) -> PairedDifference | None:
+    """Return by how many nats an item's negative log-likelihood is lower with a than with b.
+
+    Args:
+        a: first evaluation.
+        b: second evaluation.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The mean difference over the same users, with its interval; ``None`` if either has no
+        likelihood.
+
+    Raises:
+        DataError: the two were evaluated on different users or protocols.
+    """
+    _check_same_users(a, b)
+    if a.nll is None or b.nll is None:
+        return None
+    return metrics.paired_difference(b.nll, a.nll, seed, level=LEVEL, owner=a.owner)
+
+
+def _check_same_users(a: Evaluation, b: Evaluation) -> None:
     if a.fingerprint != b.fingerprint:
         raise DataError(
             f"{a.name} and {b.name} were evaluated on different users or protocols. Evaluate both "
             "on the same split with the same settings."
         )
-    return metrics.paired_difference(
-        a.values(metric), b.values(metric), seed, resamples, LEVEL, a.owner
-    )
 
 
 def comparison_table(

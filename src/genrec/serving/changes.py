@@ -251,11 +251,13 @@ def replay(changes: Sequence[Change], model: GenRec) -> int:
 def _together(changes: Sequence[Change]) -> Iterator[list[Change]]:
     """Yield runs of changes of one kind that do not build on each other."""
     run: list[Change] = []
+    ids: set[str | None] = set()
     for change in changes:
-        if run and (change.kind != run[0].kind or change.like in {each.item_id for each in run}):
+        if run and (change.kind != run[0].kind or change.like in ids):
             yield run
-            run = []
+            run, ids = [], set()
         run.append(change)
+        ids.add(change.item_id)
     if run:
         yield run
 

@@ -130,7 +130,8 @@ class Engine:
         if self._reloading:
             detail = "Another reload is in progress; try again later."
             raise Problem(409, detail, {"Retry-After": "10"})
-        self._reloading, before = True, self._signal.state()
+        self._reloading = True
+        before = self._signal.state()
         try:
             await self._load()
             if tell:

@@ -38,7 +38,9 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 """Settings of GenRec's variants by name; the first variant is not trained."""
 ALL = (*BASELINES, *FORMS)
 """Names of all models."""
-SEEDED = ("sasrec", "pooled-sasrec", "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
+WITH_SASREC = ("sasrec", "pooled-sasrec")
+"""Names of the models that begin with the same fit of SASRec."""
+SEEDED = (*WITH_SASREC, "p5-sequential", "p5-shuffled", *list(FORMS)[1:])
 """Names of the models whose results depend on the seed."""
 
 
@@ -143,15 +145,16 @@ class ModelSpec:
         Raises:
             RunError: The run folder cannot be read, or was trained on other data.
         """
-        started, before = time.perf_counter(), 0.0
+        shares = self.run is None and self.name in WITH_SASREC and seed in task.sasrecs
+        spared = task.sasrecs[seed][1] if shares else 0.0
+        started = time.perf_counter()
         if self.run is not None:
             model: Recommender = _loaded(self, task)
         elif self.name in FORMS:
             model = _form(self.name, task, seed)
         else:
-            before = task.sasrecs[seed][1] if seed in task.sasrecs and "sasrec" in self.name else 0
             model = _fitted_baseline(self.name, task, seed)
-        return model, time.perf_counter() - started + before
+        return model, time.perf_counter() - started + spared
 
 
 def fit_on(model: Recommender, split: Split, whole: Dataset | None) -> Recommender:
@@ -246,13 +249,11 @@ def _checksum(paths: Iterable[Path]) -> int:
 
 
 def _fitted_baseline(name: str, task: FitContext, seed: int) -> Recommender:
-    if name in ("sasrec", "pooled-sasrec"):
+    whole = task.fitted if task.valid is None else None
+    if name in WITH_SASREC:
         model = _with_sasrec(name, task, seed)
-        return model if task.valid is not None else model.refit(task.fitted)
-    unfitted = _baseline(name, task, seed)
-    if task.valid is None:
-        return fit_on(unfitted, task.split, task.fitted)
-    return unfitted.fit(task.fitted, task.valid)
+        return model if whole is None else model.refit(whole)
+    return fit_on(_baseline(name, task, seed), task.split, whole)
 
 
 def _with_sasrec(name: str, task: FitContext, seed: int) -> SASRec | PooledSASRec:
